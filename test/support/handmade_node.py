@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: MPL-2.0
+"""A compute node written by hand: a root folder with a few files and three fake tools, for tests of what a load yields.
+
+A test states what matters to it and gets dull defaults for the rest: one pool `zones`, a `joyent` zone that runs, its
+root dataset, a sysinfo file. Nothing here knows how the loader works, and nothing is clever: the tools `zoneadm`, `zfs`
+and `kstat` answer from the text and rows that the test gave, write down how they were called, and fail when told to.
+
+Always: files are in place when a method returns; each call of a tool is one line in `calls()`; the answer of `zfs`
+        follows types, columns, depth and parents as the platform does (spec/platform.md 2.1 - 2.4), in the order in
+        which the rows were given.
+Not here: events, writing commands, a population. That is the mock compute node's work."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Optional, Union
+from xml.sax.saxutils import quoteattr
+
+U = "0f3d2c1b-6a58-4c97-9e02-7b6a5d4c3e2f"
+SERVER = "44454c4c-3300-1052-8050-b7c04f4d4232"
+UNLIMITED = "18446744073709551615"
+CREATED = 1767225600                     # 2026-01-01T00:00:00Z, in seconds
+CHANGED = 1773403317                     # 2026-03-13T12:01:57Z, in seconds: every file's mtime unless a test gives one
+DOCTYPE = ('<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE zone PUBLIC "-//Sun Microsystems Inc//DTD Zones//EN" '
+           '"file:///usr/share/lib/xml/dtd/zonecfg.dtd.1">\n')
+# The 17 columns of a whole load (spec/platform.md 2.2).
+COLUMNS = ["compression", "creation", "filesystem_limit", "mountpoint", "name", "quota", "recsize", "refquota",
+           "refreservation", "snapshot_limit", "type", "usedbysnapshots", "userrefs", "volblocksize", "volsize",
+           "written", "zoned"]
+
+# What the three tools have in common: write the call down, then answer, or do what the fault says.
+TOOL_HEAD = """#!{python} -IS
+import json, os, select, sys
+HERE, TOOL, ARGS = {here!r}, {tool!r}, sys.argv[1:]
+try:
+    at_end = bool(select.select([0], [], [], 0)[0]) and os.read(0, 1) == b""
+except (OSError, ValueError):
+    at_end = True
+env = dict((k, v) for k, v in os.environ.items() if k == "LANG" or k.startswith("LC_"))
+log = os.open(HERE + "/calls", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+os.write(log, (json.dumps(dict(tool=TOOL, args=ARGS, env=env, stdin_at_end=at_end)) + "\\n").encode())
+def read(name, default=b""):
+    try:
+        with open(HERE + "/" + name, "rb") as f:
+            return f.read()
+    except FileNotFoundError:
+        return default
+def answer(out=b"", err=b"", code=0):
+    fault = json.loads(read(TOOL + ".fault", b"{{}}"))
+    out = read(TOOL + ".stdout", out)
+    out = out[:len(out) - fault.get("cut", 0)]
+    sys.stdout.buffer.write(out)
+    sys.stdout.buffer.flush()
+    sys.stderr.buffer.write(fault.get("stderr", err.decode()).encode())
+    sys.stderr.buffer.flush()
+    if fault.get("signal"):
+        os.kill(os.getpid(), fault["signal"])
+    os._exit(fault.get("exit", code))
+"""
+
+ZONEADM = """
+lines = [line for line in read("zoneadm.txt").decode().split("\\n") if line]
+if ARGS == ["list", "-p", "-c"]:
+    answer("".join(line + "\\n" for line in lines).encode())
+if len(ARGS) == 4 and ARGS[0] == "-z" and ARGS[2:] == ["list", "-p"]:
+    key, uuid = ARGS[1], None
+elif len(ARGS) == 6 and ARGS[0] == "-z" and ARGS[2] == "-u" and ARGS[4:] == ["list", "-p"]:
+    key, uuid = ARGS[1], ARGS[3]
+else:
+    answer(err=b"zoneadm: usage\\n", code=2)
+field = lambda line, n: (line.split(":") + [""] * 8)[n]
+found = [line for line in lines if uuid and field(line, 4) == uuid]
+found = found or [line for line in lines if field(line, 1) == key]
+if not found:
+    answer(err=("zoneadm: %s: No such zone configured\\n" % key).encode(), code=1)
+answer((found[0] + "\\n").encode())
+"""
+
+ZFS = """
+def option(name):
+    return ARGS[ARGS.index(name) + 1]
+if ARGS[:3] != ["list", "-H", "-p"] or not {{"-t", "-o", "-d"}} <= set(ARGS):
+    answer(err=b"usage: zfs list\\n", code=2)
+types, fields, depth = option("-t").split(","), option("-o").split(","), int(option("-d"))
+parents = ARGS[9:]
+rows = json.loads(read("zfs.json", b"[]"))
+def below(name, parent):
+    '''Levels from parent to name; None if it is not under it. A snapshot is one deeper than its dataset.'''
+    dataset, at, _ = name.partition("@")
+    if dataset != parent and not dataset.startswith(parent + "/"):
+        return None
+    return dataset.count("/") - parent.count("/") + (1 if at else 0)
+out, err = [], []
+for parent in parents:
+    if not any(row["name"] == parent for row in rows):
+        err.append("cannot open '%s': dataset does not exist\\n" % parent)
+for row in rows:
+    tops = parents or [row["name"].partition("@")[0].split("/")[0]]
+    levels = [below(row["name"], top) for top in tops]
+    if row["type"] in types and any(level is not None and level <= depth for level in levels):
+        out.append("\\t".join(str(row[field]) for field in fields) + "\\n")
+answer("".join(out).encode("utf-8", "surrogateescape"), "".join(err).encode(), 1 if err else 0)
+"""
+
+KSTAT = """
+answer(read("kstat.txt"))
+"""
+
+
+class HandmadeNode:
+    """A node under `root`; an empty folder becomes one with the pool `zones`, the global zone and a sysinfo file."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "node"
+        self._here = root / "answers"
+        self._here.mkdir()
+        self._rows: list[dict[str, str]] = []
+        self._zones: list[str] = []
+        for folder in ("etc/zones", "tmp", "usr/sbin", "usr/bin"):
+            (self.root / folder).mkdir(parents=True)
+        for path, body in (("usr/sbin/zoneadm", ZONEADM), ("usr/sbin/zfs", ZFS), ("usr/bin/kstat", KSTAT)):
+            tool = path.rsplit("/", 1)[1]
+            text = (TOOL_HEAD + body).format(python=sys.executable, here=str(self._here), tool=tool)
+            self.file(path, text).chmod(0o755)
+        self.sysinfo({"UUID": SERVER, "Live Image": "20260312T000000Z"})
+        self.zone_line("0:global:running:/::liveimg:shared:0")
+        self.stats("global", 0, boot_time=CREATED, init_pid=1, init_restarts=0)
+        self.dataset("zones")
+
+    # -- files
+
+    def file(self, path: str, content: Union[str, bytes], mtime: Optional[float] = CHANGED) -> Path:
+        """Write a file under the root (folders are made); `mtime` in seconds."""
+        target = self.root / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content if isinstance(content, bytes) else content.encode())
+        if mtime is not None:
+            os.utime(target, (mtime, mtime))
+        return target
+
+    def unreadable(self, path: str) -> None:
+        """Put a folder in the file's place: reading it is EISDIR, for root too."""
+        target = self.root / path.lstrip("/")
+        target.unlink(missing_ok=True)
+        target.mkdir(parents=True)
+
+    def loop(self, path: str) -> None:
+        """Put a symbolic link to itself in the file's place: opening it is ELOOP."""
+        target = self.root / path.lstrip("/")
+        target.unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(target)
+
+    def sysinfo(self, content: Any) -> None:
+        """A dict as JSON, text as it is, None for no file."""
+        if content is None:
+            (self.root / "tmp/.sysinfo.json").unlink()
+        else:
+            self.file("tmp/.sysinfo.json", content if isinstance(content, (str, bytes)) else json.dumps(content))
+
+    def config(self, name: str, content: Union[str, bytes], zonepath: str = "/zones/" + U,
+               mtime: float = CHANGED) -> None:
+        """One of metadata.json, routes.json, tags.json, under ZONEPATH/config."""
+        self.file(f"{zonepath}/config/{name}", content, mtime)
+
+    def last_exited(self, text: Union[str, bytes], zonepath: str = "/zones/" + U, mtime: float = CHANGED) -> None:
+        self.file(zonepath + "/lastexited", text, mtime)
+
+    # -- zones
+
+    def zone(self, uuid: str = U, *, name: Optional[str] = None, brand: str = "joyent", state: str = "running",
+             zonepath: Optional[str] = None, zoneid: Optional[str] = None, zonedid: str = "41",
+             attrs: Optional[dict[str, str]] = None, inner: str = "", top: Optional[dict[str, str]] = None,
+             xml: Union[str, bytes, None] = "", root_dataset: Optional[dict[str, Any]] = None,
+             listed: bool = True) -> str:
+        """A VM. `attrs` are <attr> elements, `inner` is raw XML inside <zone>, `top` adds attributes to <zone> itself.
+        `xml` is the whole text in place of those, None for no file. `root_dataset` are columns of the root dataset,
+        `listed=False` leaves the dataset out. Gives the zone's name."""
+        name = uuid if name is None else name
+        zonepath = "/zones/" + name if zonepath is None else zonepath
+        if zoneid is None:
+            zoneid = "7" if state in ("running", "ready", "shutting_down", "down", "mounted") else "-"
+        self.zone_line(":".join([zoneid, name, state, zonepath, uuid, brand, "excl", zonedid]))
+        if xml is not None:
+            text = xml or zone_xml(name, brand, zonepath, attrs=attrs, inner=inner, top=top)
+            self.file(f"etc/zones/{name}.xml", text)
+        if listed:
+            self.dataset(zonepath.lstrip("/"), **(root_dataset or {}))
+        return name
+
+    def zone_line(self, line: str) -> None:
+        """One line of `zoneadm list -p`, as it is."""
+        self._zones.append(line)
+        self._answer("zoneadm.txt", "\n".join(self._zones) + "\n")
+
+    def stats(self, zonename: str, instance: int = 7, **stats: Any) -> None:
+        """Zone statistics as `kstat -p` prints them; the name part is cut to 30 characters, as in the kernel."""
+        lines = [f"zones:{instance}:{zonename[:30]}:{stat}\t{value}\n"
+                 for stat, value in sorted({"class": "zone_misc", "zonename": zonename, **stats}.items())]
+        self.kstat_text("".join(lines))
+
+    def kstat_text(self, text: str) -> None:
+        """More output of kstat, as it is."""
+        with open(self._here / "kstat.txt", "a", encoding="utf-8") as out:
+            out.write(text)
+
+    # -- datasets
+
+    def dataset(self, name: str, **columns: Any) -> None:
+        """A filesystem."""
+        self.row({"compression": "off", "creation": CREATED, "filesystem_limit": UNLIMITED, "mountpoint": "/" + name,
+                  "quota": 0, "recsize": 131072, "refquota": 0, "refreservation": 0, "snapshot_limit": UNLIMITED,
+                  "usedbysnapshots": 0, "written": 163840, "zoned": "off", "type": "filesystem", **columns,
+                  "name": name})
+
+    def volume(self, name: str, volsize: Any, **columns: Any) -> None:
+        """A zvol; `volsize` in bytes."""
+        self.row({"compression": "off", "creation": CREATED, "refreservation": 0, "snapshot_limit": UNLIMITED,
+                  "usedbysnapshots": 0, "volblocksize": 8192, "written": 12288, "volsize": volsize,
+                  "type": "volume", **columns, "name": name})
+
+    def snapshot(self, name: str, **columns: Any) -> None:
+        """A snapshot, DATASET@SNAP."""
+        self.row({"creation": CREATED, "userrefs": 0, "written": 0, "type": "snapshot", **columns, "name": name})
+
+    def row(self, columns: dict[str, Any]) -> None:
+        """A row of any sort; a column that is not given prints as `-`."""
+        self._rows.append({column: str(columns.get(column, "-")) for column in COLUMNS})
+        self._answer("zfs.json", json.dumps(self._rows))
+
+    # -- faults, and what was run
+
+    def fault(self, tool: str, *, exit: Optional[int] = None, stderr: Optional[str] = None,
+              stdout: Union[str, bytes, None] = None, signal: Optional[int] = None, cut: int = 0) -> None:
+        """From now on the tool ends so; `stdout` replaces its output, `cut` takes bytes off the end of it."""
+        given = {"exit": exit, "stderr": stderr, "signal": signal, "cut": cut}
+        self._answer(tool + ".fault", json.dumps({k: v for k, v in given.items() if v is not None}))
+        if stdout is not None:
+            self._answer(tool + ".stdout", stdout)
+
+    def calls(self, tool: Optional[str] = None) -> list[dict[str, Any]]:
+        """Each run of a tool so far: tool, args, env (LANG and LC_*), stdin_at_end."""
+        log = self._here / "calls"
+        lines = log.read_text().splitlines() if log.exists() else []
+        return [call for call in map(json.loads, lines) if tool is None or call["tool"] == tool]
+
+    def forget_calls(self) -> None:
+        (self._here / "calls").unlink(missing_ok=True)
+
+    def _answer(self, name: str, content: Union[str, bytes]) -> None:
+        (self._here / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    # -- loading
+
+    def loader(self) -> Any:
+        from vmload.loader import Loader  # late: the node itself needs nothing of the product
+        return Loader(str(self.root))
+
+    def vm(self, key: str = U, fields: Optional[list[str]] = None) -> dict[str, Any]:
+        """The VM object of a single load, as a client that parses the JSON sees it. Raises what the loader raises."""
+        return as_json(self.loader().load(key, fields))
+
+    def vms(self, fields: Optional[list[str]] = None) -> dict[str, Any]:
+        """zone name -> VM object of a full load in which nothing may go wrong."""
+        loaded = self.loader().load_all(fields)
+        assert {name: str(error) for name, error in loaded.errors.items()} == {}
+        return as_json(loaded.vms)
+
+
+def zone_xml(name: str, brand: str = "joyent", zonepath: str = "", *, attrs: Optional[dict[str, str]] = None,
+             inner: str = "", top: Optional[dict[str, str]] = None) -> str:
+    """The text of a zone configuration."""
+    head = {"name": name, "zonepath": zonepath or "/zones/" + name, "autoboot": "true", "brand": brand,
+            "ip-type": "exclusive", "limitpriv": "default", "debugid": "41", **(top or {})}
+    lines = [attr(key, value) for key, value in (attrs or {}).items()]
+    return "{}<zone {}>\n{}{}\n</zone>\n".format(
+        DOCTYPE, " ".join(f"{k}={quote(v)}" for k, v in head.items()), "".join(lines), inner)
+
+
+def attr(name: str, value: str) -> str:
+    return f'  <attr name="{name}" type="string" value={quote(value)}/>\n'
+
+
+def rctl(name: str, limit: str, action: str = "deny", priv: str = "privileged") -> str:
+    return f'<rctl name="{name}"><rctl-value priv="{priv}" limit="{limit}" action="{action}"/></rctl>\n'
+
+
+def net_attr(name: str, value: str) -> str:
+    return f'<net-attr name="{name}" value={quote(value)}/>'
+
+
+def device(match: str, **net_attrs: str) -> str:
+    """A <device>; `_` in a name stands for `-`."""
+    inner = "".join(net_attr(name.replace("_", "-"), value) for name, value in net_attrs.items())
+    return f"<device match={quote(match)}>{inner}</device>\n"
+
+
+def nic(physical: str, attributes: str = "", **net_attrs: str) -> str:
+    """A <network>; `attributes` is raw text for more attributes of the element."""
+    inner = "".join(net_attr(name, value) for name, value in net_attrs.items())
+    return f"<network physical={quote(physical)} {attributes}>{inner}</network>\n"
+
+
+def quote(text: str) -> str:
+    """An XML attribute value with its quotes; line breaks and tabs survive as character references."""
+    return quoteattr(text, {"\n": "&#10;", "\t": "&#9;", "\r": "&#13;"})
+
+
+def uuid(n: int) -> str:
+    """The n-th of a row of UUIDs."""
+    return f"5b0e7ae8-9c1a-4b7e-8f63-{n:012x}"
+
+
+def as_json(value: Any) -> Any:
+    """What is left after a trip through JSON text; NaN and infinities are no JSON and fail here."""
+    return json.loads(json.dumps(value, allow_nan=False))
+
+
+def canonical(value: Any) -> str:
+    """JSON text with sorted keys, to compare with types: 10240 is not 10240.0, true is not 1."""
+    return json.dumps(value, sort_keys=True, allow_nan=False, indent=1)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The table of brands, brands.json, and the two questions that a load asks of it (vmobj.md section 9)."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from typing import Any
+
+_TABLE = os.path.join(os.path.dirname(__file__), "brands.json")
+
+
+@functools.cache
+def table() -> dict[str, Any]:
+    """The whole file: `brands` (brand -> facts) and the facts of unsupported ones. Do not change what it returns."""
+    with open(_TABLE, encoding="utf-8") as file:
+        facts_of_all: dict[str, Any] = json.load(file)
+        return facts_of_all
+
+
+def is_supported(brand: str) -> bool:
+    """Whether there are facts of `brand`; one without is served all the same."""
+    return brand in table()["brands"]
+
+
+def facts(brand: str) -> dict[str, Any]:
+    """The facts of `brand`; those of the brand that stands in for it if it is unsupported (quirk 3)."""
+    known: dict[str, Any] = table()["brands"]
+    found: dict[str, Any] = known.get(brand) or known[table()["unsupported_brand_reads_as"]]
+    return found
+
+
+def is_hvm(brand: str) -> bool:
+    """Whether VMs of `brand` are hardware VMs."""
+    return brand in table()["hvm_brands"]

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The small files of a VM: metadata, tags, routes, lastexited, the receive payload, and sysinfo (platform.md 4, 5).
+
+Pure: bytes in, values out. None stands for a file that is not there. JSON is read as JavaScript reads it: `NaN` is no
+JSON, a later key replaces an earlier one, keys that are whole numbers come first, and 1.0 is the integer 1."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, Optional
+
+from vmload import dates
+from vmload.errors import LoadError
+from vmload.numberrule import WHITE_SPACE, number, whole
+from vmload.records import LastExited
+
+_WHITE = re.compile(f"[{re.escape(WHITE_SPACE)}]")
+_CORE_DUMPED_OR_SIGNAL = 0xFF
+_NORMAL_SHUTDOWN = -1
+
+# Keys up to here are walked by number in JavaScript, all others in the order in which they were added.
+_LARGEST_INDEX = 2**32 - 2
+_LONGEST_INTEGER = 400
+
+
+def metadata(data: Optional[bytes]) -> dict[str, Any]:
+    """`customer_metadata` and `internal_metadata` of a metadata.json, each `{}` if it is not in there (5.2)."""
+    content = json_or_empty(data)
+    if not isinstance(content, dict):
+        content = {}
+    return {name: content.get(name, {}) for name in ("customer_metadata", "internal_metadata")}
+
+
+def json_or_empty(data: Optional[bytes]) -> Any:
+    """The JSON value in `data`; `{}` if there is no file, or no valid JSON in it (5.2)."""
+    if data is None:
+        return {}
+    try:
+        return parse_json(data)
+    except ValueError:
+        return {}
+
+
+def receive_payload(data: Optional[bytes]) -> Optional[dict[str, Any]]:
+    """The payload of a receive under way, None without a file (5.4). Raises LoadError if it is no JSON."""
+    if data is None:
+        return None
+    try:
+        content = parse_json(data)
+    except ValueError as error:
+        raise LoadError(f"the receive payload is no JSON: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def sysinfo(data: bytes) -> dict[str, Any]:
+    """The object in the sysinfo cache (4). Raises LoadError if there is none."""
+    try:
+        content = parse_json(data)
+    except ValueError as error:
+        raise LoadError(f"sysinfo is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise LoadError("sysinfo is no JSON object")
+    return content
+
+
+def last_exited(data: Optional[bytes]) -> Optional[LastExited]:
+    """How the zone's init ended, None if `data` does not say so in the platform's form (5.3)."""
+    if data is None:
+        return None
+    parts = _WHITE.split(data.decode("utf-8", "replace").strip(WHITE_SPACE))
+    if len(parts) != 2:
+        return None
+    seconds = number(parts[0])
+    timestamp = dates.iso_of_seconds(seconds)
+    return None if timestamp is None else LastExited(_exit_status(number(parts[1])), timestamp)
+
+
+def last_modified(mtimes: Iterable[int]) -> Optional[str]:
+    """The newest of the modification times, whole seconds since the epoch; None without any (5.5)."""
+    newest = max(mtimes, default=None)
+    return None if newest is None else dates.iso(newest * 1000)
+
+
+def parse_json(data: bytes) -> Any:
+    """The JSON value in `data`. Raises ValueError if there is none."""
+    try:
+        return _DECODER.decode(data.decode("utf-8", "replace"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _exit_status(status: Any) -> int:
+    """A wait status, as a 32-bit integer, to what is shown: the core-dump bit stays in, the shift masks nothing."""
+    if status is None:
+        return 0
+    bits = int(status) & 0xFFFFFFFF
+    signed = bits - (1 << 32) if bits & 0x80000000 else bits
+    if signed == _NORMAL_SHUTDOWN:
+        return 0
+    killed = signed & _CORE_DUMPED_OR_SIGNAL
+    return -killed if killed else signed >> 8
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    indexes = [key for key in content if _is_index(key)]
+    if not indexes:
+        return content
+    ordered = {key: content[key] for key in sorted(indexes, key=int)}
+    ordered.update(content)
+    return ordered
+
+
+def _is_index(key: str) -> bool:
+    if not (key.isascii() and key.isdigit()) or len(key) > 10 or (key[0] == "0" and key != "0"):
+        return False
+    return int(key) <= _LARGEST_INDEX
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _integer(text: str) -> Any:
+    return int(text) if len(text) <= _LONGEST_INTEGER else whole(float(text))
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_float=lambda text: whole(float(text)),
+    parse_int=_integer,
+    parse_constant=_no_constant,
+)

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: MPL-2.0
+"""`zfs list -H -p`: its text to datasets, mountpoints and snapshots (platform.md section 2). Pure.
+
+Always: a Datasets is consistent in itself: every path in `mountpoints` names a dataset in `datasets`. It is not changed
+        once it is built, so readers need no lock.
+A node can hold 100,000 snapshots and a few thousand datasets. So a snapshot is a small tuple, and of its 17 columns
+only the three are read that can show in a VM object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Optional
+
+from vmload.errors import GarbledOutput
+from vmload.numberrule import WHITE_SPACE, Number, number
+
+# All that a whole VM object needs, in the order in which zfs prints them: sorted by name (2.2).
+FIELDS = (
+    "compression", "creation", "filesystem_limit", "mountpoint", "name", "quota", "recsize", "refquota",
+    "refreservation", "snapshot_limit", "type", "usedbysnapshots", "userrefs", "volblocksize", "volsize",
+    "written", "zoned",
+)  # fmt: skip
+TYPES = ("filesystem", "snapshot", "volume")
+
+# From a pool's root dataset down: zones/U is 1 deep, zones/U/data 2, and zones/U/data@indestructible 3. The original
+# asks for 2 and so loses indestructible_delegated at each full load (2.9).
+DEPTH_OF_ALL = 3
+# From zones/U down to zones/U/data@indestructible, for the same sight of one VM.
+DEPTH_OF_ZONEROOT = 2
+DEPTH_OF_ONE = 1
+
+_NUMERIC = frozenset(
+    "available avail copies creation filesystem_limit quota recordsize recsize refer referenced refquota refreserv "
+    "refreservation reserv reservation snapshot_limit used usedbychildren usedbydataset usedbyrefreservation "
+    "usedbysnapshots userrefs utf8only version volblock volblocksize volsize written".split()
+)
+
+_ZVOL_PREFIXES = ("/dev/zvol/rdsk/", "/dev/zvol/dsk/")
+
+
+Children = dict[str, list[str]]
+
+
+class Snapshot(NamedTuple):
+    """One snapshot of the dataset under which it is kept; None: that column was not asked for."""
+
+    snapname: str
+    created_at: Any = None  # seconds since the epoch
+    size: Any = None  # bytes written since the snapshot before
+    userrefs: Number = 0  # holds
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """What zfs told of some datasets, or of all.
+
+    `datasets`: name -> the row's columns, for filesystems and volumes; numeric columns as numbers, `-` as it is.
+    `mountpoints`: path -> dataset name. `snapshots`: dataset name -> its snapshots in the order of the listing."""
+
+    datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    mountpoints: dict[str, str] = field(default_factory=dict)
+    snapshots: dict[str, list[Snapshot]] = field(default_factory=dict)
+
+    def holds_indestructible(self, dataset: str) -> bool:
+        """Whether `dataset` has a snapshot named `indestructible` that somebody holds (vmobj.md 5.1, 5.2)."""
+        return any(s.snapname == "indestructible" and s.userrefs > 0 for s in self.snapshots.get(dataset, ()))
+
+
+    def cut(self, children: Children, parent: str, depth: int) -> Datasets:
+        """What a listing of `parent` alone to `depth` would give; `children` is children_of() this."""
+        found = Datasets()
+        level = [parent] if parent in self.datasets else []
+        for left in range(depth, -1, -1):
+            for name in level:
+                found.datasets[name] = self.datasets[name]
+                if left > 0 and name in self.snapshots:
+                    found.snapshots[name] = self.snapshots[name]
+            level = [child for name in level for child in children.get(name, ())]
+        _index_mountpoints(found)
+        return found
+
+
+def union(parts: Iterable[Datasets]) -> Datasets:
+    """All of `parts` in one; a later row of the same name replaces an earlier one."""
+    found = Datasets()
+    for part in parts:
+        found.datasets.update(part.datasets)
+        found.mountpoints.update(part.mountpoints)
+        found.snapshots.update(part.snapshots)
+    return found
+
+
+def children_of(datasets: Datasets) -> Children:
+    """Dataset name -> the names one level below it, in the order of the listing."""
+    children: Children = {}
+    for name in datasets.datasets:
+        children.setdefault(name.rpartition("/")[0], []).append(name)
+    return children
+
+
+def covers(dataset: str, other: str) -> bool:
+    """Whether `other` is `dataset` or lies below it."""
+    return other == dataset or other.startswith(dataset + "/")
+
+
+def list_arguments(
+    parent: Optional[str], depth: int, fields: Sequence[str] = FIELDS, types: Sequence[str] = TYPES
+) -> list[str]:
+    """The arguments of `zfs` that list `parent` (None: all pools) and what is at most `depth` below it (2.1)."""
+    arguments = ["list", "-H", "-p", "-t", ",".join(types), "-o", ",".join(fields), "-d", str(depth)]
+    return arguments if parent is None else [*arguments, parent]
+
+
+def zvol_of(path: str) -> Optional[str]:
+    """The dataset behind a disk's `path`, or None if that is no zvol path (2.3)."""
+    for prefix in _ZVOL_PREFIXES:
+        if path.startswith(prefix):
+            return path[len(prefix) :]
+    return None
+
+
+def parse(data: bytes, fields: Sequence[str] = FIELDS) -> Datasets:
+    """What the rows in `data` say, whose columns are `fields`; a row of another width is dropped (2.4 to 2.7)."""
+    found = Datasets()
+    columns = {name: at for at, name in enumerate(fields)}
+    for row in _rows(data, len(fields)):
+        if row[columns["type"]] == "snapshot":
+            _add_snapshot(found.snapshots, row, columns)
+        else:
+            found.datasets[row[columns["name"]]] = _columns(row, fields)
+    _index_mountpoints(found)
+    return found
+
+
+def check(data: bytes, fields: Sequence[str], *, all_pools: bool) -> None:
+    """Raise GarbledOutput if `data` cannot be the whole of what zfs prints.
+
+    A row of another width is not proof: a mountpoint can hold a tab or a newline. But each row of the right width has
+    a known type; and a list of all pools is not empty on a node that has zones."""
+    if data and not data.endswith(b"\n"):
+        raise GarbledOutput("zfs: the output ends in the middle of a row")
+    at, wide = fields.index("type"), 0
+    for row in _rows(data, len(fields)):
+        wide += 1
+        if row[at] not in TYPES:
+            raise GarbledOutput("zfs: the output has a row whose type is not one that was asked for")
+    if not wide and (all_pools or data.strip()):
+        raise GarbledOutput("zfs: the output has no row in it")
+
+
+def _rows(data: bytes, width: int) -> Iterable[list[str]]:
+    for line in data.decode("utf-8", "replace").split("\n"):
+        row = line.strip(WHITE_SPACE).split("\t")
+        if len(row) == width:
+            yield row
+
+
+def _index_mountpoints(found: Datasets) -> None:
+    for name, row in found.datasets.items():
+        if _is_mounted_for_us(name, row):
+            found.mountpoints[row["mountpoint"]] = name
+
+
+def _columns(row: list[str], fields: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, text in zip(fields, row):
+        values[name] = number(text) if name in _NUMERIC and text != "-" else text
+    if values["type"] == "volume":
+        values["mountpoint"] = "/dev/zvol/rdsk/" + values["name"]
+    elif values["mountpoint"] in ("-", "legacy"):
+        values["mountpoint"] = "/" + values["name"]
+    return values
+
+
+def _add_snapshot(snapshots: dict[str, list[Snapshot]], row: list[str], columns: dict[str, int]) -> None:
+    dataset, at, snapname = row[columns["name"]].partition("@")
+    if not at or "@" in snapname:
+        return
+
+    def value(column: str) -> Any:
+        if column not in columns:
+            return None
+        text = row[columns[column]]
+        return text if text == "-" else number(text)
+
+    holds = value("userrefs")
+    snapshots.setdefault(dataset, []).append(
+        Snapshot(snapname, value("creation"), value("written"), holds if isinstance(holds, (int, float)) else 0)
+    )
+
+
+def _is_mounted_for_us(name: str, row: dict[str, Any]) -> bool:
+    """Whether `row` may stand in the mountpoints (2.6): what a zone can mount where it likes must not."""
+    is_delegated = name.split("/")[2:3] == ["data"]  # before its first boot `zoned` is still off
+    return row["mountpoint"].startswith("/") and row.get("zoned") != "on" and not is_delegated

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The parts of what is known about a zone, by the names that tasks and logs show (daemon.md section 5)."""
+
+from __future__ import annotations
+
+ZONEADM = "zoneadm_objects"
+ZONEINFO = "zoneinfo_objects"
+ZONEXML = "zonexml_objects"
+LAST_EXITED = "last_exited"
+LAST_MODIFIED = "last_modified"
+JSON = "json_objects"
+DATASETS = "dataset_objects"
+
+ALL = frozenset({ZONEADM, ZONEINFO, ZONEXML, LAST_EXITED, LAST_MODIFIED, JSON, DATASETS})

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Which command or file gives which record: the platform's interfaces, one method each (platform.md 1 to 5).
+
+Always: what is returned is whole. Output that is cut short or garbled raises GarbledOutput, whatever the exit status:
+        a list that lacks zones must never look like a node that lost them.
+Each method does just what it is asked; loader.py says what is needed."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Optional
+
+from vmload import configfiles, datasets, zoneadm, zoneinfo, zonexml
+from vmload.datasets import Datasets
+from vmload.errors import LoadError, XmlGone, from_os_error
+from vmload.notes import Note, silent
+from vmload.records import LastExited, Zone, ZoneInfo
+from vmload.system import ALL_LIMIT, KSTAT, ONE_LIMIT, ZFS, ZONEADM, Output, System
+
+SYSINFO = "/tmp/.sysinfo.json"
+
+# zfs takes locks per pool: more lists at once only wait for each other there. One alone, as in the original, would
+# let a list that hangs hold up all zones.
+_ZFS_AT_ONCE = 4
+
+
+def zone_xml_path(zonename: str) -> str:
+    """Where the zone's XML is, as the node names it."""
+    return f"/etc/zones/{zonename}.xml"
+
+
+def lastexited_path(zonepath: str) -> str:
+    return f"{zonepath}/lastexited"
+
+
+def config_paths(zonepath: str) -> dict[str, str]:
+    """metadata, routes, tags -> the path of that file."""
+    return {name: f"{zonepath}/config/{name}.json" for name in ("metadata", "routes", "tags")}
+
+
+def watched_paths(zonename: str, zonepath: str) -> list[str]:
+    """The five files whose modification times make last_modified, and whose changes change the VM (5, 5.5)."""
+    return [zone_xml_path(zonename), lastexited_path(zonepath), *config_paths(zonepath).values()]
+
+
+class Reader:
+    """Reads one node. Safe to use from several threads at once."""
+
+    def __init__(self, system: System, note: Note = silent):
+        self.system = system
+        self._note = note
+        self._zfs_slots = threading.BoundedSemaphore(_ZFS_AT_ONCE)
+        self._zfs_lock = threading.Lock()
+        # Listings that wait for a slot. One that has begun is not in here: what it read may be older than the request.
+        self._zfs_waiting: dict[tuple[Any, ...], Future[bytes]] = {}
+
+    def zones(self) -> dict[str, Zone]:
+        """All VMs that zoneadm knows, by uuid."""
+        output = self._zoneadm(zoneadm.LIST_ALL, ALL_LIMIT)
+        zoneadm.check(output.stdout, all_zones=True)
+        return zoneadm.parse(output.stdout, self._note)
+
+    def zone(self, key: str) -> Optional[Zone]:
+        """The VM whose uuid, or else whose zone name, is `key`; None for a zone that is no VM. Raises ZoneGone."""
+        output = self._zoneadm(zoneadm.list_arguments(key), ONE_LIMIT)
+        zoneadm.check(output.stdout, all_zones=False)
+        found = list(zoneadm.parse(output.stdout, self._note).values())
+        return found[0] if len(found) == 1 else None
+
+    def _zoneadm(self, arguments: list[str], limit: float) -> Output:
+        output = self.system.run(ZONEADM, arguments, limit)
+        if output.status != 0:
+            raise zoneadm.failure(output.stderr)
+        return output
+
+    def zoneinfos(self) -> dict[str, ZoneInfo]:
+        """The statistics of all zones in the kernel, by zone name."""
+        output = self.system.run(KSTAT, zoneinfo.ARGUMENTS_FOR_ALL, ONE_LIMIT)
+        if output.status != 0:
+            raise LoadError(f"kstat exited prematurely with code: {_shown(output.status)}")
+        zoneinfo.check(output.stdout)
+        return zoneinfo.parse(output.stdout)
+
+    def zoneinfo(self, zone: Zone) -> Optional[ZoneInfo]:
+        """The statistics of one zone. None, without a command, for a zone that is not in the kernel, and for one whose
+        name is not its uuid: statistics are matched by the uuid, so it has none (platform.md 3)."""
+        if zone.zoneid is None or zone.zonename != zone.uuid:
+            return None
+        output = self.system.run(KSTAT, zoneinfo.arguments_for(zone.zoneid), ONE_LIMIT)
+        if not output.stdout and not output.stderr and output.status in (0, 1):
+            return None  # kstat's way of saying that nothing matches: the zone has just left the kernel
+        if output.status != 0:
+            raise LoadError(f"kstat exited prematurely with code: {_shown(output.status)}")
+        zoneinfo.check(output.stdout)
+        return zoneinfo.parse(output.stdout).get(zone.uuid)
+
+    def datasets(
+        self,
+        parent: Optional[str],
+        depth: int,
+        fields: Sequence[str] = datasets.FIELDS,
+        types: Sequence[str] = datasets.TYPES,
+    ) -> Datasets:
+        """What zfs lists at most `depth` below `parent`: nothing for one that is not there. None: all pools."""
+        return datasets.parse(self._zfs_list(parent, depth, fields, types), fields)
+
+    def _zfs_list(self, parent: Optional[str], depth: int, fields: Sequence[str], types: Sequence[str]) -> bytes:
+        """One listing, shared with whoever asked for just the same and has not got a slot yet (2.8)."""
+        key = (parent, depth, tuple(fields), tuple(types))
+        with self._zfs_lock:
+            shared = self._zfs_waiting.get(key)
+            mine: Future[bytes] = Future()
+            if shared is None:
+                self._zfs_waiting[key] = mine
+        if shared is not None:
+            return shared.result()
+        with self._zfs_slots:
+            with self._zfs_lock:
+                del self._zfs_waiting[key]
+            try:
+                mine.set_result(self._run_zfs_list(parent, depth, fields, types))
+            except BaseException as error:  # noqa: BLE001 whoever shares this listing must get its end too
+                mine.set_exception(error)
+        return mine.result()
+
+    def _run_zfs_list(self, parent: Optional[str], depth: int, fields: Sequence[str], types: Sequence[str]) -> bytes:
+        arguments = datasets.list_arguments(parent, depth, fields, types)
+        output = self.system.run(ZFS, arguments, ALL_LIMIT if parent is None else ONE_LIMIT, c_locale=True)
+        complaints = output.stderr.decode("utf-8", "replace").split("\n")[:-1]  # complete lines only (2.8)
+        not_there = (
+            output.status == 1 and parent is not None and any("dataset does not exist" in line for line in complaints)
+        )
+        if output.status != 0 and not not_there:
+            raise LoadError(f"zfs exited prematurely with code: {_shown(output.status)}")
+        if not not_there:
+            for line in complaints:
+                self._note("warn", f"zfs: {line}")
+            datasets.check(output.stdout, fields, all_pools=parent is None)
+        return output.stdout
+
+    def sysinfo(self) -> dict[str, Any]:
+        """What the sysinfo tool keeps (4). Raises LoadError if it cannot be read or is no JSON object."""
+        return configfiles.sysinfo(self._load(self.system.read, SYSINFO))
+
+    def zone_xml(self, zonename: str) -> dict[str, Any]:
+        """The VM object part that the zone's XML gives. Raises XmlGone if there is no such file, else LoadError."""
+        path = zone_xml_path(zonename)
+        data = self._load(self.system.read_if_there, path)
+        if data is None:
+            raise XmlGone(f"ENOENT: no such file or directory, open '{path}'", "ENOENT")
+        return zonexml.parse(data, self._noting(path))
+
+    def config(self, zone: Zone) -> dict[str, Any]:
+        """customer_metadata, internal_metadata, routes and tags; none of them for an incomplete zone whose files
+        cannot be read (5.2). Raises LoadError."""
+        path = config_paths(zone.zonepath)
+        try:
+            found = configfiles.metadata(self._load(self.system.read_if_there, path["metadata"]))
+            found["routes"] = configfiles.json_or_empty(self._load(self.system.read_if_there, path["routes"]))
+            found["tags"] = configfiles.json_or_empty(self._load(self.system.read_if_there, path["tags"]))
+        except LoadError:
+            if zone.state == "incomplete":
+                return {}
+            raise
+        return found
+
+    def last_exited(self, zone: Zone) -> Optional[LastExited]:
+        """How the zone's init ended last; None if that cannot be known, for whatever reason (5.3)."""
+        try:
+            return configfiles.last_exited(self.system.read_if_there(lastexited_path(zone.zonepath)))
+        except OSError as error:
+            self._note("warn", f"cannot read {lastexited_path(zone.zonepath)}: {error.strerror}")
+            return None
+
+    def last_modified(self, zone: Zone) -> Optional[str]:
+        """When the newest of the zone's five files was changed; one that cannot be looked at does not count (5.5)."""
+        mtimes = []
+        for path in watched_paths(zone.zonename, zone.zonepath):
+            try:
+                mtime = self.system.mtime(path)
+            except OSError as error:
+                self._note("warn", f"cannot look at {path}: {error.strerror}")
+                continue
+            if mtime is not None:
+                mtimes.append(mtime)
+        return configfiles.last_modified(mtimes)
+
+    def receive_payload(self, zone: Zone) -> Optional[dict[str, Any]]:
+        """The payload of the receive under way, None if it cannot be read. Raises LoadError if it is no JSON."""
+        path = f"/etc/zones/{zone.uuid}-receiving.json"
+        try:
+            return configfiles.receive_payload(self.system.read(path))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                self._note("warn", f"cannot read {path}: {error.strerror}")
+            return None
+
+    def _load(self, read: Callable[[str], Any], path: str) -> Any:
+        try:
+            return read(path)
+        except OSError as error:
+            raise from_os_error(error, path) from error
+
+    def _noting(self, path: str) -> Note:
+        return lambda level, text: self._note(level, f"{path}: {text}")
+
+
+def _shown(status: Optional[int]) -> str:
+    return "null" if status is None else str(status)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What was read of the platform, before it becomes a VM object: frozen values, safe to share between threads.
+
+A record holds what its source says and nothing derived; text that a later rule translates stays text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from vmload.datasets import Datasets
+from vmload.numberrule import Number
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
+
+
+def is_uuid(text: str) -> bool:
+    """Whether the whole of `text` is a UUID in lower case (platform.md section 0): an upper-case one is none."""
+    return _UUID.match(text) is not None
+
+
+@dataclass(frozen=True)
+class Zone:
+    """One line of `zoneadm list -p` (platform.md 1.2). `uuid` is the VM's, already put right by the rules of 1.3."""
+
+    zoneid: Optional[Number]  # None: not in the kernel
+    zonename: str
+    state: str
+    zonepath: str
+    uuid: str
+    brand: str
+    zonedid: Optional[Number]  # 0: unknown
+
+
+@dataclass(frozen=True)
+class ZoneInfo:
+    """The kernel statistics of one zone (platform.md 3) as text; None: the kernel did not give that one."""
+
+    boot_time: Optional[str] = None  # seconds since the epoch
+    init_pid: Optional[str] = None
+    init_restarts: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class LastExited:
+    """How and when the zone's init ended last (platform.md 5.3)."""
+
+    exit_status: Number
+    exit_timestamp: str
+
+
+@dataclass(frozen=True)
+class ZoneFiles:
+    """What the files of one zone say. None: not there, or not asked for."""
+
+    xml: Optional[dict[str, Any]] = None  # zonexml.parse()
+    last_exited: Optional[LastExited] = None
+    last_modified: Optional[str] = None
+    config: Optional[dict[str, Any]] = None  # customer_metadata, internal_metadata, routes, tags
+    receive_payload: Optional[dict[str, Any]] = None
+
+
+@dataclass(frozen=True)
+class ZoneRecords:
+    """All that was read about one VM's zone. `datasets`: the parent that was listed -> what zfs told of it."""
+
+    zone: Zone
+    files: ZoneFiles
+    zoneinfo: Optional[ZoneInfo] = None
+    datasets: Mapping[str, Datasets] = field(default_factory=dict)

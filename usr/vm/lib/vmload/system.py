@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The node: runs its commands and reads its files under a root folder. The only module of this package that does.
+
+Paths are the node's own (`/etc/zones/U.xml`); the root is put in front here and nowhere else, so that nothing above
+knows whether it looks at a real node (`/`) or at a mock one. Everything blocks: a caller in a gevent loop uses threads.
+Commands are started by the standard library's subprocess, which uses vfork: a fork of a large daemon stops it for
+tens of milliseconds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+from dataclasses import dataclass
+from typing import Optional
+
+from vmload.errors import LoadError
+
+ZONEADM = "/usr/sbin/zoneadm"
+ZFS = "/usr/sbin/zfs"
+KSTAT = "/usr/bin/kstat"
+
+# Seconds. A list of all datasets takes minutes on a busy node with many snapshots; past this the pool hangs.
+ALL_LIMIT = 300.0
+# Seconds; a command about one zone. Less than the time limit of the daemon's task that waits for it.
+ONE_LIMIT = 45.0
+
+# Bytes. A metadata.json is some kilobytes; this only keeps a file gone wild from filling the memory.
+LARGEST_FILE = 64 << 20
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command printed and how it ended. `status` is None for one that a signal ended."""
+
+    status: Optional[int]
+    stdout: bytes
+    stderr: bytes
+
+
+class System:
+    """A node's commands and files. Safe to share between threads: it holds nothing but the root."""
+
+    def __init__(self, root: str = "/"):
+        self.root = os.path.abspath(root).rstrip("/")
+
+    def path(self, node_path: str) -> str:
+        """Where the node's absolute `node_path` lies on this machine."""
+        return self.root + node_path
+
+    def run(self, program: str, arguments: list[str], limit: float, *, c_locale: bool = False) -> Output:
+        """Run the node's `program` to its end, with nothing on its standard input.
+
+        `limit` is in seconds; past it the whole process group is killed. `c_locale` is for programs whose messages
+        are matched. Raises LoadError if it cannot be started, or does not end in time (code ETIMEDOUT)."""
+        environment = None
+        if c_locale:
+            environment = {k: v for k, v in os.environ.items() if k != "LANG" and not k.startswith("LC_")}
+            environment.update(LANG="C", LC_ALL="C")
+        name = os.path.basename(program)
+        try:
+            child = subprocess.Popen(
+                [self.path(program), *arguments],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env=environment, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            code = errno.errorcode.get(error.errno or 0)
+            raise LoadError(f"cannot run {name}: {error.strerror}: {program}", code) from error
+        with child:
+            try:
+                stdout, stderr = child.communicate(timeout=limit)
+            except subprocess.TimeoutExpired as error:
+                _kill_group(child)
+                raise LoadError(f"{name} did not end within {limit:g} s and was killed", "ETIMEDOUT") from error
+            except BaseException:
+                _kill_group(child)
+                raise
+        return Output(child.returncode if child.returncode >= 0 else None, stdout, stderr)
+
+    def read(self, node_path: str) -> bytes:
+        """The content of a regular file, links followed. Raises OSError."""
+        # Not blocking: opening a FIFO that somebody put in place of a config file must not hang the load.
+        fd = os.open(self.path(node_path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+            if stat.S_ISDIR(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), node_path)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), node_path)
+            if status.st_size > LARGEST_FILE:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), node_path)
+            pieces = []
+            while piece := os.read(fd, 1 << 20):
+                pieces.append(piece)
+            return b"".join(pieces)
+        finally:
+            os.close(fd)
+
+    def read_if_there(self, node_path: str) -> Optional[bytes]:
+        """As read(), but None if there is no such file."""
+        try:
+            return self.read(node_path)
+        except FileNotFoundError:
+            return None
+
+    def mtime(self, node_path: str) -> Optional[int]:
+        """When a regular file was changed last, in whole seconds since the epoch; None for anything else.
+
+        Raises OSError."""
+        try:
+            status = os.stat(self.path(node_path))
+        except FileNotFoundError:
+            return None
+        return status.st_mtime_ns // 10**9 if stat.S_ISREG(status.st_mode) else None
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # it ended by itself in this moment
+    child.wait()

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Zone XML: the text of /etc/zones/ZONENAME.xml to the part of the VM object that it gives (vmobj.md section 3). Pure.
+
+The document is walked once. Each element of a known shape yields paths such as `zone.attr.alias` with a text, and the
+property table says which property a path sets. Text that stops early at a token's end is no error (platform.md 5.1):
+zonecfg replaces the file, but other writers may not; the next change event repairs what a half-written file lacked."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any, Optional
+from xml.parsers import expat
+
+from vmload import brands, properties
+from vmload.errors import LoadError
+from vmload.notes import Note, silent
+from vmload.numberrule import WHITE_SPACE, number
+
+_DISK_NUMBER = re.compile(r"[-/]disk([0-9]+)\Z")
+_NET_NUMBER = re.compile(r"\Anet([0-9]+)\Z")
+
+
+def parse(data: bytes, note: Note = silent) -> dict[str, Any]:
+    """The VM object part in `data`, after defaults, transition and sorting (3.3 to 3.5); the keys in the XML's order.
+
+    Raises LoadError: with the code PARSE_ERROR and expat's bare message for ill-formed text, without a code for a
+    zone that has no brand."""
+    walk = _Walk(note)
+    walk.run(data)
+    vm = walk.vm
+    brand = vm.get("brand")
+    if not brand:
+        raise LoadError("the zone XML gives no brand")
+    if not brands.is_supported(brand):
+        note("warn", f"unsupported brand: {brand}")
+    vm.setdefault("nics", [])
+    if brands.facts(brand)["disks_in_every_vm_object"]:
+        vm.setdefault("disks", [])
+    if brands.is_supported(brand) and brands.facts(brand)["use_vm_autoboot"]:
+        _take_vm_autoboot(vm)
+    _split_transition(vm)
+    for name, member, index in _SORTED:
+        if name in vm:
+            vm[name].sort(key=lambda item, member=member, index=index: index(item.get(member)))
+    return vm
+
+
+class _Walk:
+    """One pass over the document. `_path` is the names of the open elements; `vm` grows as they close."""
+
+    def __init__(self, note: Note):
+        self.vm: dict[str, Any] = {}
+        self._note = note
+        self._targets = properties.xml_targets()
+        self._path: list[str] = []
+        self._object: dict[str, Any] = {}  # the open device, filesystem or network
+        self._rctl = ""  # the name of the open rctl
+        self._unknown_depth: Optional[int] = None  # depth of the outermost open element that nobody knows
+
+    def run(self, data: bytes) -> None:
+        parser = expat.ParserCreate()
+        parser.ordered_attributes = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        try:
+            # Not final: a document that stops early gives what it has.
+            parser.Parse(data, False)
+        except expat.ExpatError as error:
+            raise LoadError(expat.ErrorString(error.code), "PARSE_ERROR") from error
+
+    def _start(self, element: str, listed: list[str]) -> None:
+        self._path.append(element)
+        if self._unknown_depth is not None:
+            return
+        shape = ".".join(self._path)
+        handler = _ELEMENTS.get(shape)
+        if handler is None:
+            self._unknown_depth = len(self._path)
+            self._note("error", f"unknown element in the zone XML: {shape}")
+            return
+        handler(self, list(zip(listed[::2], listed[1::2])))
+
+    def _end(self, element: str) -> None:
+        if self._unknown_depth is None and self._path == ["zone", "device"]:
+            self._close_device()
+        if self._unknown_depth == len(self._path):
+            self._unknown_depth = None
+        self._path.pop()
+
+    def _set(self, into: dict[str, Any], path: str, text: Optional[str]) -> None:
+        if path not in self._targets:
+            self._note("warn", f"unknown property in the zone XML: {path}")
+            return
+        target = self._targets[path]
+        if target is not None and text is not None:
+            into[target.member] = target.translate(text)
+
+    # What each element gives. Attributes are (name, text) in the document's order.
+
+    def zone(self, attributes: list[tuple[str, str]]) -> None:
+        for name, text in attributes:
+            self._set(self.vm, f"zone.{name}", text)
+
+    def attr(self, attributes: list[tuple[str, str]]) -> None:
+        named = dict(attributes)
+        self._set(self.vm, f"zone.attr.{named.get('name')}", named.get("value"))
+
+    def dataset(self, attributes: list[tuple[str, str]]) -> None:
+        name = dict(attributes).get("name")
+        if name is not None:
+            self.vm.setdefault("datasets", []).append(name)
+
+    def device(self, attributes: list[tuple[str, str]]) -> None:
+        self.vm["device"] = None  # stays in every VM object whose XML has a device, and users see it (quirk 1)
+        self._open("device", attributes)
+
+    def filesystem(self, attributes: list[tuple[str, str]]) -> None:
+        self._open("filesystem", attributes)
+        self.vm.setdefault("filesystems", []).append(self._object)
+
+    def network(self, attributes: list[tuple[str, str]]) -> None:
+        self._open("network", attributes)
+        self.vm.setdefault("nics", []).append(self._object)
+
+    def _open(self, element: str, attributes: list[tuple[str, str]]) -> None:
+        self._object = {}
+        for name, text in attributes:
+            self._set(self._object, f"zone.{element}.{name}", text)
+
+    def net_attr(self, attributes: list[tuple[str, str]]) -> None:
+        named = dict(attributes)
+        self._set(self._object, f"zone.{self._path[1]}.net-attr.{named.get('name')}", named.get("value"))
+
+    def fsoption(self, attributes: list[tuple[str, str]]) -> None:
+        name = dict(attributes).get("name")
+        if name is not None:
+            self._object.setdefault("options", []).append(name)
+
+    def rctl(self, attributes: list[tuple[str, str]]) -> None:
+        self._rctl = dict(attributes).get("name", "")
+
+    def rctl_value(self, attributes: list[tuple[str, str]]) -> None:
+        if not self._rctl.startswith("zone."):
+            return
+        value = dict(attributes)
+        path = f"zone.rctl.{self._rctl}.{value.get('priv')}.{value.get('action')}"
+        self._set(self.vm, path, value.get("limit"))
+
+    def _close_device(self) -> None:
+        """Only now is it known whether the device is a disk (3.2)."""
+        kind = "pci_devices" if self._object.get("model") == "passthru" else "disks"
+        self.vm.setdefault(kind, []).append(self._object)
+
+
+_ELEMENTS = {
+    "zone": _Walk.zone,
+    "zone.attr": _Walk.attr,
+    "zone.dataset": _Walk.dataset,
+    "zone.device": _Walk.device,
+    "zone.device.net-attr": _Walk.net_attr,
+    "zone.filesystem": _Walk.filesystem,
+    "zone.filesystem.fsoption": _Walk.fsoption,
+    "zone.network": _Walk.network,
+    "zone.network.net-attr": _Walk.net_attr,
+    "zone.rctl": _Walk.rctl,
+    "zone.rctl.rctl-value": _Walk.rctl_value,
+}
+
+
+def _take_vm_autoboot(vm: dict[str, Any]) -> None:
+    """kvm keeps autoboot in an attribute of its own; without it the VM has none, whatever the zone says (quirk 9)."""
+    if "vm_autoboot" in vm:
+        vm["autoboot"] = vm.pop("vm_autoboot")
+    else:
+        vm.pop("autoboot", None)
+
+
+def _split_transition(vm: dict[str, Any]) -> None:
+    """`STATE:TO:EXPIRE` becomes three properties; any other text stays as it is (3.4)."""
+    parts = vm.get("transition", "").rstrip(WHITE_SPACE).split(":")
+    if len(parts) == 3:
+        del vm["transition"]
+        vm["state"], vm["transition_to"], vm["transition_expire"] = parts[0], parts[1], number(parts[2])
+
+
+def _by_digits(pattern: re.Pattern[str], text: Optional[str]) -> int:
+    match = pattern.search(text or "")
+    return int(match.group(1)[:300]) if match else 0
+
+
+_SORTED = (
+    ("disks", "path", lambda path: _by_digits(_DISK_NUMBER, path)),
+    ("nics", "interface", lambda interface: _by_digits(_NET_NUMBER, interface)),
+    ("filesystems", "target", lambda target: number(target or "") or 0),
+)
+
+
+def fresh_copy(xml: dict[str, Any]) -> dict[str, Any]:
+    """A copy of what parse() gave that an assembly may add to."""
+    return copy.deepcopy(xml)
