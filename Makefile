@@ -1,0 +1,37 @@
+# What a newcomer types. Everything is done in a virtual environment of this folder; nothing is installed elsewhere.
+
+PYTHON ?= python3
+VENV := .venv
+VMS ?= 30
+SNAPSHOTS ?= 0
+PORT ?= 9090
+IMPORT ?=
+
+.PHONY: help run test lint clean
+
+help:
+	@echo "make run [VMS=30] [SNAPSHOTS=0] [PORT=9090] [IMPORT=DIR]   a mock compute node with vminfod on it"
+	@echo "make test                                                 lint and all tests"
+	@echo "make lint                                                 ruff and mypy"
+	@echo "make clean                                                remove the virtual environment and caches"
+
+# The stamp is newer than setup.cfg once everything in it is installed.
+$(VENV)/installed: setup.cfg setup.py
+	@test -x $(VENV)/bin/python || { echo "making a virtual environment in $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing what is needed (half a minute the first time)"
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+run: $(VENV)/installed
+	@$(VENV)/bin/python mockcn/demo.py --vms $(VMS) --snapshots $(SNAPSHOTS) --port $(PORT) $(if $(IMPORT),--import $(IMPORT))
+
+test: lint
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/python -m mypy
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The parts that tests are run against: a mock node, and the real daemon on it, both as processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.running_daemon import RunningDaemon
+
+from mockcn import process
+
+
+@pytest.fixture
+def root() -> Iterator[str]:
+    """A folder for a node that does not exist yet. Not pytest's own: those paths are too long for a socket's name."""
+    folder = tempfile.mkdtemp(prefix="cn-")
+    yield os.path.join(folder, "node")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def node(root: str) -> Iterator[process.MockNode]:
+    """A mock node with 30 VMs of every brand."""
+    with process.start(root, vms=30) as running:
+        yield running
+
+
+@pytest.fixture
+def daemon(node: process.MockNode) -> Iterator[RunningDaemon]:
+    """vminfod on that node, answering."""
+    with RunningDaemon(node.root).start() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def quiet_node() -> Iterator[process.MockNode]:
+    """As node, but one for all tests that change nothing on it."""
+    folder = tempfile.mkdtemp(prefix="cn-")
+    with process.start(os.path.join(folder, "node"), vms=30) as running:
+        yield running
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def quiet_daemon(quiet_node: process.MockNode) -> Iterator[RunningDaemon]:
+    """vminfod on the quiet node: for tests that only read."""
+    with RunningDaemon(quiet_node.root).start() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """The folder of test vectors that came from the real platform; they are no part of this project."""
+    folder = Path(os.environ.get("VMINFOD_VECTORS", Path(__file__).parents[2] / "shared" / "vectors"))
+    if not folder.is_dir():
+        pytest.skip(f"no vectors of the real platform at {folder}: set VMINFOD_VECTORS")
+    return folder

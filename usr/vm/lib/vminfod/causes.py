@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Why the daemon looked at a zone: the `cause` that each event carries."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+# Nanoseconds. An event that claims to be older was delayed by more than a queue, or the clock was set: then the latency
+# is counted from when the line was read.
+_BELIEVABLE = 3600 * 10**9
+
+
+@dataclass(frozen=True)
+class Cause:
+    """`source`: zone, zfs, file, refresh or request. `details`: the zone's state, the dataset and action, or the path.
+
+    `seen_at`: monotonic nanoseconds of the platform's event; None where there was none (a refresh, a request)."""
+
+    source: str
+    details: dict[str, Any] = field(default_factory=dict)
+    seen_at: Optional[int] = None
+
+    def shown(self, now: int) -> dict[str, Any]:
+        """As it stands in an event that is emitted at `now` (monotonic nanoseconds); latency_ms has one decimal."""
+        cause = {"source": self.source, **self.details}
+        if self.seen_at is not None:
+            cause["latency_ms"] = round(max(0, now - self.seen_at) / 1e6, 1)
+        return cause
+
+
+REFRESH = Cause("refresh")
+REQUEST = Cause("request")
+
+
+def moment_of(date_ms: Optional[int], read_at: int) -> int:
+    """The monotonic moment of an event that the platform dates `date_ms` (milliseconds since the epoch) and whose line
+    was read at `read_at`."""
+    if date_ms is None:
+        return read_at
+    age = time.time_ns() - date_ms * 10**6 - (time.monotonic_ns() - read_at)
+    return read_at - age if 0 <= age < _BELIEVABLE else read_at

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What changed between two JSON values, as the list of changes that listeners get (spec/queue-diff.md, part 2).
+
+Objects are compared key by key; the elements of an array as a set, each one whole, so that positions and numbers of
+copies do not count. `map` names arrays whose elements have an identifier ({"nics": "mac"}): there an element that is
+gone and one that is new, with the same identifier, are one element that was modified.
+
+Always: the changes come in the order of the keys of the old value, then the keys that only the new one has; keys that
+        look like array indexes go first, by number.
+        1 and 1.0 are equal; true and 1, null and absent are not, wherever they stand. Python's `==` says otherwise for
+        the former, so that it is never the last word here.
+        The work is linear in the size of both values, also for arrays of thousands of elements.
+Not here: anything about VMs; the map is the caller's. The values of a change are the caller's own objects, not
+copies."""
+
+import json
+import marshal
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional, Union
+
+Path = tuple[Optional[str], ...]  # None stands for "some element of an array"
+Change = dict[str, Any]  # prettyPath, path, action, oldValue, newValue, ident (those that apply)
+
+_CONTAINERS = (dict, list)
+_ABSENT: Any = object()
+_NO_IDENT: Any = object()
+
+_INDEX = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
+_INDEX_END = 2**32 - 1  # the first number that is no array index
+
+FEW = 16  # elements. Up to here a search for each is cheaper than the texts of all elements of the other side
+
+_json_text = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+def diff(old: Any, new: Any, map: Optional[Mapping[str, str]] = None) -> list[Change]:
+    """The changes that turn `old` into `new`; an empty list if there are none.
+
+    Both must be objects or both arrays, unless they are equal; anything else is a TypeError. `map` is
+    {top-level key: name of the identifier} and applies to arrays that stand directly under these keys on both sides."""
+    changes: list[Change] = []
+    if isinstance(old, dict) and isinstance(new, dict):
+        _objects(old, new, (), _NO_IDENT, map, changes)
+    elif isinstance(old, list) and isinstance(new, list):
+        _arrays(old, new, (), _NO_IDENT, None, changes)
+    elif isinstance(old, _CONTAINERS) or isinstance(new, _CONTAINERS) or not _equal_scalars(old, new):
+        raise TypeError(f"need two objects or two arrays, not {type(old).__name__} and {type(new).__name__}")
+    return changes
+
+
+def pretty_path(path: Iterable[Optional[str]]) -> str:
+    """The path for people: 'disks.*.size', 'tags[a.b]'. Ambiguous (a key may be '*'): programs use the path itself."""
+    text = ""
+    for element in path:
+        if element is None:
+            element = "*"
+        elif "." in element or "[" in element or "]" in element:
+            text += "[" + element.replace("[", "\\[").replace("]", "\\]") + "]"
+            continue
+        text += "." + element if text else element
+    return text
+
+
+def _change(path: Path, action: str, ident: Any, old: Any = _ABSENT, new: Any = _ABSENT) -> Change:
+    change: Change = {"prettyPath": pretty_path(path), "path": list(path), "action": action}
+    if old is not _ABSENT:
+        change["oldValue"] = old
+    if new is not _ABSENT:
+        change["newValue"] = new
+    if ident is not _NO_IDENT:
+        change["ident"] = ident
+    return change
+
+
+# --- objects ---
+
+def _objects(old: dict, new: dict, path: Path, ident: Any, idents: Optional[Mapping[str, str]],
+             out: list[Change]) -> None:
+    """Appends the changes between two objects. `idents` is the map at the top level and None below it."""
+    for key in _walk(old):
+        before = old[key]
+        after = new.get(key, _ABSENT)
+        if before is after:
+            continue
+        if after is _ABSENT:
+            out.append(_change((*path, key), "removed", ident, old=before))
+        elif not (isinstance(before, _CONTAINERS) and isinstance(after, _CONTAINERS)):
+            if not _equal_scalars(before, after):
+                out.append(_change((*path, key), "changed", ident, before, after))
+        elif isinstance(before, list) and isinstance(after, list):
+            _arrays(before, after, (*path, key), ident, idents.get(key) if idents else None, out)
+        else:
+            _objects(_as_object(before), _as_object(after), (*path, key), ident, None, out)
+    if new.keys() - old.keys():
+        for key in _walk(new):
+            if key not in old:
+                out.append(_change((*path, key), "added", ident, new=new[key]))
+
+
+def _as_object(container: Union[dict, list]) -> dict:
+    """An array in the place of an object has its positions as keys."""
+    if isinstance(container, dict):
+        return container
+    return {str(position): element for position, element in enumerate(container)}
+
+
+def _walk(container: dict) -> Iterable[str]:
+    """The keys in the order in which they are compared: those like array indexes by number, then the rest as they
+    stand."""
+    indexes = [key for key in container if key[:1] <= "9" and _is_index(key)]
+    if not indexes:
+        return container
+    indexes.sort(key=int)
+    numeric = set(indexes)
+    return indexes + [key for key in container if key not in numeric]
+
+
+def _is_index(key: str) -> bool:
+    return _INDEX.fullmatch(key) is not None and int(key) < _INDEX_END
+
+
+def _equal_scalars(one: Any, other: Any) -> bool:
+    """False also when just one of the two is an object or array."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return one == other
+
+
+# --- arrays ---
+
+def _arrays(old: list, new: list, path: Path, ident: Any, ident_name: Optional[str], out: list[Change]) -> None:
+    old_bytes = [_bytes(element) for element in old]
+    new_bytes = [_bytes(element) for element in new]
+    if old_bytes == new_bytes:
+        return
+    removed = _missing(old, old_bytes, new, new_bytes)
+    added = _missing(new, new_bytes, old, old_bytes)
+    path = (*path, None)
+    modified: list[Change] = []
+    if ident_name and removed and added:
+        removed, added = _pair(removed, added, ident_name, path, modified)
+    out.extend(_change(path, "removed", ident, old=element) for element in removed)
+    out.extend(modified)
+    out.extend(_change(path, "added", ident, new=element) for element in added)
+
+
+def _missing(elements: list, bytes_of: list[bytes], others: list, bytes_of_others: list[bytes]) -> list:
+    """The elements that equal none of `others`, in order and with their copies.
+
+    Marshalled bytes are the cheap test: the same bytes are the same value, key order included. Different bytes can
+    still be equal values (1 and 1.0; index-like keys in another order), so what is left is looked at again."""
+    known = set(bytes_of_others)
+    rest = [element for element, text in zip(elements, bytes_of, strict=True) if text not in known]
+    if len(rest) <= FEW and not any(element in others for element in rest):
+        return rest  # unequal even to Python, which calls more things equal than we do
+    texts = {_text(other) for other in others}
+    return [element for element in rest if _text(element) not in texts]
+
+
+def _bytes(element: Any) -> bytes:
+    # Version 2 of the format: later ones write references, and then equal values can differ in bytes.
+    return marshal.dumps(element, 2)
+
+
+def _text(element: Any) -> str:
+    """Compact JSON in which equal elements have the same text and different ones do not."""
+    return _json_text(_canonical(element))
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _canonical(value[key]) for key in _walk(value)}
+    if isinstance(value, list):
+        return [_canonical(element) for element in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _pair(removed: list, added: list, name: str, path: Path, modified: list[Change]) -> tuple[list, list]:
+    """Takes out of both lists the elements that are one and the same by the identifier `name`, and appends what changed
+    in each pair to `modified`. The first free one pairs. Elements that are no objects or arrays stay where they are."""
+    free: dict[Any, list[int]] = {}  # identifier -> positions in `added`, the first one last
+    for position in reversed(range(len(added))):
+        key = _ident_key(added[position], name)
+        if key is not None:
+            free.setdefault(key, []).append(position)
+    alone = []
+    taken = set()
+    for element in removed:
+        key = _ident_key(element, name)
+        positions = free.get(key) if key is not None else None
+        if not positions:
+            alone.append(element)
+            continue
+        position = positions.pop()
+        taken.add(position)
+        before = _as_object(element)
+        _objects(before, _as_object(added[position]), path, before.get(name, _NO_IDENT), None, modified)
+    return alone, [element for position, element in enumerate(added) if position not in taken]
+
+
+def _ident_key(element: Any, name: str) -> Any:
+    """Something hashable that is equal for equal identifiers; None for an element that cannot be paired."""
+    if not isinstance(element, _CONTAINERS):
+        return None
+    value = _as_object(element).get(name, _ABSENT)
+    if isinstance(value, _CONTAINERS):
+        return None
+    return isinstance(value, bool), value

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The daemon as a program: options, the check of where it runs, signals, and how it ends.
+
+Exit status: 0 after a signal to stop, 1 if it could not start (with one line that says why), 2 for wrong options."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import signal
+import subprocess
+import sys
+import types
+from typing import Any, Optional
+
+import gevent
+from gevent.event import Event as Flag
+
+from vminfod import VERSION, log
+from vminfod.events import BACKLOG_BYTES, BACKLOG_EVENTS, Limits
+from vminfod.vminfo import CannotStart, Options, Vminfod
+
+PORT = 9090
+ADDRESS = "127.0.0.1"
+REFRESH_INTERVAL = 300.0  # seconds after the end of the refresh before
+
+# How long a thread may hold the interpreter while others want it, seconds. Python's own 5 ms, times the few turns that
+# a request takes, would show in each answer while a full load is being parsed in a thread.
+_SWITCH_INTERVAL = 0.001
+
+# Descriptors: all the connections, and the pipes of children.
+_DESCRIPTORS = 8192
+
+
+def main(arguments: list[str]) -> int:
+    """Run the daemon until it is told to stop; its exit status."""
+    options = _parse(arguments)
+    logger, handler = log.start("vminfod", options.log_level)
+    if options.root is None:
+        reason = why_not_here()
+        if reason is not None:
+            logger.error(f"vminfod cannot run: {reason}")
+            print(f"vminfod: cannot run: {reason}; to run on another node's root folder, use --root", file=sys.stderr)
+            return 1
+    _raise_descriptor_limit()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    _log_unexpected_errors(logger)
+    stop = Flag()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, stop.set)
+    daemon = Vminfod(
+        Options(
+            options.root or "/", options.ip or [ADDRESS], options.port, options.refresh_interval,
+            Limits(backlog_bytes=options.listener_backlog_bytes, backlog_events=options.listener_backlog_events),
+        ),
+        logger, handler,
+    )  # fmt: skip
+    starting = gevent.spawn(daemon.start)
+    starting.name = "start"
+    # A signal during the first load, which can take minutes, stops the start as well.
+    gevent.wait([starting, stop], count=1)
+    try:
+        if starting.ready():
+            starting.get()
+            stop.wait()
+    except CannotStart as error:
+        logger.fatal("cannot start", err=error)
+        print(f"vminfod: {error}", file=sys.stderr)
+        return 1
+    finally:
+        starting.kill(timeout=1.0)
+        daemon.stop()
+    return 0
+
+
+def why_not_here() -> Optional[str]:
+    """Why this is not a place for the daemon, or None if it is root in the global zone of SmartOS."""
+    if os.uname().sysname != "SunOS":
+        return f"this is {os.uname().sysname}, not SmartOS"
+    if os.geteuid() != 0:
+        return "not root"
+    zone = subprocess.run(["/usr/bin/zonename"], capture_output=True, text=True, check=False).stdout.strip()
+    if zone != "global":
+        return f"not in the global zone, but in {zone or 'an unknown one'}"
+    return None
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="vminfod", allow_abbrev=False,
+        description="Keeps the objects of all VMs of this compute node in memory, serves them and streams each change.",
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"vminfod {VERSION}")
+    parser.add_argument(
+        "--root", metavar="DIR",
+        help="the node's root folder, for its tools and files alike; without it, only SmartOS's global zone will do",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ip", action="append", metavar="ADDR", help=f"listen on this address ({ADDRESS}); can be given several times"
+    )
+    parser.add_argument("--port", type=_port, default=PORT, metavar="N", help=f"listen on this port ({PORT})")
+    parser.add_argument(
+        "--refresh-interval", type=_positive, default=REFRESH_INTERVAL, metavar="S",
+        help=f"seconds between two full refreshes ({REFRESH_INTERVAL:g})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--log-level", choices=list(log.LEVELS), default="debug", metavar="L",
+        help=f"the least level that is logged: {', '.join(log.LEVELS)} (debug)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--listener-backlog-bytes", type=_count, default=BACKLOG_BYTES, metavar="N",
+        help=f"bytes that an /events listener may leave unread before it is cut ({BACKLOG_BYTES})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--listener-backlog-events", type=_count, default=BACKLOG_EVENTS, metavar="N",
+        help=f"events that an /events listener may leave unread before it is cut ({BACKLOG_EVENTS})",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    if options.root is not None and not os.path.isdir(options.root):
+        parser.error(f"--root: there is no folder {options.root}")
+    return options
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 1 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _log_unexpected_errors(logger: log.Log) -> None:
+    """What escapes a greenlet is a fault of ours: into the log with it, not onto a terminal that nobody watches."""
+
+    def escaped(
+        context: Any, kind: type[BaseException], error: BaseException, _trace: Optional[types.TracebackType]
+    ) -> None:
+        if not issubclass(kind, gevent.GreenletExit):
+            logger.error("an error escaped a greenlet", greenlet=str(getattr(context, "name", context)), err=error)
+
+    gevent.get_hub().handle_error = escaped

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Which parts of which zones may be stale, and the greenlets that read them anew.
+
+      mark() -> waiting -> reading -> applying -> fresh          one greenlet for each zone that is not fresh
+                   ^          |           |
+                   |          v error     | marked meanwhile
+                   +--- backing off <-----+
+
+Always: a zone is read by one greenlet at a time, and what is marked while it reads is read again: the reading may have
+        seen the old state;
+        reading happens outside the queue, so that a command that hangs for one zone keeps nobody else from being read;
+        what was read is applied by a task on the queue, the only writer of the cache;
+        what cannot be read leaves the old object served, an entry in `errors`, and a try again later.
+        A zone is dropped only when zoneadm says that it does not exist, or its XML is gone.
+Not here: which event makes what stale (staleness.py)."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+import gevent
+from gevent.event import Event as Flag
+from vmload import parts as part
+from vmload.errors import LoadError, XmlGone, ZoneGone
+from vmload.loader import Loader, assemble
+from vmload.records import ZoneRecords
+
+from vminfod import times
+from vminfod.cache import Cache
+from vminfod.causes import Cause
+from vminfod.queue import Extras, Queue, Task
+from vminfod.sysinfo import Sysinfo
+from vminfod.threads import Threads
+from vminfod.watches import Watches
+
+# Seconds until a zone that could not be read is tried again; doubled each time, with jitter.
+_FIRST_RETRY = 1.0
+_LAST_RETRY = 60.0
+
+
+@dataclass
+class _Stale:
+    """What is to be read of one zone. `cause` is the first that came; `waiters` are told when it is applied."""
+
+    parts: set[str] = field(default_factory=set)
+    datasets: set[str] = field(default_factory=set)
+    cause: Optional[Cause] = None
+    waiters: list[Flag] = field(default_factory=list)
+
+    def add(self, parts: Iterable[str], datasets: Iterable[str], cause: Optional[Cause]) -> None:
+        self.parts.update(parts)
+        self.datasets.update(datasets)
+        self.cause = self.cause or cause
+
+    def __bool__(self) -> bool:
+        return bool(self.parts or self.datasets)
+
+
+@dataclass
+class ZoneError:
+    """Why a zone could not be read. `since`: monotonic nanoseconds of the first failure in a row."""
+
+    error: LoadError
+    since: int
+    tries: int = 1
+
+    def dump(self, now: int) -> dict[str, Any]:
+        """For /status."""
+        return {
+            "err": str(self.error), "code": self.error.code, "tries": self.tries,
+            "since": times.stamp(self.since), "ago": times.duration(now - self.since),
+        }  # fmt: skip
+
+
+class Reloads:
+    """See the head of the module."""
+
+    def __init__(
+        self,
+        loader: Loader,
+        cache: Cache,
+        sysinfo: Sysinfo,
+        queue: Queue,
+        watches: Watches,
+        threads: Threads,
+        log: Any,
+    ):
+        self._loader = loader
+        self._cache = cache
+        self._sysinfo = sysinfo
+        self._queue = queue
+        self._watches = watches
+        self._threads = threads
+        self._log = log
+        self.errors: dict[str, ZoneError] = {}
+        # A zone is in _stale exactly as long as its greenlet is in _greenlets.
+        self._stale: dict[str, _Stale] = {}
+        self._greenlets: dict[str, gevent.Greenlet] = {}
+        self._wake: dict[str, Flag] = {}  # ends the backing off of a zone that is marked again
+        self._marked_at: dict[str, int] = {}  # monotonic ns of the last mark, since the last forget_before()
+        self._stopped = False
+
+    def mark(
+        self, zonename: str, parts: Collection[str] = part.ALL, datasets: Collection[str] = (), *, cause: Cause
+    ) -> None:
+        """`parts` of the zone may be stale, and what zfs tells of `datasets`. Returns at once."""
+        self._mark(zonename, parts, datasets, cause, None)
+
+    def read_fresh(self, zonename: str, cause: Cause, timeout: float) -> bool:
+        """Read all of the zone and apply it; False if that took more than `timeout` seconds."""
+        done = Flag()
+        self._mark(zonename, part.ALL, (), cause, done)
+        return bool(done.wait(timeout))
+
+    def fail(self, zonename: str, error: LoadError) -> None:
+        """A load of all could not read the zone: try again later."""
+        self._remember(zonename, error)
+        stale = self._entry(zonename)
+        stale.add(part.ALL, (), None)
+        self._start(zonename, first_delay=_delay(self.errors[zonename].tries))
+
+    def busy(self) -> list[str]:
+        """The zones that are not fresh."""
+        return list(self._stale)
+
+    def touched_since(self, zonename: str, moment: int) -> bool:
+        """Whether what a load that began at `moment` (monotonic ns) says of the zone may be older than what we have, or
+        will have soon."""
+        return zonename in self._stale or self._marked_at.get(zonename, -1) >= moment
+
+    def forget_before(self, moment: int) -> None:
+        """No load that began before `moment` will be compared any more."""
+        self._marked_at = {zonename: at for zonename, at in self._marked_at.items() if at >= moment}
+
+    def stop(self) -> None:
+        """End all greenlets. What they read is lost with the cache."""
+        self._stopped = True
+        gevent.killall(list(self._greenlets.values()), block=False)
+
+    def _mark(
+        self,
+        zonename: str,
+        parts: Collection[str],
+        datasets: Collection[str],
+        cause: Optional[Cause],
+        waiter: Optional[Flag],
+    ) -> None:
+        self._marked_at[zonename] = time.monotonic_ns()
+        stale = self._entry(zonename)
+        stale.add(parts, datasets, cause)
+        if waiter is not None:
+            stale.waiters.append(waiter)
+        if zonename in self._wake:
+            self._wake[zonename].set()
+        self._start(zonename)
+
+    def _entry(self, zonename: str) -> _Stale:
+        return self._stale.setdefault(zonename, _Stale())
+
+    def _start(self, zonename: str, first_delay: float = 0.0) -> None:
+        if zonename not in self._greenlets and not self._stopped:
+            greenlet = gevent.Greenlet(self._make_fresh, zonename, first_delay)
+            greenlet.name = f"reload of {zonename}"
+            self._greenlets[zonename] = greenlet
+            greenlet.start()
+
+    def _make_fresh(self, zonename: str, first_delay: float) -> None:
+        """Read and apply until nothing of the zone is stale. The greenlet of that zone."""
+        try:
+            if first_delay:
+                self._back_off(zonename, first_delay)
+            while self._stale[zonename]:
+                stale, self._stale[zonename] = self._stale[zonename], _Stale()
+                error = self._once(zonename, stale)
+                if error is None:
+                    _tell(stale.waiters)
+                    continue
+                self._remember(zonename, error)
+                newer = self._stale[zonename]
+                stale.add(newer.parts, newer.datasets, newer.cause)
+                stale.waiters += newer.waiters
+                self._stale[zonename] = stale
+                self._back_off(zonename, _delay(self.errors[zonename].tries))
+        finally:
+            # No switch between the last look at _stale and here: a mark that comes now starts a new greenlet.
+            del self._stale[zonename], self._greenlets[zonename]
+
+    def _once(self, zonename: str, stale: _Stale) -> Optional[LoadError]:
+        """Read what is stale and apply it. The error if that failed, else None."""
+        started = time.monotonic_ns()
+        try:
+            records = self._loader.read_zone(
+                zonename, self._cache.records(zonename), stale.parts, stale.datasets, self._threads, self._watches.set
+            )
+        except ZoneGone:
+            records = None
+        except XmlGone as error:
+            # Not served, which is what a fresh read wants to know; its files stay watched, and it is tried again.
+            self._apply(f"delete {zonename}", lambda extras: self._cache.drop(zonename, _cause(stale)))
+            _tell(stale.waiters)
+            return error
+        except LoadError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 boundary: a fault of ours in one zone's reading must not stop the rest
+            self._log.error("reading a zone failed unexpectedly", zonename=zonename, err=error)
+            return LoadError(f"{type(error).__name__}: {error}", "INTERNAL")
+        outcome: list[Optional[LoadError]] = [None]
+        if records is None:
+            self._apply(f"delete {zonename}", lambda extras: self._gone(zonename, _cause(stale)))
+        else:
+            found = records
+
+            def serve(extras: Extras) -> None:
+                outcome[0] = self._serve(found, _cause(stale), extras.log)
+
+            self._apply(f"refresh {zonename} - [{', '.join(sorted(stale.parts | stale.datasets))}]", serve)
+        if outcome[0] is None:
+            self.errors.pop(zonename, None)
+            took = times.duration(time.monotonic_ns() - started)
+            self._log.debug("zone is fresh", zonename=zonename, parts=sorted(stale.parts), took=took)
+        return outcome[0]
+
+    def _apply(self, description: str, func: Any) -> None:
+        """Run `func` as a task on the queue, and wait until it has run."""
+        done = Flag()
+        while not self._queue.enqueue(Task(description, func, timeout=60.0), done.set):
+            # Its twin waits, or the paused queue is full: what was read is not lost, it only waits for a place.
+            gevent.sleep(0.1)
+        done.wait()
+
+    def _gone(self, zonename: str, cause: Cause) -> None:
+        self._watches.drop(zonename)
+        self._cache.drop(zonename, cause)
+
+    def _serve(self, records: ZoneRecords, cause: Cause, log: Any) -> Optional[LoadError]:
+        zonename = records.zone.zonename
+        try:
+            vm = assemble(records, self._sysinfo.value)
+        except LoadError as error:
+            return error
+        self._cache.put(zonename, records, vm, cause)
+        return None
+
+    def _remember(self, zonename: str, error: LoadError) -> None:
+        known = self.errors.get(zonename)
+        if known is None:
+            self.errors[zonename] = ZoneError(error, time.monotonic_ns())
+        else:
+            known.error, known.tries = error, known.tries + 1
+        tries = self.errors[zonename].tries
+        # Loud once, then quiet: it is in /status, and tried for ever.
+        (self._log.error if tries == 1 else self._log.debug)(
+            "cannot read a zone: keeping what is served of it", zonename=zonename, err=error, tries=tries
+        )
+
+    def _back_off(self, zonename: str, seconds: float) -> None:
+        """Wait, but no longer than a moment once the zone is marked again."""
+        wake = self._wake[zonename] = Flag()
+        try:
+            gevent.sleep(min(seconds, _FIRST_RETRY) / 2)
+            wake.wait(seconds)
+        finally:
+            del self._wake[zonename]
+
+
+def _cause(stale: _Stale) -> Cause:
+    return stale.cause or Cause("refresh")
+
+
+def _tell(waiters: list[Flag]) -> None:
+    for waiter in waiters:
+        waiter.set()
+    waiters.clear()
+
+
+def _delay(tries: int) -> float:
+    most: float = min(_LAST_RETRY, _FIRST_RETRY * 2.0 ** min(tries - 1, 10))
+    return most * random.uniform(0.75, 1.0)

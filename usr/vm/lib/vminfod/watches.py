@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Which file is watched for which zone, and what a change of it makes stale (daemon.md sections 6 and 9).
+
+Always: exactly the five files of each zone that was set() and not dropped, and the sysinfo file, are wanted from the
+        file watcher; paths are the zone's real ones, from its zonepath (S5), and are matched whole;
+        nothing here waits: the watcher sets watches in its own time, and tells when it could not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional, Protocol
+
+from vmload import parts as part
+from vmload.reader import SYSINFO, config_paths, lastexited_path, zone_xml_path
+from vmload.records import Zone
+
+_OF_XML = frozenset({part.LAST_MODIFIED, part.ZONEXML, part.ZONEINFO})
+_OF_CONFIG = frozenset({part.LAST_MODIFIED, part.JSON})
+_OF_LASTEXITED = frozenset({part.LAST_MODIFIED, part.LAST_EXITED})
+
+# Seconds that the reading of a new zone waits for its watches to stand: a change in between would be missed until the
+# next full refresh, but a file watcher that hangs must not hold up the event (H2).
+_PATIENCE = 1.0
+
+
+class FileWatcher(Protocol):
+    """The part of fswatcher.py that is used here."""
+
+    def watch(self, path: str) -> None: ...
+
+    def unwatch(self, path: str) -> None: ...
+
+    def wait_answered(self, timeout: float) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a watched path is: `parts` of the zone `zonename` come from it. `is_xml`: its end is the zone's end."""
+
+    zonename: str
+    parts: frozenset[str]
+    is_xml: bool
+
+
+class Watches:
+    """See the head of the module."""
+
+    def __init__(self, watcher: FileWatcher, log: Any):
+        self._watcher = watcher
+        self._log = log
+        self._meanings: dict[str, Meaning] = {}
+        self._zones: dict[str, str] = {}  # zone name -> zonepath; its five files are in _meanings, and no others
+
+    def start(self) -> None:
+        """Watch what is no zone's: the sysinfo file."""
+        self._watcher.watch(SYSINFO)
+
+    def set(self, zone: Zone) -> None:
+        """Watch the files of `zone` from now on. New watches are given a moment to stand before what they watch is
+        read (S9)."""
+        if self._zones.get(zone.zonename) != zone.zonepath:
+            self.want(zone)
+            self._watcher.wait_answered(_PATIENCE)
+
+    def want(self, zone: Zone) -> None:
+        """As set(), but without the wait."""
+        if self._zones.get(zone.zonename) == zone.zonepath:
+            return
+        self.drop(zone.zonename)
+        self._zones[zone.zonename] = zone.zonepath
+        for path, meaning in _meanings(zone.zonename, zone.zonepath).items():
+            self._meanings[path] = meaning
+            self._watcher.watch(path)
+
+    def drop(self, zonename: str) -> None:
+        """Watch the zone's files no more. Nothing if they were not watched."""
+        zonepath = self._zones.pop(zonename, None)
+        if zonepath is None:
+            return
+        for path, meaning in _meanings(zonename, zonepath).items():
+            if self._meanings.get(path) == meaning:
+                del self._meanings[path]
+                self._watcher.unwatch(path)
+
+    def zones(self) -> list[str]:
+        """The zones whose files are watched."""
+        return list(self._zones)
+
+    def meaning(self, path: str) -> Optional[Meaning]:
+        """What the watched file `path` is; None if it is no zone's (any more)."""
+        return self._meanings.get(path)
+
+
+def _meanings(zonename: str, zonepath: str) -> dict[str, Meaning]:
+    found = {zone_xml_path(zonename): Meaning(zonename, _OF_XML, True)}
+    found[lastexited_path(zonepath)] = Meaning(zonename, _OF_LASTEXITED, False)
+    for path in config_paths(zonepath).values():
+        found[path] = Meaning(zonename, _OF_CONFIG, False)
+    return found
