@@ -176,6 +176,14 @@ class RunningDaemon:
         except OSError:
             return False
 
+    def listens(self) -> bool:
+        """Whether anybody takes connections on its port."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=SOON).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
     def _read_log(self, pipe: Any) -> None:
         for line in pipe:
             self._log.append(line)

@@ -19,6 +19,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional, Union
 
+Object = dict[str, Any]
+Array = list[Any]
 Path = tuple[Optional[str], ...]  # None stands for "some element of an array"
 Change = dict[str, Any]  # prettyPath, path, action, oldValue, newValue, ident (those that apply)
 
@@ -75,7 +77,7 @@ def _change(path: Path, action: str, ident: Any, old: Any = _ABSENT, new: Any = 
 
 # --- objects ---
 
-def _objects(old: dict, new: dict, path: Path, ident: Any, idents: Optional[Mapping[str, str]],
+def _objects(old: Object, new: Object, path: Path, ident: Any, idents: Optional[Mapping[str, str]],
              out: list[Change]) -> None:
     """Appends the changes between two objects. `idents` is the map at the top level and None below it."""
     for key in _walk(old):
@@ -98,14 +100,14 @@ def _objects(old: dict, new: dict, path: Path, ident: Any, idents: Optional[Mapp
                 out.append(_change((*path, key), "added", ident, new=new[key]))
 
 
-def _as_object(container: Union[dict, list]) -> dict:
+def _as_object(container: Union[Object, Array]) -> Object:
     """An array in the place of an object has its positions as keys."""
     if isinstance(container, dict):
         return container
     return {str(position): element for position, element in enumerate(container)}
 
 
-def _walk(container: dict) -> Iterable[str]:
+def _walk(container: Object) -> Iterable[str]:
     """The keys in the order in which they are compared: those like array indexes by number, then the rest as they
     stand."""
     indexes = [key for key in container if key[:1] <= "9" and _is_index(key)]
@@ -124,12 +126,12 @@ def _equal_scalars(one: Any, other: Any) -> bool:
     """False also when just one of the two is an object or array."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
-    return one == other
+    return bool(one == other)
 
 
 # --- arrays ---
 
-def _arrays(old: list, new: list, path: Path, ident: Any, ident_name: Optional[str], out: list[Change]) -> None:
+def _arrays(old: Array, new: Array, path: Path, ident: Any, ident_name: Optional[str], out: list[Change]) -> None:
     old_bytes = [_bytes(element) for element in old]
     new_bytes = [_bytes(element) for element in new]
     if old_bytes == new_bytes:
@@ -145,7 +147,7 @@ def _arrays(old: list, new: list, path: Path, ident: Any, ident_name: Optional[s
     out.extend(_change(path, "added", ident, new=element) for element in added)
 
 
-def _missing(elements: list, bytes_of: list[bytes], others: list, bytes_of_others: list[bytes]) -> list:
+def _missing(elements: Array, bytes_of: list[bytes], others: Array, bytes_of_others: list[bytes]) -> Array:
     """The elements that equal none of `others`, in order and with their copies.
 
     Marshalled bytes are the cheap test: the same bytes are the same value, key order included. Different bytes can
@@ -178,7 +180,7 @@ def _canonical(value: Any) -> Any:
     return value
 
 
-def _pair(removed: list, added: list, name: str, path: Path, modified: list[Change]) -> tuple[list, list]:
+def _pair(removed: Array, added: Array, name: str, path: Path, modified: list[Change]) -> tuple[Array, Array]:
     """Takes out of both lists the elements that are one and the same by the identifier `name`, and appends what changed
     in each pair to `modified`. The first free one pairs. Elements that are no objects or arrays stay where they are."""
     free: dict[Any, list[int]] = {}  # identifier -> positions in `added`, the first one last

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 import time
 import traceback
 from typing import Any, Optional
@@ -39,6 +40,7 @@ class BunyanHandler(logbook.Handler):
         super().__init__(level=_LOGBOOK_LEVEL[level])
         self._fd = fd
         self._hostname = socket.gethostname()
+        self._whole_lines = threading.Lock()  # loads log from threads, and a pipe tears long writes apart
         self.lost = 0
 
     def emit(self, record: logbook.LogRecord) -> None:
@@ -50,8 +52,9 @@ class BunyanHandler(logbook.Handler):
         line.update(msg=record.message, time=times.iso(time.time()), v=0)
         data = _encoded(line) + b"\n"
         try:
-            while data:
-                data = data[os.write(self._fd, data) :]
+            with self._whole_lines:
+                while data:
+                    data = data[os.write(self._fd, data) :]
         except OSError:
             self.lost += 1  # nowhere left to say it; /status shows the number
 

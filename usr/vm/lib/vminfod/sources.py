@@ -17,11 +17,11 @@ import gevent
 from vmload.reader import SYSINFO
 
 from vminfod.causes import REFRESH, Cause, moment_of
-from vminfod.fswatcher import FileEvent, FsWatcher
 from vminfod.queue import Queue, Task
 from vminfod.staleness import Staleness
-from vminfod.zonewatcher import ZoneEvent, zone_watcher
-from vminfod.zpoolwatcher import PoolEvent, ZfsEvent, zpool_watcher
+from vminfod.watchers.fswatcher import FileEvent, FsWatcher
+from vminfod.watchers.zonewatcher import ZoneEvent, zone_watcher
+from vminfod.watchers.zpoolwatcher import PoolEvent, ZfsEvent, zpool_watcher
 
 _TASK_LIMIT = 60.0  # seconds; a task only decides, so that one that takes this long is stuck
 

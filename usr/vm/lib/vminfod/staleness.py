@@ -18,14 +18,15 @@ from vmload.reader import SYSINFO
 from vminfod.cache import Cache
 from vminfod.causes import Cause
 from vminfod.reloads import Reloads
+from vminfod.watchers.zonewatcher import ZoneEvent
+from vminfod.watchers.zpoolwatcher import Effect, PoolEvent, ZfsEvent
 from vminfod.watches import Watches
-from vminfod.zonewatcher import ZoneEvent
-from vminfod.zpoolwatcher import Effect, PoolEvent, ZfsEvent
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _DELEGATED = "data"
 
-_OF_ZONE_EVENT = frozenset({part.LAST_MODIFIED, part.ZONEADM, part.ZONEXML, part.ZONEINFO})
+# lastexited too: before a zone's first exit there is no file that could be watched.
+_OF_ZONE_EVENT = frozenset({part.LAST_MODIFIED, part.LAST_EXITED, part.ZONEADM, part.ZONEXML, part.ZONEINFO})
 _OF_ROLLBACK = frozenset({part.LAST_MODIFIED, part.JSON, part.LAST_EXITED})
 
 # What is done to a dataset above those of VMs with these effects, they inherit, or move with it.
@@ -123,11 +124,9 @@ class Staleness:
         return last != _DELEGATED or snapshot in (None, "indestructible")
 
     def _rolled_back(self, zonename: str, cause: Cause) -> None:
-        """A rollback replaces files without a file event, and watches may hang on the old ones (OS-7289)."""
-        records = self._cache.records(zonename)
-        if records is not None:
-            self._watches.drop(zonename)
-            self._watches.want(records.zone)
-            self._reloads.mark(zonename, _OF_ROLLBACK, cause=cause)
+        """A rollback replaces files without a file event, and watches may hang on the old ones (OS-7289). The reading
+        sets new watches before it looks at the files."""
+        self._watches.drop(zonename)
+        self._reloads.mark(zonename, _OF_ROLLBACK, cause=cause)
 
 

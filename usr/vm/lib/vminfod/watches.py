@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MPL-2.0
 """Which file is watched for which zone, and what a change of it makes stale (daemon.md sections 6 and 9).
 
-Always: exactly the five files of each zone that was set() and not dropped, and the sysinfo file, are wanted from the
-        file watcher; paths are the zone's real ones, from its zonepath (S5), and are matched whole;
+Always: exactly the five files of each zone that was set() and not dropped, the two folders that four of them appear in,
+        and the sysinfo file are wanted from the file watcher. Most VMs lack some of the files, and a watch on a missing
+        file is only tried every 10 s: a folder tells at once that one has appeared;
+        paths are the zone's real ones, from its zonepath (S5), and are matched whole;
         nothing here waits: the watcher sets watches in its own time, and tells when it could not."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, Optional, Protocol
 
@@ -49,7 +52,7 @@ class Watches:
         self._watcher = watcher
         self._log = log
         self._meanings: dict[str, Meaning] = {}
-        self._zones: dict[str, str] = {}  # zone name -> zonepath; its five files are in _meanings, and no others
+        self._zones: dict[str, str] = {}  # zone name -> zonepath; what is watched for it is in _meanings, nothing else
 
     def start(self) -> None:
         """Watch what is no zone's: the sysinfo file."""
@@ -93,7 +96,9 @@ class Watches:
 
 def _meanings(zonename: str, zonepath: str) -> dict[str, Meaning]:
     found = {zone_xml_path(zonename): Meaning(zonename, _OF_XML, True)}
-    found[lastexited_path(zonepath)] = Meaning(zonename, _OF_LASTEXITED, False)
-    for path in config_paths(zonepath).values():
+    lastexited, config = lastexited_path(zonepath), list(config_paths(zonepath).values())
+    for path in (lastexited, os.path.dirname(lastexited)):
+        found[path] = Meaning(zonename, _OF_LASTEXITED, False)
+    for path in (*config, os.path.dirname(config[0])):
         found[path] = Meaning(zonename, _OF_CONFIG, False)
     return found

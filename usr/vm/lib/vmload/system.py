@@ -13,6 +13,7 @@ import os
 import signal
 import stat
 import subprocess
+import threading
 from dataclasses import dataclass
 from typing import Optional
 
@@ -41,10 +42,20 @@ class Output:
 
 
 class System:
-    """A node's commands and files. Safe to share between threads: it holds nothing but the root."""
+    """A node's commands and files. Safe to share between threads."""
 
     def __init__(self, root: str = "/"):
         self.root = os.path.abspath(root).rstrip("/")
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()  # just the commands between their start and their end
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Kill the commands that run, and start no more: those who wait for one get a LoadError at once."""
+        with self._lock:
+            self._stopped = True
+            for child in self._running:
+                _kill_group(child)
 
     def path(self, node_path: str) -> str:
         """Where the node's absolute `node_path` lies on this machine."""
@@ -69,16 +80,28 @@ class System:
         except OSError as error:
             code = errno.errorcode.get(error.errno or 0)
             raise LoadError(f"cannot run {name}: {error.strerror}: {program}", code) from error
+        with self._lock:
+            self._running.add(child)
+            if self._stopped:
+                _kill_group(child)
+        try:
+            stdout, stderr = self._finish(child, name, limit)
+        finally:
+            with self._lock:
+                self._running.discard(child)
+        return Output(child.returncode if child.returncode >= 0 else None, stdout, stderr)
+
+    @staticmethod
+    def _finish(child: subprocess.Popen[bytes], name: str, limit: float) -> tuple[bytes, bytes]:
         with child:
             try:
-                stdout, stderr = child.communicate(timeout=limit)
+                return child.communicate(timeout=limit)
             except subprocess.TimeoutExpired as error:
                 _kill_group(child)
                 raise LoadError(f"{name} did not end within {limit:g} s and was killed", "ETIMEDOUT") from error
             except BaseException:
                 _kill_group(child)
                 raise
-        return Output(child.returncode if child.returncode >= 0 else None, stdout, stderr)
 
     def read(self, node_path: str) -> bytes:
         """The content of a regular file, links followed. Raises OSError."""
@@ -122,4 +145,3 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
         os.killpg(child.pid, signal.SIGKILL)
     except ProcessLookupError:
         return  # it ended by itself in this moment
-    child.wait()

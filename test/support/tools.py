@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Runs the command-line tools as an operator does: as programs, with the system's own python3."""
+
+import os
+import subprocess
+
+SBIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "usr", "vm", "sbin")
+LIMIT = 30  # seconds
+
+
+class Result:
+    """What a tool left behind; `out` and `err` are text."""
+
+    def __init__(self, done):
+        self.code = done.returncode
+        self.out = done.stdout.decode()
+        self.err = done.stderr.decode()
+
+    def __iter__(self):
+        return iter((self.code, self.out, self.err))
+
+    def __repr__(self):
+        return f"Result(code={self.code}, out={self.out!r}, err={self.err!r})"
+
+
+def tool_path(name):
+    return os.path.join(SBIN, name)
+
+
+def environment(port=None, **more):
+    """The caller's environment without anything that would turn a tool elsewhere."""
+    left = {key: value for key, value in os.environ.items() if not key.startswith(("VMINFO", "VMADM"))}
+    if port is not None:
+        left["VMINFOD_PORT"] = str(port)
+    return {**left, **more}
+
+
+def run_tool(name, *args, port=None, **more):
+    done = subprocess.run([tool_path(name), *args], env=environment(port, **more), stdin=subprocess.DEVNULL,
+                          capture_output=True, timeout=LIMIT, check=False)
+    return Result(done)
+
+
+def start_tool(name, *args, port=None, **more):
+    """A tool that runs on, with pipes; the caller ends it."""
+    return subprocess.Popen([tool_path(name), *args], env=environment(port, **more), stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)

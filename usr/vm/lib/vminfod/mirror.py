@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The watcher's copy of the daemon's VMs, and where in the daemon's history it stands. No threads, no I/O.
+
+Always: `vms` is what the daemon served at revision `rev` of its run `epoch`. A daemon of the original kind has no
+        revisions: epoch and rev are None then, and there is nothing to resume from."""
+
+from __future__ import annotations
+
+from vminfod.errors import ParseError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Optional
+
+# The identifiers by which elements of arrays are told apart, as the daemon's own diff has them.
+IDENTIFIERS = {"nics": "mac", "disks": "path"}
+
+
+class Mirror:
+    """All VMs by zonename."""
+
+    def __init__(self) -> None:
+        self.vms: dict[str, dict[str, Any]] = {}
+        self.epoch: Optional[str] = None
+        self.rev: Optional[int] = None
+        self.position: Optional[str] = None  # `EPOCH:REV` to resume from; None when only a new list will do
+
+    def fill(self, vms: dict[str, dict[str, Any]]) -> None:
+        self.vms = vms
+
+    def move_to(self, event: dict[str, Any]) -> None:
+        """Stand where `event` (a ready event or any later one) says."""
+        epoch, rev = event.get("epoch"), event.get("rev")
+        known = isinstance(epoch, str) and isinstance(rev, int)
+        self.epoch = epoch if known else None
+        self.rev = rev if known else None
+        self.position = f"{epoch}:{rev}" if known else None
+
+    def continues_at(self, ready: dict[str, Any]) -> bool:
+        """Does a feed with this ready event, which brought no list, go on where the mirror stands?"""
+        return self.position is not None and ready.get("epoch") == self.epoch
+
+    def step_of(self, event: dict[str, Any]) -> str:
+        """Where an event stands: "next" to be applied, "known" already (or a heartbeat), or behind a "gap"."""
+        rev = event.get("rev")
+        heartbeat = event["type"] == "heartbeat"
+        if self.rev is None or not isinstance(rev, int):
+            return "known" if heartbeat else "next"
+        if event.get("epoch", self.epoch) != self.epoch:
+            return "gap"
+        if rev <= self.rev:
+            return "known"
+        return "next" if rev == self.rev + 1 and not heartbeat else "gap"
+
+    def apply(self, event: dict[str, Any]) -> None:
+        """Take an event in. Raises ParseError for one without zonename or VM object."""
+        zonename, vm = event.get("zonename"), event.get("vm")
+        if not isinstance(zonename, str) or (event["type"] != "delete" and not isinstance(vm, dict)):
+            raise ParseError("VminfodEventStream got an event without zonename or VM")
+        if event["type"] == "delete":
+            self.vms.pop(zonename, None)
+        else:
+            assert isinstance(vm, dict)
+            self.vms[zonename] = vm
+        if self.rev is not None and isinstance(event.get("rev"), int):
+            self.move_to({"epoch": self.epoch, "rev": event["rev"]})
+
+    def events_towards(self, vms: dict[str, dict[str, Any]], ready: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The events that lead from the mirror to `vms`, as if the daemon had sent them: deletes first, so that a
+        reader never sees two VMs with the address of one. Apply each before taking the next; without `rev`, since
+        they are no revisions of the daemon's."""
+        from vminfod.diff import diff
+        for zonename in [name for name in self.vms if name not in vms]:
+            last = self.vms[zonename]
+            yield {"type": "delete", "date": ready["date"], "zonename": zonename, "uuid": last.get("uuid"),
+                   "last": last}
+        for zonename, vm in vms.items():
+            old = self.vms.get(zonename)
+            event = {"date": ready["date"], "zonename": zonename, "uuid": vm.get("uuid"), "vm": vm}
+            if old is None:
+                yield {"type": "create", **event}
+                continue
+            changes = diff(old, vm, IDENTIFIERS)
+            if changes:
+                yield {"type": "modify", **event, "changes": changes}

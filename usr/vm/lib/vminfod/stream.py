@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: MPL-2.0
+"""VminfodEventStream: every event of vminfod in order, and watches for single ones (spec/client.md 3).
+
+    stopped --start()--> running --stop(), error--> stopped
+
+The contract: after `ready` every event arrives once and in order, or the stream raises. To whom: iteration and
+read() take events; a watch sees each event that arrives while it is pending and consumes none.
+
+Each start is a _Run with a thread of its own, so that what an old connection still says reaches nobody (OS-7310).
+One lock, the condition `_changed`, guards everything; no callback runs and no socket is read with it held.
+
+Unread events wait in a buffer of UNREAD events; when it is full and no watch is pending, reading from the socket
+pauses, and the daemon may cut us. While a watch is pending reading goes on, for else a program that only watches would
+stall; what nobody reads then is dropped beyond UNREAD_WHILE_WATCHED, and read() says so with an error."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from vminfod.address import DEFAULT_HOST, DEFAULT_PORT
+from vminfod.errors import Stopped, StreamError, VminfodError, VminfodTimeout
+from vminfod.eventfeed import READY_TIMEOUT, EventFeed
+from vminfod.eventlines import vms_by_zonename
+from vminfod.httpwire import query_text
+from vminfod.identity import Identity, checked_seconds
+from vminfod.plainjson import parsed
+from vminfod.wanted import WantedChanges, WantedEvent
+from vminfod.watch import Watch, WatchList
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+    from typing import Any, Optional, Union
+
+    from vminfod.clientlog import Log
+    from vminfod.watch import Callback
+
+UNREAD = 16  # events; the original's buffer
+UNREAD_WHILE_WATCHED = 1024  # events of some 5 KB each; a watch lasts seconds, in which a busy node makes hundreds
+
+WHAT = "VminfodEventStream"
+
+
+class _Run:
+    """One start of a stream. Guarded by the stream's lock; `feed` is used by the run's thread alone, except for
+    interrupt()."""
+
+    def __init__(self) -> None:
+        self.feed: Optional[EventFeed] = None
+        self.ready: Optional[dict[str, Any]] = None
+        self.unread: deque[dict[str, Any]] = deque()
+        self.dropped = 0
+        self.over = False  # stopped or failed: from then on nothing is delivered
+        self.error: Optional[VminfodError] = None  # set at most once, and never by stop()
+
+
+class VminfodEventStream:
+    """Follows vminfod from construction on. `query` selects events, e.g. {"types": "create,delete"}
+    (docs/http-api.md); `heartbeat` lines are delivered only if the query asks for them.
+
+    `parse_ready`: the ready event's `vms`, a JSON text, becomes a dict zonename -> VM object.
+    Errors: VminfodError of all kinds, with this client's name in the text. A stream that failed raises the same
+    error from each call until it is started again."""
+
+    def __init__(
+        self,
+        name: Optional[str] = None,
+        *,
+        host: str = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        log: Optional[Log] = None,
+        parse_ready: bool = False,
+        ready_timeout: Optional[float] = READY_TIMEOUT,
+        query: Union[Mapping[str, object], str, None] = None,
+    ) -> None:
+        self._identity = Identity(name, host, port, log)
+        self._log = self._identity.log
+        self._parse_ready = bool(parse_ready)
+        self._ready_timeout = checked_seconds("ready_timeout", ready_timeout)
+        self._query = query_text(query)
+        self._wants_heartbeats = "heartbeat" in (query or "")
+        self._changed = threading.Condition()
+        self._watches = WatchList(self._changed, self._log, self._identity.name, self._stop_for_watch)
+        self._run = _Run()
+        self._run.over = True  # nothing runs yet
+        self.start()
+
+    def start(self) -> None:
+        """Connect again after stop() or an error. Raises StreamError if the stream is running."""
+        with self._changed:
+            if not self._run.over:
+                raise self._named(StreamError(f"{WHAT} is already running"))
+            self._run = _Run()
+            threading.Thread(target=self._follow, args=(self._run,), daemon=True,
+                             name=f"vminfod stream {self._identity.name}").start()
+
+    def stop(self) -> None:
+        """End the stream: nothing is delivered any more, and pending watches end with Stopped. Idempotent."""
+        with self._changed:
+            self._stop_locked()
+        self._watches.call_back()
+
+    def wait_ready(self, timeout: Optional[float] = None) -> dict[str, Any]:
+        """The ready event, as soon as it is there. Raises the stream's error, Stopped, and VminfodTimeout after
+        `timeout` seconds (None or 0: no limit), which leaves the stream as it is."""
+        with self._changed:
+            run = self._run
+            self._changed.wait_for(lambda: run.ready is not None or run.over, timeout or None)
+            if run.ready is not None:
+                return run.ready
+            if run.over:
+                raise run.error or self._named(Stopped(WHAT))
+            raise self._named(VminfodTimeout(f"{WHAT} wait_ready timeout exceeded"))
+
+    def read(self, timeout: Optional[float] = None) -> dict[str, Any]:
+        """The next event. Raises the stream's error after the events that came before it, Stopped after stop(),
+        VminfodTimeout after `timeout` seconds (None or 0: no limit)."""
+        with self._changed:
+            run = self._run
+            self._changed.wait_for(lambda: run.unread or run.over or run.dropped, timeout or None)
+            event = self._take(run)
+            if event is not None:
+                return event
+            if run.over:
+                raise run.error or self._named(Stopped(WHAT))
+            raise self._named(VminfodTimeout(f"{WHAT} read timeout exceeded"))
+
+    def read_nowait(self) -> Optional[dict[str, Any]]:
+        """The next event if one is waiting, else None. Raises the stream's error once no event is left."""
+        with self._changed:
+            run = self._run
+            event = self._take(run)
+            if event is None and run.error is not None:
+                raise run.error
+            return event
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        try:
+            return self.read()
+        except Stopped:
+            raise StopIteration from None
+
+    def watch_for_event(
+        self,
+        obj: dict[str, Any],
+        *,
+        timeout: Optional[float] = None,
+        teardown: bool = False,
+        catch_errors: bool = False,
+        start_fresh: bool = False,
+        callback: Optional[Callback] = None,
+    ) -> Watch:
+        """Wait for one event that `obj` is a subset of; the watch's value is that event.
+
+        `timeout` in seconds, then the watch ends with VminfodTimeout; `teardown`: the stream stops with the watch;
+        `catch_errors`: an error of the stream ends the watch, and a watch that fails stops the stream;
+        `start_fresh`: throw away unread events first; `callback(err, event)` is called once."""
+        return self._watch(WantedEvent(obj), timeout, teardown, catch_errors, start_fresh, callback)
+
+    def watch_for_changes(
+        self,
+        obj: dict[str, Any],
+        changes: list[Any],
+        *,
+        timeout: Optional[float] = None,
+        teardown: bool = False,
+        catch_errors: bool = False,
+        start_fresh: bool = False,
+        callback: Optional[Callback] = None,
+    ) -> Watch:
+        """Wait until each of `changes` was seen in events that `obj` is a subset of; the value is the last of these
+        events. A wanted change has a `path`, in which None stands for any element, and more keys, of which each must
+        be met; a list of changes means any one of them. No changes at all: done at once. Options as above."""
+        return self._watch(WantedChanges(obj, changes), timeout, teardown, catch_errors, start_fresh, callback)
+
+    def __enter__(self) -> VminfodEventStream:
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.stop()
+
+    def _watch(
+        self,
+        wanted: Union[WantedEvent, WantedChanges],
+        timeout: Optional[float],
+        teardown: bool,
+        catch_errors: bool,
+        start_fresh: bool,
+        callback: Optional[Callback],
+    ) -> Watch:
+        seconds = checked_seconds("timeout", timeout)
+        watch = Watch(wanted, self._watches, teardown=teardown, catch_errors=catch_errors, callback=callback)
+        with self._changed:
+            run = self._run
+            if start_fresh:
+                run.unread.clear()
+            self._watches.add(watch)
+            if isinstance(wanted, WantedChanges) and wanted.nothing_wanted:
+                self._log.warning("watch for no changes at all")
+                self._watches.end([watch], None, None)
+            else:
+                self._show_unread(run, watch)
+            if not watch.done and seconds is not None:
+                watch.start_timer(seconds)
+            self._changed.notify_all()  # reading, if it has paused, goes on for this watch
+        self._watches.call_back()
+        return watch
+
+    def _show_unread(self, run: _Run, watch: Watch) -> None:
+        """Lock held: a new watch looks at what is waiting, and learns whether anything more will come."""
+        for event in run.unread:
+            if watch.met_by(event):
+                self._watches.end([watch], None, event)
+                return
+        if run.over and run.error is None:
+            self._watches.end([watch], self._named(Stopped(WHAT)), None)
+        elif run.error is not None and watch.catch_errors:
+            self._watches.end([watch], run.error, None)
+
+    def _follow(self, run: _Run) -> None:
+        """The thread of one run."""
+        feed: Optional[EventFeed] = None
+        try:
+            feed = EventFeed(self._identity, query=self._query, ready_timeout=self._ready_timeout)
+            with self._changed:
+                run.feed = feed
+                if run.over:
+                    return
+            ready = feed.ready()
+            if self._parse_ready:
+                ready["vms"] = vms_by_zonename(ready.get("vms"), parsed)
+            with self._changed:
+                run.ready = ready
+                self._changed.notify_all()
+            while self._deliver(run, feed.next()):
+                pass
+        except VminfodError as error:
+            self._fail(run, error)
+        except Exception as error:  # noqa: BLE001 - the thread's boundary: whoever waits must not wait for ever
+            self._log.exception("stream failed")
+            self._fail(run, StreamError(f"{WHAT} failed: {error!r}"))
+        finally:
+            if feed is not None:
+                feed.close()
+
+    def _deliver(self, run: _Run, event: dict[str, Any]) -> bool:
+        """Give an event to watches and readers; False when the run is over."""
+        if event["type"] == "heartbeat" and not self._wants_heartbeats:
+            return not run.over
+        with self._changed:
+            self._changed.wait_for(lambda: run.over or self._watches or len(run.unread) < UNREAD)
+            if run.over:
+                return False
+            self._watches.offer(event)
+            if not run.over:
+                run.unread.append(event)
+                if len(run.unread) > UNREAD_WHILE_WATCHED:
+                    run.unread.popleft()
+                    run.dropped += 1
+                self._changed.notify_all()
+        self._watches.call_back()
+        return not run.over
+
+    def _take(self, run: _Run) -> Optional[dict[str, Any]]:
+        """Lock held: the next unread event. Raises StreamError if some were dropped before it."""
+        if run.dropped:
+            dropped, run.dropped = run.dropped, 0
+            raise self._named(StreamError(f"{WHAT} dropped {dropped} events that nobody read", code="EOVERFLOW"))
+        if not run.unread:
+            return None
+        event = run.unread.popleft()
+        self._changed.notify_all()  # there is room again
+        return event
+
+    def _fail(self, run: _Run, error: VminfodError) -> None:
+        with self._changed:
+            if run.over:
+                return  # an error of stopping is none
+            run.error = self._named(error)
+            run.over = True
+            self._watches.fail(run.error)
+            self._changed.notify_all()
+        self._watches.call_back()
+
+    def _stop_locked(self) -> None:
+        """Lock held."""
+        run = self._run
+        if not run.over:
+            run.over = True
+            run.unread.clear()
+            run.dropped = 0
+            if run.feed is not None:
+                run.feed.interrupt()
+        self._watches.end_all(self._named(Stopped(WHAT)))
+        self._changed.notify_all()
+
+    def _stop_for_watch(self) -> None:
+        """Lock held: a watch wants the stream stopped with it; one that failed or was stopped already stays so."""
+        if not self._run.over:
+            self._stop_locked()
+
+    def _named(self, error: VminfodError) -> VminfodError:
+        error.client = self._identity.name
+        return error

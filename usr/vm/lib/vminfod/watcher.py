@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: MPL-2.0
+"""VminfodWatcher: a local mirror of all VMs that outlives the daemon's restarts (spec/client.md 4).
+
+    connecting --ready--> following --error--> waiting --backoff--> connecting     stop() ends it from anywhere
+
+The contract: after `ready` the mirror goes through the states of the daemon in order; each callback runs after the
+mirror shows its event. A reconnect is invisible except as an "error" callback: the watcher resumes by revision and so
+gets what it missed, or, where it cannot (another daemon run, too long away, a daemon without revisions), it lists anew
+and turns the difference into ordinary events. Such a difference may skip states in between, never the last one.
+
+All callbacks run in the watcher's own thread, one after the other; one that raises is logged and the next one runs.
+A daemon with revisions is asked for heartbeats, so that a connection that died without a word is noticed."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+
+from vminfod.address import DEFAULT_HOST, DEFAULT_PORT
+from vminfod.errors import HTTPStatusError, ParseError, Stopped, StreamError, VminfodError, VminfodTimeout
+from vminfod.eventfeed import READY_TIMEOUT, EventFeed
+from vminfod.eventlines import vms_by_zonename
+from vminfod.httpwire import query_text
+from vminfod.identity import Identity, checked_seconds
+from vminfod.mirror import Mirror
+from vminfod.plainjson import parsed
+from vminfod.watchers.backoff import Backoff
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+    from typing import Any, Optional
+
+    from vminfod.clientlog import Log
+
+BACKOFF_FIRST = 0.1  # seconds; doubled after each failure, with jitter: a node's clients should not come back as one
+BACKOFF_MOST = 5.0  # seconds; a daemon that starts on a big node is not asked more often than this
+HEARTBEAT = 10.0  # seconds of silence after which the daemon says that it is there
+SILENCE = 3 * HEARTBEAT  # seconds; a daemon may be late, but not by two heartbeats
+
+TOPICS = ("ready", "create", "modify", "delete", "event", "error")
+GONE = 410  # the daemon no longer has, or never had, the revision that we want to resume from
+
+
+class VminfodWatcher:
+    """Connects at once and, with `reconnect`, for ever. Arguments as in VminfodEventStream.
+
+    `callbacks` are for on(), a topic each, and registered before it connects, so that they see every event.
+    With reconnect=False the first error ends it, and is raised by whoever waits then or later."""
+
+    def __init__(
+        self,
+        name: Optional[str] = None,
+        *,
+        host: str = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        log: Optional[Log] = None,
+        ready_timeout: Optional[float] = READY_TIMEOUT,
+        reconnect: bool = True,
+        callbacks: Optional[Mapping[str, Callable[[Any], object]]] = None,
+    ) -> None:
+        self._identity = Identity(name, host, port, log)
+        self._log = self._identity.log
+        self._ready_timeout = checked_seconds("ready_timeout", ready_timeout)
+        self._reconnect = bool(reconnect)
+        self._changed = threading.Condition()  # guards all fields below
+        self._mirror = Mirror()  # changed by the watcher's thread alone
+        self._ready: Optional[dict[str, Any]] = None  # the first ready event: from then on the mirror is filled
+        self._callbacks: dict[str, list[Callable[[Any], object]]] = {topic: [] for topic in TOPICS}
+        self._feed: Optional[EventFeed] = None
+        self._stopped = False
+        self._error: Optional[VminfodError] = None  # the last one; with reconnect=False also the end
+        self._ended = False
+        for topic, callback in (callbacks or {}).items():
+            self.on(topic, callback)
+        threading.Thread(target=self._watch, daemon=True, name=f"vminfod watcher {self._identity.name}").start()
+
+    def on(self, topic: str, callback: Callable[[Any], object]) -> None:
+        """Call `callback` with each "create", "modify" or "delete" event, "event" (any of the three, afterwards),
+        "ready" (the first ready event; at once if it has been), "error" (a VminfodError; a reconnect follows).
+
+        Register first and read vms() then: together they miss nothing. Raises ValueError for another topic."""
+        if topic not in TOPICS:
+            raise ValueError(f"no such topic: {topic!r}; there are {', '.join(TOPICS)}")
+        with self._changed:
+            self._callbacks[topic].append(callback)
+            late = topic == "ready" and self._ready is not None
+            ready = self._ready_event() if late else None
+        if late:
+            self._call(callback, topic, ready)
+
+    def wait_ready(self, timeout: Optional[float] = None) -> dict[str, Any]:
+        """The first ready event with the VMs of now, once the mirror is filled.
+
+        Raises VminfodTimeout after `timeout` seconds (None or 0: no limit), Stopped, and with reconnect=False the
+        error that ended the watcher."""
+        with self._changed:
+            self._wait("ready", lambda: self._ready is not None, timeout)
+            return self._ready_event()
+
+    def wait_for_rev(self, rev: int, timeout: Optional[float] = None) -> None:
+        """Return when the mirror shows revision `rev` of the daemon's present run, or has moved on to a later run.
+
+        Raises as wait_ready() does, and StreamError if the daemon has no revisions."""
+        with self._changed:
+            self._wait("ready", lambda: self._ready is not None, timeout)
+            epoch = self._mirror.epoch
+            if epoch is None:
+                raise self._named(StreamError("the daemon has no revisions", code="ENOTSUP"))
+            mirror = self._mirror
+            self._wait(f"revision {rev}", lambda: mirror.epoch != epoch or (mirror.rev or 0) >= rev, timeout)
+
+    def vms(self) -> dict[str, dict[str, Any]]:
+        """All VMs by zonename: a copy of the index. The objects are the mirror's own; do not change them."""
+        with self._changed:
+            return dict(self._mirror.vms)
+
+    def vm(self, zonename: str) -> Optional[dict[str, Any]]:
+        """One VM object, or None."""
+        with self._changed:
+            return self._mirror.vms.get(zonename)
+
+    def stop(self) -> None:
+        """End it: no callback begins any more, the mirror stays as it is. Idempotent."""
+        with self._changed:
+            self._stopped = True
+            if self._feed is not None:
+                self._feed.interrupt()
+            self._changed.notify_all()
+
+    def __enter__(self) -> VminfodWatcher:
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.stop()
+
+    def _ready_event(self) -> dict[str, Any]:
+        """Lock held, mirror filled."""
+        return {**(self._ready or {}), "vms": dict(self._mirror.vms)}
+
+    def _wait(self, what: str, condition: Callable[[], bool], timeout: Optional[float]) -> None:
+        """Lock held."""
+        self._changed.wait_for(lambda: condition() or self._stopped or self._ended, timeout or None)
+        if condition():
+            return
+        if self._stopped:
+            raise self._named(Stopped("VminfodWatcher"))
+        if self._ended and self._error is not None:
+            raise self._error
+        because = f": {self._error.message}" if self._error is not None and self._feed is None else ""
+        raise self._named(VminfodTimeout(f"VminfodWatcher {what} timeout exceeded{because}"))
+
+    def _watch(self) -> None:
+        """The watcher's thread: follow, and when that breaks, back off and follow again."""
+        backoff = Backoff(BACKOFF_FIRST, BACKOFF_MOST)
+        while not self._stopped:
+            began = monotonic()
+            try:
+                feed, ready = self._connect()
+                self._take_ready(ready)
+                self._follow(feed)
+            except VminfodError as error:
+                failure = error
+            except Exception as error:  # noqa: BLE001 - the thread's boundary: the mirror must not silently stand still
+                self._log.exception("watcher failed")
+                failure = StreamError(f"VminfodWatcher failed: {error!r}")
+                self._forget_position()
+            finally:
+                self._drop_feed()
+            if self._stopped:
+                return
+            if not self._report(failure):
+                return
+            if monotonic() - began > BACKOFF_MOST:  # not by a mere ready event: a daemon that cuts us after each one
+                backoff.reset()  # would have to send its whole list ten times a second
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped, backoff.next())
+
+    def _connect(self) -> tuple[EventFeed, dict[str, Any]]:
+        """A feed and its ready event; resumed where possible, else from a new list."""
+        position = self._mirror.position
+        query = {"heartbeat": f"{HEARTBEAT:g}", "since": position}
+        feed = EventFeed(self._identity, query=query_text(query), ready_timeout=self._ready_timeout)
+        with self._changed:
+            self._feed = feed
+            if self._stopped:
+                raise self._named(Stopped("VminfodWatcher"))
+        try:
+            return feed, feed.ready()
+        except HTTPStatusError as error:
+            if error.status_code != GONE or position is None:
+                raise
+        self._log.info("cannot resume, listing anew", position=position)
+        self._forget_position()
+        self._drop_feed()
+        return self._connect()
+
+    def _take_ready(self, ready: dict[str, Any]) -> None:
+        """Bring the mirror to where the new feed begins."""
+        if "vms" not in ready:
+            if not self._mirror.continues_at(ready):
+                raise self._distrusted("resumed at another place than asked for")
+            return
+        try:
+            vms = vms_by_zonename(ready["vms"], parsed)
+        except ParseError:
+            self._forget_position()
+            raise
+        if self._ready is None:
+            with self._changed:
+                self._mirror.fill(vms)
+                self._mirror.move_to(ready)
+                self._ready = ready
+                event = self._ready_event()
+                callbacks = list(self._callbacks["ready"])  # who comes later is told by on()
+                self._changed.notify_all()
+            for callback in callbacks:
+                self._call(callback, "ready", event)
+            return
+        for event in self._mirror.events_towards(vms, ready):
+            self._apply(event)
+        with self._changed:
+            self._mirror.move_to(ready)
+            self._changed.notify_all()
+
+    def _follow(self, feed: EventFeed) -> None:
+        if self._mirror.epoch is not None:
+            feed.limit_silence(SILENCE)
+        while not self._stopped:
+            try:
+                event = feed.next()
+            except VminfodTimeout:
+                raise StreamError(f"VminfodEventStream was silent for {SILENCE:g} s", code="ETIMEOUT") from None
+            except ParseError:
+                self._forget_position()
+                raise
+            step = self._mirror.step_of(event)
+            if step == "gap":
+                raise self._distrusted("VminfodEventStream left out events")
+            if step == "known":
+                continue
+            if event["type"] not in ("create", "modify", "delete"):
+                raise self._distrusted(f"VminfodEventStream sent an unknown type of event: {event['type']!r}")
+            self._apply(event)
+
+    def _apply(self, event: dict[str, Any]) -> None:
+        """Change the mirror, then tell."""
+        try:
+            with self._changed:
+                if self._stopped:
+                    return
+                self._mirror.apply(event)
+                self._changed.notify_all()
+        except ParseError:
+            self._forget_position()
+            raise
+        self._tell(event["type"], event)
+        self._tell("event", event)
+
+    def _tell(self, topic: str, argument: Any) -> None:
+        with self._changed:
+            callbacks = list(self._callbacks[topic])
+        for callback in callbacks:
+            if not self._stopped:
+                self._call(callback, topic, argument)
+
+    def _call(self, callback: Callable[[Any], object], topic: str, argument: Any) -> None:
+        try:
+            callback(argument)
+        except Exception:  # noqa: BLE001 - the user's code in our thread must not end it
+            self._log.exception("callback failed", topic=topic)
+
+    def _report(self, error: VminfodError) -> bool:
+        """Make the error known; False if it is the end."""
+        with self._changed:
+            self._error = self._named(error)
+            self._ended = not self._reconnect
+            self._changed.notify_all()
+        self._log.warning("lost vminfod", err=str(error), reconnect=self._reconnect)
+        self._tell("error", error)
+        return self._reconnect
+
+    def _drop_feed(self) -> None:
+        with self._changed:
+            feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.close()
+
+    def _forget_position(self) -> None:
+        with self._changed:
+            self._mirror.position = None
+
+    def _distrusted(self, message: str) -> StreamError:
+        """The stream cannot be trusted any more: list anew after it."""
+        self._forget_position()
+        return StreamError(message)
+
+    def _named(self, error: VminfodError) -> VminfodError:
+        error.client = self._identity.name
+        return error

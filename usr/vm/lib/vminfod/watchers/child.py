@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: MPL-2.0
+"""A child process that is kept running: started, listened to line by line, and started again whenever it fails.
+
+        start()
+           |
+           v      a ready line
+        starting ---------------> up
+           ^  |                    |
+      tick |  | lost               | lost        lost: it ended, was not ready in time, printed too much garbage,
+           |  v                    |                   or the owner asked for a restart
+         waiting <-----------------'
+                                        stop() leads to `stopped` from anywhere
+
+Always: the daemon outlives its children: whatever a child does, it is logged, shown in status() and mended by a new
+        one, after a wait that grows from 0.5 s to 30 s;
+        after each ready line but that of a first try that went well, on_ready(again=True) says that something may have
+        been missed; on_missed() says so when lines could not be understood;
+        nothing is delivered after stop(), and every greenlet and process of a run ends with it;
+        the owner's code is called in a greenlet of this module and must not block.
+Not here: what a line means (on_line's matter), and what to do when something was missed.
+
+When the daemon is killed outright there is nobody left to end a child. One with a pipe to stdin sees the end of it; one
+without gets SIGPIPE with its next line; on the platform the service's contract ends both."""
+
+import errno
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
+
+import gevent
+from gevent.event import AsyncResult, Event
+from gevent.os import nb_read, nb_write
+
+from vminfod.watchers.backoff import Backoff
+from vminfod.watchers.lines import BadLine, LineSplitter, OddEvent
+from vminfod.watchers.process import Process
+from vminfod.watchers.window import Window
+
+READY_WITHIN = 30.0  # seconds from the start to the ready line (OS-6054)
+FIRST_WAIT, MOST_WAIT = 0.5, 30.0  # seconds before a new start
+CHECK_EVERY = 1.0  # seconds. A child whose output a grandchild holds open ends without an end of file
+READ_MOST = 1 << 16  # bytes at a time, the size of a pipe
+STDERR_KEPT = 100  # lines, for /status and for whoever debugs
+GARBAGE_WINDOW = 60.0  # seconds
+GARBAGE_MOST = 100  # lines in a window; past it the child is taken for broken and started anew
+MISSED_WINDOW = 10.0  # seconds with at most one on_missed() for garbage: each can cost a full refresh
+LOGGED_MOST = 5  # lines of garbage, and of stderr, that are logged in a window; the rest is only counted
+SHOWN_MOST = 200  # characters of a line in the log
+
+STATES = {
+    "starting": {"ready": "up", "lost": "waiting", "stop": "stopped"},
+    "up": {"lost": "waiting", "stop": "stopped"},
+    "waiting": {"tick": "starting", "stop": "stopped"},
+    "stopped": {},
+}
+
+
+class Child:
+    """One supervised process. See the head of the module; spec/daemon.md 3, bugs C9, C10, H2, L2, OS-7310.
+
+    `on_line(line, seen_at)` gets each line of its output, without the newline, and when it was read (monotonic ns); it
+    returns True for the ready line, and raises BadLine for one that makes no sense.
+    `on_ready(again)` follows a ready line; `again` is true if there was a try before.
+    `commands`: whether send() is used; otherwise its stdin is empty."""
+
+    def __init__(self, name: str, argv: Sequence[str], *, log: Any,
+                 on_line: Callable[[bytes, int], Optional[bool]],
+                 on_ready: Callable[[bool], object],
+                 on_missed: Callable[[str], object],
+                 commands: bool = False,
+                 ready_within: float = READY_WITHIN,
+                 backoff: Optional[Backoff] = None,
+                 clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self.name = name
+        self._argv = list(argv)
+        self._log = log.child(child=name)
+        self._on_line, self._on_ready, self._on_missed = on_line, on_ready, on_missed
+        self._commands = commands
+        self._ready_within = ready_within
+        self._backoff = backoff or Backoff(FIRST_WAIT, MOST_WAIT)
+        self._clock = clock
+
+        self._state = "starting"  # as in STATES
+        self._up = Event()  # set exactly in the state `up`
+        self._stopping = Event()
+        self._supervisor: Optional[gevent.Greenlet] = None
+        self._process: Optional[Process] = None  # the present one; set before its greenlets start
+        self._lost: AsyncResult = AsyncResult()  # why the present run ends: the first reason counts
+        self._outgoing: deque[bytes] = deque()  # commands that the writer has not sent; of this run only
+        self._to_send = Event()
+
+        self._tries = 0
+        self._skipped = 0
+        self._last_error: Optional[str] = None
+        self._stderr: deque[str] = deque(maxlen=STDERR_KEPT)
+        self._garbage = Window(GARBAGE_WINDOW, clock)
+        self._missed = Window(MISSED_WINDOW, clock)
+        self._odd = Window(GARBAGE_WINDOW, clock)
+        self._stderr_logged = Window(GARBAGE_WINDOW, clock)
+
+    # --- for the owner ---
+
+    def start(self) -> None:
+        self._supervisor = self._spawn("supervisor", self._supervise)
+
+    def wait_ready(self, timeout: Optional[float] = None) -> bool:
+        """Waits for the state `up`; False if `timeout` seconds passed first. It goes on being tried."""
+        return bool(self._up.wait(timeout))
+
+    def send(self, command: bytes) -> bool:
+        """Queues bytes for the child's stdin, without blocking. False if it is not up: then they are gone."""
+        if self._state != "up":
+            return False
+        self._outgoing.append(command)
+        self._to_send.set()
+        return True
+
+    def restart(self, reason: str) -> None:
+        """Give up the present process for a new one."""
+        if not self._lost.ready():
+            self._lost.set(reason)
+
+    def stop(self, within: float = 5.0) -> None:
+        """Ends the process; nothing is delivered any more. Returns when it is gone, or after `within` seconds."""
+        self._go("stop")
+        self._stopping.set()
+        self.restart("stopped")
+        if self._supervisor is not None and not self._supervisor.ready():
+            self._supervisor.join(within)
+            if not self._supervisor.ready():
+                self._log.error("child does not end", pid=self.pid)
+
+    @property
+    def pid(self) -> Optional[int]:
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def running(self) -> bool:
+        return self._state == "up"
+
+    def status(self) -> dict[str, Any]:
+        """For /status: the state, and what went wrong so far."""
+        return {"state": self._state, "pid": self.pid, "restarts": max(0, self._tries - 1),
+                "skippedLines": self._skipped, "lastError": self._last_error}
+
+    def stderr(self) -> list[str]:
+        """The last lines that it wrote on stderr, over all runs."""
+        return list(self._stderr)
+
+    # --- the life of a child ---
+
+    def _go(self, event: str) -> bool:
+        """Takes one step in STATES. An event that the state does not know is logged and changes nothing."""
+        state = STATES[self._state].get(event)
+        if state is None:
+            self._log.debug("no such step", state=self._state, event=event)
+            return False
+        self._log.debug("state changed", old=self._state, new=state)
+        self._state = state
+        if state == "up":
+            self._up.set()
+        else:
+            self._up.clear()
+        return True
+
+    def _not_up(self) -> None:
+        if self._state in ("starting", "up"):
+            self._go("lost")
+
+    def _supervise(self) -> None:
+        while self._state != "stopped":
+            started = self._clock()
+            self._lost = AsyncResult()
+            if self._stopping.is_set():
+                return
+            self._tries += 1
+            try:
+                reason = self._run()
+            except Exception as error:  # noqa: BLE001 - boundary: one run of the child; the next one follows
+                self._log.error("cannot follow the child", err=error)
+                reason = f"{type(error).__name__}: {error}"
+            self._not_up()
+            if self._state == "stopped":
+                return
+            self._last_error = reason
+            if self._clock() - started > self._backoff.most * 1e9:
+                self._backoff.reset()
+            wait = self._backoff.next()
+            self._log.error("child lost, starting a new one", reason=reason, wait_s=round(wait, 2), tries=self._tries)
+            self._stopping.wait(wait)
+            if self._state == "waiting":
+                self._go("tick")
+
+    def _run(self) -> str:
+        """One process from start to end. Returns why it ended."""
+        try:
+            process = Process(self._argv, commands=self._commands)
+        except OSError as error:
+            return f"cannot start {self._argv[0]}: {error.strerror}"
+        self._process = process
+        self._outgoing.clear()
+        self._log.debug("child started", pid=process.pid, argv=self._argv)
+        greenlets = [self._spawn("stdout", self._read_stdout, process.stdout),
+                     self._spawn("stderr", self._read_stderr, process.stderr)]
+        if process.stdin is not None:
+            greenlets.append(self._spawn("stdin", self._write_stdin, process.stdin))
+        try:
+            reason = self._wait_until_lost(process)
+        finally:
+            self._not_up()  # before anything that can switch: what is sent from now on would be lost
+            gevent.killall(greenlets)
+            self._process = None
+            status = process.end()
+        return f"{reason} ({status})"
+
+    def _wait_until_lost(self, process: Process) -> str:
+        ready_by = self._clock() + int(self._ready_within * 1e9)
+        while True:
+            left = (ready_by - self._clock()) / 1e9 if self._state == "starting" else CHECK_EVERY
+            if left <= 0:
+                return f"not ready within {self._ready_within:g} s"
+            self._lost.wait(min(left, CHECK_EVERY))
+            if self._lost.ready():
+                return str(self._lost.get())
+            if process.has_exited():
+                return "it ended"
+
+    def _spawn(self, what: str, function: Callable[..., None], *args: Any) -> gevent.Greenlet:
+        greenlet = gevent.Greenlet(function, *args)
+        greenlet.name = f"{self.name}: {what}"
+        greenlet.start()
+        return greenlet
+
+    # --- its pipes, one greenlet each ---
+
+    def _read_stdout(self, descriptor: int) -> None:
+        splitter = LineSplitter()
+        while True:
+            piece = self._read(descriptor)
+            if not piece:
+                self.restart("its output ended")
+                return
+            seen_at = self._clock()
+            too_long = splitter.too_long
+            for line in splitter.feed(piece):
+                if self._state not in ("starting", "up"):
+                    return
+                self._deliver(line, seen_at)
+            for _ in range(splitter.too_long - too_long):
+                self._skip(b"", BadLine("a line that is too long"))
+            gevent.sleep(0)  # a child that always has more to say must not keep the others from theirs
+
+    def _deliver(self, line: bytes, seen_at: int) -> None:
+        try:
+            if self._on_line(line, seen_at):
+                self._ready()
+        except BadLine as error:
+            self._skip(line, error)
+        except Exception as error:  # noqa: BLE001 - boundary: one line; logged, the next one follows
+            self._log.error("a line could not be handled", err=error)
+            self._skip(line, BadLine(f"{type(error).__name__} while handling it"))
+
+    def _ready(self) -> None:
+        if self._state == "up":
+            raise BadLine("a second ready line")
+        again = self._tries > 1
+        self._go("ready")
+        self._log.info("child is ready", pid=self.pid, tries=self._tries)
+        self._on_ready(again)
+
+    def _skip(self, line: bytes, error: BadLine) -> None:
+        self._skipped += 1
+        odd = isinstance(error, OddEvent)
+        number = (self._odd if odd else self._garbage).count()
+        if number <= LOGGED_MOST:
+            self._log.warn("skipped a line", reason=str(error), line=line[:SHOWN_MOST].decode("utf-8", "replace"))
+        if odd:
+            return
+        if self._missed.count() == 1:
+            self._on_missed(f"{self.name}: {error}")
+        if number > GARBAGE_MOST:
+            self.restart(f"more than {GARBAGE_MOST} senseless lines in {GARBAGE_WINDOW:g} s")
+
+    def _read_stderr(self, descriptor: int) -> None:
+        splitter = LineSplitter(most=READ_MOST)
+        while True:
+            piece = self._read(descriptor)
+            if not piece:
+                return
+            for line in splitter.feed(piece):
+                text = line[:SHOWN_MOST].decode("utf-8", "replace")
+                self._stderr.append(text)
+                if self._stderr_logged.count() <= LOGGED_MOST:
+                    self._log.warn("child wrote on stderr", line=text)
+            gevent.sleep(0)
+
+    def _read(self, descriptor: int) -> bytes:
+        """What there is, at least one byte; empty at the end."""
+        try:
+            return bytes(nb_read(descriptor, READ_MOST))
+        except OSError as error:
+            self.restart(f"cannot read from it: {error.strerror}")
+            return b""
+
+    def _write_stdin(self, descriptor: int) -> None:
+        while True:
+            self._to_send.wait()
+            self._to_send.clear()
+            text = b"".join(self._outgoing)
+            self._outgoing.clear()
+            try:
+                while text:
+                    text = text[nb_write(descriptor, text[:READ_MOST]):]
+                    gevent.sleep(0)
+            except OSError as error:
+                if error.errno != errno.EPIPE:  # its end is noticed by its output ending
+                    self.restart(f"cannot write to it: {error.strerror}")
+                return

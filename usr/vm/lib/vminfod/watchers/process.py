@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MPL-2.0
+"""One process with its pipes, from its start to the moment when nothing is left of it.
+
+Always: the pipes do not block; the process has a session and a group of its own, so that a Ctrl-C in the daemon's
+        terminal is not for it, and so that its own children end with it; end() returns in bounded time.
+Not here: what it says (child.py), and when to start another.
+
+The standard library's Popen, not gevent's: it uses vfork, so that a start costs the same however big the daemon is. It
+runs in the thread pool. gevent.subprocess must not be used beside it: its SIGCHLD handler would take our exit
+statuses."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Optional
+
+import gevent
+
+TERM_GRACE = 2.0  # seconds between SIGTERM and SIGKILL
+KILL_GRACE = 3.0  # seconds that we wait for a killed one; then it is left to the system, as it hangs in the kernel
+LOOK_EVERY = 0.01  # seconds, while it is being ended
+
+
+class Process:
+    """A running process: `pid`, and the descriptors `stdin` (None if it has no pipe), `stdout`, `stderr`."""
+
+    def __init__(self, argv: Sequence[str], *, commands: bool) -> None:
+        """Starts `argv` with a pipe for commands, or nothing, on its stdin. OSError if that is not possible."""
+        self._popen = gevent.get_hub().threadpool.apply(_start, (list(argv), commands))
+        self.pid: int = self._popen.pid
+        self.stdin: Optional[int] = self._popen.stdin.fileno() if commands else None
+        self.stdout: int = self._popen.stdout.fileno()
+        self.stderr: int = self._popen.stderr.fileno()
+
+    def has_exited(self) -> bool:
+        """Without reaping it, so that its number, which is its group's too, is not given to anybody else yet."""
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+    def end(self) -> str:
+        """Makes sure that the process and its group are gone: end of stdin, SIGTERM, SIGKILL. Nobody may be reading its
+        pipes any more. Returns how it ended, for the log."""
+        self._signal(signal.SIGTERM)
+        if self._popen.stdin is not None:
+            self._popen.stdin.close()
+        deadline = time.monotonic() + TERM_GRACE
+        while not self.has_exited() and time.monotonic() < deadline:
+            gevent.sleep(LOOK_EVERY)
+        self._signal(signal.SIGKILL)  # for what is left of the group, before poll() gives its number free
+        deadline = time.monotonic() + KILL_GRACE
+        while self._popen.poll() is None and time.monotonic() < deadline:
+            gevent.sleep(LOOK_EVERY)
+        for pipe in (self._popen.stdout, self._popen.stderr):
+            pipe.close()
+        code = self._popen.returncode
+        if code is None:
+            return "killed, but does not end"
+        return f"signal {-code}" if code < 0 else f"exit status {code}"
+
+    def _signal(self, number: int) -> None:
+        # Nobody is left: where there is only a zombie, some systems answer the second.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+def _start(argv: list[str], commands: bool) -> "subprocess.Popen[bytes]":
+    """In a thread."""
+    popen = subprocess.Popen(argv, bufsize=0, start_new_session=True,
+                             stdin=subprocess.PIPE if commands else subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for pipe in (popen.stdin, popen.stdout, popen.stderr):
+        if pipe is not None:
+            os.set_blocking(pipe.fileno(), False)
+    return popen

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The `zoneevent` command: one line of JSON for each zone state change, for ever (spec/client.md 6).
+
+When the stream breaks it says so in its log (silent unless asked with -l) and opens a new one after RETRY seconds;
+one loop does both, so that there is never more than one stream and one retry (R9)."""
+
+from __future__ import annotations
+
+import time
+
+from vminfod.address import BadAddress, address_from_environment
+from vminfod.clientlog import LEVELS, StderrLog
+from vminfod.errors import VminfodError
+from vminfod.options import BadOption, parsed_options
+from vminfod.plainjson import compact
+from vminfod.stdio import STDERR, complain, end_with_reader, put
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import NoReturn
+
+RETRY = 1.0  # seconds, as the original
+INTERRUPTED = 130
+
+USAGE = """\
+Usage: zoneevent [-i ident] [-l level] [-h]
+
+  -i, --ident ident   who is asking; shown by `vminfo status`
+  -l, --level level   log to stderr from this level on: trace, debug, info, warn, error or fatal (default)
+  -h, --help          this text
+
+Prints a line of JSON for each change of a zone's state.
+"""
+
+
+def main(argv: list[str], environ: Mapping[str, str]) -> int:
+    """Run `zoneevent argv...`; gives the exit code."""
+    try:
+        options, _ = parsed_options(argv, {"h": "help"}, {"i": "ident", "l": "level"})
+        if "help" in options:
+            put(USAGE)
+            return 0
+        level = options.get("level", ["fatal"])[-1]
+        if level not in LEVELS:
+            raise BadOption(f"unknown log level -- {level}")
+        host, port = address_from_environment(environ)
+        name = "zoneevent CLI" + "".join([f" ({ident})" for ident in options.get("ident", [])])
+        _follow(name, StderrLog("zoneevent", LEVELS[level]), host, port)
+    except BadOption as error:
+        complain(str(error))
+        put(USAGE, STDERR)
+    except BadAddress as error:
+        complain(str(error))
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        complain(f"cannot write: {error.strerror}")
+    return 1
+
+
+def _follow(name: str, log: StderrLog, host: str, port: int) -> NoReturn:
+    from vminfod.zoneevent import ZoneEvent
+    end_with_reader()
+    while True:
+        try:
+            with ZoneEvent(name, log, host=host, port=port) as changes:
+                for change in changes:
+                    put(compact(change) + "\n")
+        except VminfodError as error:
+            log.warning("lost vminfod, trying again", extra={"err": str(error), "seconds": RETRY})
+        time.sleep(RETRY)
