@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The node's folders and executables under its root.
+
+Always: everything the node makes lies in the root, but for the socket where the root's path is too long for one.
+A tool is a stub of a few lines: the interpreter without its site packages, the tools folder of this checkout, one call.
+Where the interpreter's path cannot stand in a shebang line (blanks, length) the stub starts as a shell script."""
+
+import os
+import shutil
+import sys
+import tempfile
+
+TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tools")
+THIN_TOOLS = {"zoneadm": "usr/sbin", "zfs": "usr/sbin", "sysevent": "usr/sbin", "kstat": "usr/bin"}
+FOLDERS = ("etc/zones", "zones", "tmp", "usr/sbin", "usr/bin", "usr/vm/sbin", ".mockcn")
+PRIVATE = ".mockcn"             # ours, below the root; no part of the node
+SOCKET_LENGTH = 100             # bytes of a unix socket's path that every system takes
+SHEBANG_LENGTH = 120            # bytes of a shebang line that every system takes
+
+
+class RootInUse(Exception):
+    """The folder given as the node's root is not empty."""
+
+
+class Layout:
+    """The root folder; `remove()` takes away all that was made."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+        self._made_root = not os.path.exists(self.root)
+        if not self._made_root and (not os.path.isdir(self.root) or os.listdir(self.root)):
+            raise RootInUse(f"{self.root} is there already and not an empty folder: name another one")
+        for folder in FOLDERS:
+            os.makedirs(os.path.join(self.root, folder))
+        self.private = os.path.join(self.root, PRIVATE)
+        self.aside = os.path.join(self.private, "aside")
+        os.makedirs(self.aside)
+        self._socket_folder = self.private
+        if len(os.fsencode(self._socket_path())) > SOCKET_LENGTH:
+            self._socket_folder = tempfile.mkdtemp(prefix="mockcn-")
+        self.socket = self._socket_path()
+
+    def _socket_path(self) -> str:
+        return os.path.join(self._socket_folder, "node.sock")
+
+    def point_to_socket(self) -> None:
+        """From now on the tools find the node. To be called when the socket listens."""
+        pointer = os.path.join(self.private, "socket")
+        with open(pointer + ".new", "w", encoding="utf-8") as file:
+            file.write(self.socket + "\n")
+        os.rename(pointer + ".new", pointer)
+
+    def install_tools(self) -> None:
+        for tool, folder in THIN_TOOLS.items():
+            self._install(os.path.join(folder, tool), f"link.run({tool!r}, sys.argv[1:])")
+        self._install("usr/vm/sbin/fswatcher", "import fswatcher\nsys.exit(fswatcher.main(sys.argv[1:]))")
+
+    def _install(self, where: str, call: str) -> None:
+        path = os.path.join(self.root, where)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"{shebang()}import sys\nsys.path.insert(0, {TOOLS!r})\nimport link\n"
+                       f"link.installed(__file__)\n{call}\n")
+        os.chmod(path, 0o755)
+
+    def close(self) -> None:
+        """No socket any more; the files stay."""
+        if os.path.exists(self.socket):
+            os.unlink(self.socket)
+        if self._socket_folder != self.private:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Take away all that was made; a given root that was there stays, empty."""
+        if self._socket_folder != self.private:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+        if self._made_root:
+            shutil.rmtree(self.root, ignore_errors=True)
+            return
+        for name in os.listdir(self.root):
+            path = os.path.join(self.root, name)
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.unlink(path)
+
+
+def interpreter() -> str:
+    """The interpreter itself, not a virtual environment's link to it, which would look for its home at each start."""
+    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def shebang() -> str:
+    python = interpreter()
+    line = f"#!{python} -IS\n"
+    if len(os.fsencode(line)) <= SHEBANG_LENGTH and not any(character.isspace() for character in python):
+        return line
+    quoted = python.replace("'", "'\\''")
+    # Shell and Python at once: the shell replaces itself by the interpreter, which takes those lines for a string.
+    return f"#!/bin/sh\n''':'\nexec '{quoted}' -IS \"$0\" \"$@\"\n'''\n"

@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What control can order, inside the node's process. Each public method is an order by its name; its arguments and
+result are JSON values. The callers' side, with what each means, is control.py.
+
+Always: an order that is refused answers with an error and has changed nothing."""
+
+import json
+import os
+import random
+import re
+from typing import TYPE_CHECKING, Any, Optional
+from xml.etree.ElementTree import Element
+
+from mockcn import churn, vms
+from mockcn.node import Node
+from mockcn.population import uuid_from
+from mockcn.state import zonexml
+from mockcn.state.events import ZONE_CHANNEL, Event, Rule
+from mockcn.state.faults import Fault
+from mockcn.state.mounts import write_atomically
+from mockcn.state.pools import ZfsError
+from mockcn.state.zones import Zone, ZoneError
+
+if TYPE_CHECKING:
+    from mockcn.server import Server
+
+CONFIG_FILES = ("metadata", "routes", "tags")
+
+
+class Refused(Exception):
+    """The order makes no sense; the message says why."""
+
+
+class Orders:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._new = random.Random(node.seed + 77)       # uuids of VMs added later
+        self.server: Optional[Server] = None
+
+    def carry_out(self, request: dict[str, Any]) -> dict[str, Any]:
+        """{"order": name, "args": {...}} -> {"result": ...} or {"error": text, "kind": class name}."""
+        order = getattr(self, str(request.get("order")), None)
+        if order is None or str(request.get("order")).startswith("_") or request.get("order") == "carry_out":
+            return {"error": f"no order is called {request.get('order')!r}", "kind": "Refused"}
+        try:
+            return {"result": order(**request.get("args", {}))}
+        except (Refused, churn.NothingFits, ZoneError, ZfsError, zonexml.NotXml,
+                OSError, TypeError, ValueError, KeyError) as err:
+            return {"error": str(err), "kind": type(err).__name__}
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def zones(self) -> list[dict[str, Any]]:
+        with self._node.lock:
+            return [{"zonename": zone.name, "uuid": zone.uuid or (zone.name if zone.is_vm else ""),
+                     "state": zone.shown_state, "brand": zone.brand, "zonepath": zone.zonepath, "is_vm": zone.is_vm,
+                     "zoneid": zone.kernel.zoneid if zone.kernel else None}
+                    for zone in self._node.zones.zones.values()]
+
+    def datasets(self, under: str = "") -> list[str]:
+        with self._node.lock:
+            return [dataset.name for root in self._node.pools.roots() for dataset in root.descendants()
+                    if dataset.name.startswith(under)]
+
+    def snapshots_of(self, dataset: str) -> list[str]:
+        with self._node.lock:
+            return list(self._node.pools.dataset(dataset).snapshots)
+
+    def calls(self) -> dict[str, Any]:
+        return self._node.faults.calls()
+
+    def forget_calls(self) -> None:
+        self._node.faults.forget_calls()
+
+    def sysevent_subscribers(self) -> int:
+        return len(self._node.events.subscribers())
+
+    def events_published(self) -> int:
+        return self._node.events.published
+
+    def children(self, tool: Optional[str] = None) -> list[dict[str, Any]]:
+        assert self.server is not None
+        return [{"tool": client.tool, "pid": client.pid} for client in self.server.clients(tool) if client.pid]
+
+    # -- VMs and zones ---------------------------------------------------------------------------------------------
+
+    def add_vm(self, **values: Any) -> dict[str, Any]:
+        with self._node.lock:
+            values.setdefault("uuid", uuid_from(self._new))
+        zone = vms.settle(self._node, vms.Vm(**values))
+        return {"uuid": values["uuid"], "zonename": zone.name, "zonepath": zone.zonepath}
+
+    def remove_vm(self, key: str) -> None:
+        vms.unsettle(self._node, self._zone(key))
+
+    def boot(self, key: str, pace: float = 0) -> None:
+        zone = self._zone(key)
+        with self._node.lock:
+            steps = self._node.zones.boot_steps(zone)
+        self._node.walk(steps, pace)
+
+    def halt(self, key: str, status: int = -1, pace: float = 0) -> None:
+        zone = self._zone(key)
+        with self._node.lock:
+            steps = self._node.zones.halt_steps(zone, status)
+        self._node.walk(steps, pace)
+
+    def init_restart(self, key: str) -> None:
+        with self._node.lock:
+            self._node.zones.init_restart(self._zone(key))
+
+    def set_index_state(self, key: str, state: str) -> None:
+        if state not in ("configured", "incomplete", "installed"):
+            raise Refused(f"the index has no state {state!r}")
+        with self._node.lock:
+            self._node.zones.set_state(self._zone(key), state)
+
+    def set_kernel_state(self, key: str, state: str) -> None:
+        with self._node.lock:
+            self._node.zones.set_kernel_state(self._zone(key), state)
+
+    def delete_zone(self, key: str) -> None:
+        with self._node.lock:
+            self._node.zones.remove(self._zone(key))
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def read_xml(self, key: str) -> str:
+        with self._node.lock:
+            return self._node.zones.read_xml(self._zone(key))
+
+    def write_xml(self, key: str, text: str) -> None:
+        with self._node.lock:
+            self._node.zones.write_xml(self._zone(key), text.encode("utf-8", "surrogateescape"))
+
+    def set_attr(self, key: str, name: str, value: Optional[str]) -> None:
+        self._edit(key, lambda zone: zonexml.set_attr(zone, name, value))
+
+    def set_rctl(self, key: str, name: str, limit: Optional[int]) -> None:
+        self._edit(key, lambda zone: zonexml.set_rctl(zone, name, limit))
+
+    def set_memory(self, key: str, mib: int) -> None:
+        def change(zone: Element) -> None:
+            for name in ("zone.max-physical-memory", "zone.max-locked-memory", "zone.max-swap"):
+                zonexml.set_rctl(zone, name, mib << 20)
+        self._edit(key, change)
+
+    def add_nic(self, key: str, nic: dict[str, str]) -> None:
+        self._edit(key, lambda zone: zone.append(vms.nic_element(nic)))
+
+    def remove_nic(self, key: str, mac: str) -> None:
+        def change(zone: Element) -> None:
+            for network in zone.findall("network"):
+                if network.get("mac-addr") == mac:
+                    return zone.remove(network)
+            raise Refused(f"no nic {mac}")
+        self._edit(key, change)
+
+    def set_nic(self, key: str, mac: str, name: str, value: Optional[str]) -> None:
+        def change(zone: Element) -> None:
+            for network in zone.findall("network"):
+                if network.get("mac-addr") == mac:
+                    return zonexml.set_net_attr(network, name, value)
+            raise Refused(f"no nic {mac}")
+        self._edit(key, change)
+
+    def write_config(self, key: str, file: str, content: Any, in_place: bool = False) -> None:
+        """`content`: text as it is, anything else as JSON; None removes the file."""
+        if file not in CONFIG_FILES:
+            raise Refused(f"config files are {', '.join(CONFIG_FILES)}")
+        path = self._node.real(f"{self._zone(key).zonepath}/config/{file}.json")
+        with self._node.lock:
+            data = (content if isinstance(content, str) else json.dumps(content)).encode("utf-8", "surrogateescape")
+            if content is None:
+                os.unlink(path)
+            elif in_place:
+                with open(path, "wb") as target:
+                    target.write(data)
+            else:
+                write_atomically(path, data)
+
+    def write_lastexited(self, key: str, status: int, when: Optional[float] = None) -> None:
+        with self._node.lock:
+            self._node.zones.write_lastexited(self._zone(key), status, when)
+
+    def write_sysinfo(self, values: dict[str, Any]) -> None:
+        with self._node.lock:
+            self._node.write_sysinfo(values)
+
+    def sysinfo(self) -> dict[str, Any]:
+        return self._node.sysinfo
+
+    # -- zfs beyond the command ------------------------------------------------------------------------------------
+
+    def write_data(self, dataset: str, size: int) -> None:
+        with self._node.lock:
+            self._node.pools.dataset(dataset).space_written(size)
+
+    def receive(self, dataset: str, snap: str, written: int = 1 << 20, interrupted: bool = False) -> None:
+        with self._node.lock:
+            self._node.pools.receive(dataset, snap, written=written, interrupted=interrupted)
+
+    def pool_export(self, name: str) -> None:
+        """The pool goes away: its datasets are gone from zfs list. Its events name no dataset."""
+        with self._node.lock:
+            pool = self._pool(name, exported=False)
+            self._pool_wide("ESC_ZFS_pool_destroy", name)
+            pool.exported = True
+
+    def pool_import(self, name: str) -> None:
+        with self._node.lock:
+            self._pool(name, exported=True).exported = False
+            self._node.pools.pool_event(name, "open", "pool version 5000; software version mock; uts headnode 5.11")
+            self._node.pools.pool_event(name, "import", "pool version 5000; software version mock; uts headnode 5.11")
+            self._pool_wide("ESC_ZFS_pool_import", name)
+
+    def scrub(self, name: str) -> None:
+        with self._node.lock:
+            self._pool(name, exported=False)
+            self._node.pools.pool_event(name, "scan setup", "func=1 mintxg=0 maxtxg=482244")
+            self._node.pools.pool_event(name, "scan done", "errors=0")
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def publish(self, klass: str, subclass: str, data: Optional[dict[str, Any]], channel: Optional[str] = None,
+                vendor: str = "sun.com", publisher: str = "kernel", pid: int = 0) -> None:
+        self._node.events.publish(Event(vendor, publisher, klass, subclass, pid, data, channel))
+
+    def ping(self) -> None:
+        """The event without attributes that libzonecfg sends on the zones' channel."""
+        self._node.events.publish(Event("sun.com", "zonecfg", "status", "ping", 0, None, ZONE_CHANNEL))
+
+    def raw_line(self, line: str, match: str = "") -> int:
+        return self._node.events.raw(line.encode("latin-1", "replace"), match)
+
+    def event_rule(self, kind: str, match: str = "", times: Optional[int] = 1, chance: float = 1,
+                   seconds: float = 0.2) -> None:
+        if kind not in ("drop", "duplicate", "delay", "reorder"):
+            raise Refused(f"events can be dropped, duplicated, delayed or reordered, not {kind!r}")
+        self._node.events.add_rule(Rule(kind, match, times, chance, seconds))
+
+    def clear_event_rules(self) -> None:
+        self._node.events.clear_rules()
+
+    # -- faults ----------------------------------------------------------------------------------------------------
+
+    def fault(self, tool: str, kind: str, match: str = "", times: Optional[int] = 1, **options: Any) -> None:
+        self._node.faults.add(Fault(tool, kind, match, times, options))
+
+    def clear_faults(self, tool: Optional[str] = None) -> None:
+        self._node.faults.clear(tool)
+
+    def tell(self, tool: str, kind: str, **options: Any) -> int:
+        """An order to the tools of that name that run and listen (fswatcher); how many there were."""
+        from mockcn.server import encode_fault
+        assert self.server is not None
+        clients = self.server.clients(tool)
+        for client in clients:
+            client.frame(b"f", encode_fault(Fault(tool, kind, "", None, options).words()))
+        return len(clients)
+
+    def kill_child(self, tool: str, number: int = 9, match: str = "") -> list[int]:
+        """Send a signal to the running tools of that name whose arguments hold `match`; their pids."""
+        assert self.server is not None
+        argv = {call["pid"]: " ".join(call["argv"]) for call in self._node.faults.calls()["calls"]}
+        pids = [client.pid for client in self.server.clients(tool) if match in argv.get(client.pid, "")]
+        for pid in pids:
+            os.kill(pid, number)
+        return pids
+
+    def corrupt(self, path: str, content: str = "\x00{{{ not what it was", keep: Optional[int] = None) -> None:
+        """Overwrite the node's file in place with rubbish, or cut it after `keep` bytes."""
+        with self._node.lock, open(self._node.real(path), "r+b") as file:
+            if keep is None:
+                file.truncate(0)
+                file.write(content.encode("utf-8", "surrogateescape"))
+            else:
+                file.truncate(keep)
+
+    # -- many of them ----------------------------------------------------------------------------------------------
+
+    def churn(self, count: int, seed: int = 1, pause: float = 0, kinds: Optional[list[str]] = None) -> list[str]:
+        return churn.churn(self._node, self, count, seed, pause, kinds)
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    def _zone(self, key: str) -> Zone:
+        with self._node.lock:
+            return self._node.zones.find(key)
+
+    def _pool(self, name: str, *, exported: bool) -> Any:
+        pool = self._node.pools.pools.get(name)
+        if pool is None or pool.exported is not exported:
+            raise Refused(f"there is no pool {name} to {'import' if exported else 'export'}")
+        return pool
+
+    def _pool_wide(self, subclass: str, name: str) -> None:
+        pool = self._node.pools.pools[name]
+        self._node.events.publish(Event("SUNW", "zfs", "EC_zfs", subclass, 0, {
+            "pool_name": name, "pool_guid": pool.guid}))
+
+    def _edit(self, key: str, change: Any) -> None:
+        """Read a zone's XML, let `change` work on its element, put the new text in place."""
+        with self._node.lock:
+            zone = self._node.zones.find(key)
+            element = zonexml.parse(re.sub(r"^\s+", "", self._node.zones.read_xml(zone)))
+            change(element)
+            self._node.zones.write_xml(zone, zonexml.text(element).encode())

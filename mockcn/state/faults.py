@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Which fault applies to which call of a tool, and a count of the calls.
+
+A fault says: the tool, a kind, a piece of text that the words must hold, and how many calls it is good for. The first
+one that matches a call applies, and only that. Kinds and options are in docs/mockcn.md.
+Not here: carrying a fault out (wounded.py for the thin tools, tools/link.py for the rest)."""
+
+import collections
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Optional
+
+CALLS_KEPT = 10_000     # newest calls remembered with their words; the counters go on past it
+
+
+@dataclass
+class Fault:
+    """One injected fault; `options` are text to text or numbers, kept as given."""
+
+    tool: str
+    kind: str
+    match: str
+    times: Optional[int]        # calls left; None: every call until cleared
+    options: dict[str, Any]
+
+    def words(self) -> dict[str, str]:
+        """The fault as tools/link.py wants it."""
+        return {"kind": self.kind, **{name: str(value) for name, value in self.options.items() if value is not None}}
+
+
+class Faults:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+        self._calls: collections.deque[dict[str, Any]] = collections.deque(maxlen=CALLS_KEPT)
+        self._counts: collections.Counter[str] = collections.Counter()
+
+    def add(self, fault: Fault) -> None:
+        with self._lock:
+            self._faults.append(fault)
+
+    def clear(self, tool: Optional[str] = None) -> None:
+        """Forget all faults, or those of one tool."""
+        with self._lock:
+            self._faults = [fault for fault in self._faults if tool is not None and fault.tool != tool]
+
+    def called(self, tool: str, argv: list[str], pid: int) -> Optional[Fault]:
+        """Note a call; the fault that applies to it."""
+        with self._lock:
+            self._counts[tool] += 1
+            self._calls.append({"tool": tool, "argv": argv, "pid": pid, "time": time.time()})
+            line = " ".join(argv)
+            for fault in self._faults:
+                if fault.tool == tool and fault.times != 0 and fault.match in line:
+                    if fault.times is not None:
+                        fault.times -= 1
+                    return fault
+        return None
+
+    def calls(self) -> dict[str, Any]:
+        """{"counts": {tool: n}, "calls": [{"tool", "argv", "pid", "time"}, ...]}, oldest call first."""
+        with self._lock:
+            return {"counts": dict(self._counts), "calls": list(self._calls)}
+
+    def forget_calls(self) -> None:
+        with self._lock:
+            self._calls.clear()
+            self._counts.clear()

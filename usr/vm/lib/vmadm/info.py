@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MPL-2.0
+"""`vmadm info`: what vmadmd knows about a running hardware VM (spec/vmadm.md 1.7).
+
+vmadmd is a daemon of its own on this node, not vminfod; vminfod is asked only which brand the VM is and whether it
+runs."""
+
+from __future__ import annotations
+
+from vminfod.client import HTTPStatusError, VminfodClient, VminfodError, vm_path
+from vminfod.plainjson import parsed_as_spelled, pretty
+
+from vmadm.errors import CommandFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+VMADMD_HOST = "127.0.0.1"
+VMADMD_PORT = 8080
+
+INFO_TYPES = {  # brand: what its hypervisor can be asked for
+    "bhyve": ("all", "vnc"),
+    "kvm": ("all", "block", "blockstats", "chardev", "cpus", "kvm", "pci", "spice", "status", "version", "vnc"),
+}
+STATES = ("running", "stopping")
+
+
+def info_text(vm: dict[str, Any], words: list[str], vmadmd: VminfodClient) -> str:
+    """What is printed for `vm`. `words` name types, separated by commas or blanks; none means all.
+
+    Raises CommandFailed with the whole message."""
+    uuid = vm["uuid"]
+    types = " ".join(words).replace(",", " ").split() or ["all"]
+    try:
+        _check(vm, types)
+        path = f"/vm/{vm_path(uuid).rpartition('/')[2]}/info?types={','.join(types)}"
+        return pretty(vmadmd.get(path, parse=parsed_as_spelled)) + "\n"
+    except HTTPStatusError as error:
+        message = f"Unable to get info from vmadmd, query returned {error.status_code}."
+        raise _failed(uuid, message) from error
+    except VminfodError as error:
+        raise _failed(uuid, str(error)) from error
+    except CommandFailed as error:
+        raise _failed(uuid, str(error)) from error
+
+
+def _check(vm: dict[str, Any], types: list[str]) -> None:
+    state, brand = vm.get("state"), str(vm.get("brand"))
+    if state not in STATES:
+        raise CommandFailed(f'Unable to get info for vm from state "{state}", must be "running" or "stopping".')
+    if brand not in INFO_TYPES:
+        raise CommandFailed(f"no info types supported for brand {brand}")
+    for kind in types:
+        if kind not in INFO_TYPES[brand]:
+            raise CommandFailed(f"unknown info type {kind}")
+
+
+def _failed(uuid: str, message: str) -> CommandFailed:
+    return CommandFailed(f"Unable to get VM info for VM {uuid}: {message}")
