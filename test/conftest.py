@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.running_daemon import RunningDaemon
 
 from mockcn import process
+from support.running_daemon import RunningDaemon
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import signal
 
 import gevent
 import pytest
+
 from support.child_script import child_script
 from support.recording_log import RecordingLog
-from vminfod.watchers.backoff import Backoff
+from vminfod.backoff import Backoff
 from vminfod.watchers.child import GARBAGE_MOST, Child
 from vminfod.watchers.lines import BadLine, OddEvent
 

@@ -7,6 +7,7 @@ import sys
 import threading
 
 import pytest
+
 from support.canned_server import HANG, RESET, CannedServer, answer, body_answer, plain_answer
 from vminfod.client import ConnectionFailed, HTTPStatusError, ParseError, VminfodClient, VminfodError, VminfodTimeout
 

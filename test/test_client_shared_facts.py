@@ -8,13 +8,14 @@ import subprocess
 import sys
 
 import pytest
+
 import vmadm
 import vmload
 from support.tools import tool_path
 from vmadm.fields import HVM_BRANDS, LIST_TYPES, UNKNOWN_BRAND_TYPE
 from vmadm.info import INFO_TYPES
-from vminfod import address, mirror
 from vminfod.cache import DIFF_MAP
+from vminfod.clients import address, mirror
 from vminfod.main import ADDRESS, PORT
 
 BRANDS = os.path.join(os.path.dirname(vmload.__file__), "brands.json")
@@ -55,14 +56,15 @@ def test_quick_commands_import_little(words):
                           env={**os.environ, "VMINFOD_PORT": "1"}, capture_output=True, text=True, timeout=30,
                           check=False)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert "vminfod.connection" in imported
+    assert "vminfod.clients.connection" in imported
     assert not imported & COSTLY
     assert "ECONNREFUSED" in done.stderr
 
 
-@pytest.mark.parametrize("module", ["vminfod.client", "vminfod.stream", "vminfod.watcher", "vminfod.zoneevent",
-                                    "vminfod.vminfo_cli", "vminfod.zoneevent_cli", "vmadm.cli", "vmadm.reads",
-                                    "vmadm.events", "vmadm.info", "vminfod.status_text"])
+@pytest.mark.parametrize("module", ["vminfod.client", "vminfod.clients.stream", "vminfod.clients.watcher",
+                                    "vminfod.zoneevent",
+                                    "vminfod.cli.vminfo", "vminfod.cli.zoneevent", "vmadm.cli", "vmadm.reads",
+                                    "vmadm.events", "vmadm.info", "vminfod.cli.status_text"])
 def test_client_and_tools_need_only_the_standard_library(module):
     code = f"import sys; sys.path.insert(0, {LIB!r}); import {module}"
     done = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, timeout=30, check=False)

@@ -7,9 +7,9 @@ import threading
 from datetime import datetime, timezone
 
 import pytest
+
 from support.canned_server import HANG, LAST_CHUNK, RESET, STREAM_HEAD, CannedServer, chunk, line, plain_answer
 from support.streams import DATE, LIMIT, event, ready, serving, stream, vm, wait_until
-from vminfod import eventlines
 from vminfod.client import (
     ConnectionFailed,
     HTTPStatusError,
@@ -20,7 +20,8 @@ from vminfod.client import (
     VminfodEventStream,
     VminfodTimeout,
 )
-from vminfod.stream import UNREAD
+from vminfod.clients import eventlines
+from vminfod.clients.stream import UNREAD
 
 WHEN = datetime(2024, 3, 1, 10, 0, 0, 123000, tzinfo=timezone.utc)
 

@@ -4,7 +4,8 @@
 import copy
 
 import pytest
-from vminfod.wanted import WantedChanges, WantedEvent, is_subset
+
+from vminfod.clients.wanted import WantedChanges, WantedEvent, is_subset
 
 
 def change(path, action="changed", **more):

@@ -4,10 +4,11 @@
 import threading
 
 import pytest
+
 from support.canned_server import HANG, RESET, CannedServer, chunk, plain_answer
 from support.streams import DATE, LIMIT, event, ready, serving, stream, vm, wait_until
-from vminfod import watcher as watcher_module
 from vminfod.client import HTTPStatusError, Stopped, StreamError, VminfodError, VminfodTimeout, VminfodWatcher
+from vminfod.clients import watcher as watcher_module
 
 E1, E2 = "epoch-1", "epoch-2"
 

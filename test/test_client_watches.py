@@ -5,10 +5,11 @@
 import threading
 
 import pytest
+
 from support.canned_server import HANG, CannedServer, line
 from support.streams import LIMIT, event, ready, serving, stream, wait_until
 from vminfod.client import Stopped, StreamError, VminfodEventStream, VminfodTimeout
-from vminfod.stream import UNREAD, UNREAD_WHILE_WATCHED
+from vminfod.clients.stream import UNREAD, UNREAD_WHILE_WATCHED
 
 
 class Log:

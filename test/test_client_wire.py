@@ -2,8 +2,9 @@
 """The client's HTTP: a response in any pieces reads the same; what is no HTTP is said to be none."""
 
 import pytest
-from vminfod.errors import ParseError
-from vminfod.httpwire import MAX_HEAD, ResponseParser, get_request, percent_encoded, query_text
+
+from vminfod.clients.errors import ParseError
+from vminfod.clients.httpwire import MAX_HEAD, ResponseParser, get_request, percent_encoded, query_text
 
 WITH_LENGTH = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n" b'{"ping":"pong"}'
 CHUNKED = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -6,6 +6,7 @@ import json
 import random
 
 import pytest
+
 from vminfod.diff import diff, pretty_path
 
 NICS = {"nics": "mac"}

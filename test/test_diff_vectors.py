@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from vminfod.diff import diff
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "diff.json").read_text())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import gevent
 import pytest
+
 from support.child_script import child_script
 from support.recording_log import RecordingLog
 from vminfod.watchers.filemessages import Answer, ChildError, FileChange, Ready, parse_message, unwatchable

@@ -2,7 +2,8 @@
 """Lines out of bytes, waits between tries."""
 
 import pytest
-from vminfod.watchers.backoff import JITTER, Backoff
+
+from vminfod.backoff import JITTER, Backoff
 from vminfod.watchers.lines import LineSplitter
 
 TEXT = "one\n\nzwölf, with ünicode\nthree\n".encode()

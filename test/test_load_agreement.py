@@ -5,6 +5,7 @@ and its work is bounded: no command per VM."""
 import json
 
 import pytest
+
 from support.handmade_node import HandmadeNode, canonical, device, nic, uuid
 
 A, B, C, D, E, F, G, H, I, J = (uuid(n) for n in range(0xa, 0xa + 10))

@@ -5,6 +5,7 @@ receive operation."""
 import json
 
 import pytest
+
 from support.handmade_node import HandmadeNode, U, canonical, uuid
 from vmload.errors import LoadError
 

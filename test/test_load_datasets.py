@@ -4,6 +4,7 @@
 import os
 
 import pytest
+
 from support.handmade_node import COLUMNS, HandmadeNode, U, canonical, device, uuid
 from vmload import datasets
 from vmload.errors import LoadError

@@ -5,6 +5,7 @@ import json
 import os
 
 import pytest
+
 from support.handmade_node import COLUMNS, HandmadeNode, U, canonical
 
 ZONEADM = "-:U:installed:/zones/U:U:bhyve:excl:42"

@@ -4,6 +4,7 @@
 import os
 
 import pytest
+
 from support.handmade_node import CHANGED, HandmadeNode, U, canonical
 from vmload import configfiles
 

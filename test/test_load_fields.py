@@ -2,6 +2,7 @@
 """Loads that are limited to some fields (spec/vmobj.md 8): what they yield, and what they leave unread."""
 
 import pytest
+
 from support.handmade_node import HandmadeNode, U, attr, canonical, device, rctl
 
 ROOT = "zones/" + U

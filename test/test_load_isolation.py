@@ -2,6 +2,7 @@
 """One broken VM costs only itself (spec/vmobj.md 11), and which error each fault gives, in a load of all and of one."""
 
 import pytest
+
 from support.handmade_node import HandmadeNode, U, uuid
 from vmload.errors import LoadError
 

@@ -2,6 +2,7 @@
 """Zone statistics of the kernel (spec/platform.md 3) and the node's sysinfo (4)."""
 
 import pytest
+
 from support.handmade_node import SERVER, HandmadeNode, U, canonical, uuid
 from vmload import zoneinfo
 from vmload.errors import LoadError

@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+
 from support.handmade_node import HandmadeNode, U, canonical, device, nic, rctl
 from vmload.numberrule import number
 

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from support.handmade_node import CHANGED, SERVER, HandmadeNode, canonical, device, nic, rctl, uuid
 
 CHECKOUT = Path(__file__).resolve().parents[1]

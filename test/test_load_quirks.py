@@ -2,6 +2,7 @@
 """The quirks of spec/vmobj.md 12, one test or more each, in their order, on a node from end to end. Users see them."""
 
 import pytest
+
 from support.handmade_node import HandmadeNode, U, attr, canonical, device, nic, rctl, uuid, zone_xml
 from vmload.errors import LoadError
 

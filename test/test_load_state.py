@@ -2,6 +2,7 @@
 """How `state` comes about (spec/vmobj.md 3.4 and 4), and what stays beside it."""
 
 import pytest
+
 from support.handmade_node import HandmadeNode, U, canonical
 
 BESIDE = ("state", "transition", "transition_to", "transition_expire", "provisioning", "failed")

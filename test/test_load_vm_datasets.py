@@ -4,6 +4,7 @@
 import json
 
 import pytest
+
 from support.handmade_node import UNLIMITED, HandmadeNode, U, canonical, device, uuid
 
 A = uuid(0xa)

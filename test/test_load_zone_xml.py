@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from support.handmade_node import DOCTYPE, HandmadeNode, U, attr, canonical, device, nic, rctl, zone_xml
 from vmload import zonexml
 

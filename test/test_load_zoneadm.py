@@ -2,6 +2,7 @@
 """What the list of zones gives: records, their keys, and the ways in which zoneadm fails (spec/platform.md 1)."""
 
 import pytest
+
 from support.handmade_node import HandmadeNode, U, uuid, zone_xml
 from vmload import zoneadm
 from vmload.errors import LoadError

@@ -10,6 +10,7 @@ import sys
 import threading
 
 import pytest
+
 from support.running_daemon import CHECKOUT, SOON, RunningDaemon, eventually, free_port
 
 

@@ -4,6 +4,7 @@
 import gevent
 import pytest
 from gevent.event import Event
+
 from support.recording_log import RecordingLog
 from vminfod.queue import Queue, Task, TaskTimeout
 

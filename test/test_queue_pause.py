@@ -6,6 +6,7 @@ import json
 import gevent
 import pytest
 from gevent.event import Event
+
 from support.recording_log import RecordingLog
 from vminfod.queue import FastForwardTimeout, PauseTimeout, Queue, QueueError, Task
 

@@ -6,6 +6,7 @@ import subprocess
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+
 from support.running_daemon import CHECKOUT, SBIN, RunningDaemon, free_port
 
 MANIFEST = os.path.join(CHECKOUT, "smf", "manifest", "vminfod.xml")

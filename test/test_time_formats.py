@@ -2,6 +2,7 @@
 """Times as text: the table of spec/daemon.md 13, and what the edges of it are."""
 
 import pytest
+
 from vminfod.times import duration, epoch_ms, iso, pair, short, stamp
 
 SECOND = 1_000_000_000

@@ -8,6 +8,7 @@ import subprocess
 import threading
 
 import pytest
+
 from support.canned_server import HANG, RESET, CannedServer, chunk, plain_answer
 from support.streams import LIMIT, ready, stream
 from support.tools import environment, run_tool, start_tool, tool_path

@@ -5,6 +5,7 @@ import socket
 import subprocess
 
 import pytest
+
 from support.canned_server import HANG, CannedServer, answer, body_answer, plain_answer
 from support.tools import environment, run_tool, start_tool, tool_path
 

@@ -2,6 +2,7 @@
 """`vmadm info`: what it asks vmadmd, and what it says when it cannot (spec/vmadm.md 1.7)."""
 
 import pytest
+
 from support.canned_server import CannedServer, answer, plain_answer
 from support.tools import run_tool
 from vmadm.errors import CommandFailed

@@ -2,6 +2,7 @@
 """`vmadm list` as a program: columns, trimming, order, filters and complaints (spec/vmadm.md 1.1, 1.2)."""
 
 import pytest
+
 from support.canned_server import CannedServer, answer, body_answer
 from support.tools import run_tool
 

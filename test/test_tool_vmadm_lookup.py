@@ -4,6 +4,7 @@
 import json
 
 import pytest
+
 from support.canned_server import CannedServer, answer
 from support.tools import run_tool
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 
 import pytest
+
 from support.canned_server import RESET, CannedServer, answer, body_answer, plain_answer
 from support.tools import environment, run_tool, tool_path
 

@@ -6,6 +6,7 @@ import socket
 import threading
 
 import pytest
+
 from support.canned_server import HANG, CannedServer, plain_answer
 from support.streams import LIMIT, event, ready, serving, stream
 from support.tools import run_tool, start_tool

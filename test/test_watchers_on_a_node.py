@@ -8,12 +8,12 @@ import tempfile
 
 import gevent
 import pytest
+
+from mockcn import process
 from support.recording_log import RecordingLog
 from vminfod.watchers.fswatcher import FsWatcher
 from vminfod.watchers.zonewatcher import zone_watcher
 from vminfod.watchers.zpoolwatcher import Effect, zpool_watcher
-
-from mockcn import process
 
 LIMIT = 20  # seconds for what must happen
 

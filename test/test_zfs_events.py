@@ -5,6 +5,7 @@ import json
 
 import gevent
 import pytest
+
 from support.child_script import child_script
 from support.recording_log import RecordingLog
 from vminfod.watchers.lines import BadLine, OddEvent

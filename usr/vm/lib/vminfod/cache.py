@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from vmload.records import ZoneRecords
-
 from vminfod import jsontext
 from vminfod.causes import Cause
 from vminfod.diff import diff
 from vminfod.events import Hub
+from vmload.records import ZoneRecords
 
 # The identifier of the objects in these lists (daemon.md section 1).
 DIFF_MAP = {"disks": "path", "nics": "mac"}

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from time import monotonic
 
-from vminfod.address import DEFAULT_HOST, DEFAULT_PORT
-from vminfod.connection import Exchange
-from vminfod.errors import (
+from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
+from vminfod.clients.connection import Exchange
+from vminfod.clients.errors import (
     ConnectionFailed,
     HTTPStatusError,
     ParseError,
@@ -27,9 +27,9 @@ from vminfod.errors import (
     VminfodError,
     VminfodTimeout,
 )
-from vminfod.httpwire import percent_encoded, query_text
-from vminfod.identity import Identity, checked_seconds
-from vminfod.plainjson import parsed
+from vminfod.clients.httpwire import percent_encoded, query_text
+from vminfod.clients.identity import Identity, checked_seconds
+from vminfod.clients.plainjson import parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Optional, Union
 
-    from vminfod.clientlog import Log
-    from vminfod.stream import VminfodEventStream
-    from vminfod.watcher import VminfodWatcher
+    from vminfod.clients.clientlog import Log
+    from vminfod.clients.stream import VminfodEventStream
+    from vminfod.clients.watcher import VminfodWatcher
 
 __all__ = [
     "ConnectionFailed",
@@ -138,10 +138,10 @@ def vm_path(zonename: str) -> str:
 def __getattr__(name: str) -> object:
     """The classes that need threads, imported when they are first named."""
     if name == "VminfodEventStream":
-        from vminfod.stream import VminfodEventStream
+        from vminfod.clients.stream import VminfodEventStream
         return VminfodEventStream
     if name == "VminfodWatcher":
-        from vminfod.watcher import VminfodWatcher
+        from vminfod.clients.watcher import VminfodWatcher
         return VminfodWatcher
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

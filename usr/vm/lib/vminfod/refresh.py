@@ -20,8 +20,6 @@ from typing import Any, Optional
 
 import gevent
 from gevent.event import Event as Flag
-from vmload.errors import LoadError, ZoneGone
-from vmload.loader import Loader, NodeRecords, assemble
 
 from vminfod import times
 from vminfod.cache import Cache
@@ -31,6 +29,8 @@ from vminfod.reloads import Reloads
 from vminfod.sysinfo import Sysinfo
 from vminfod.threads import Threads
 from vminfod.watches import Watches
+from vmload.errors import LoadError, ZoneGone
+from vmload.loader import Loader, NodeRecords, assemble
 
 _KEPT = 5  # newest entries of the refresh log and of the refresh errors
 _PAUSE_LIMIT = 300.0  # seconds, as for fast-forward

@@ -24,10 +24,6 @@ from typing import Any, Optional
 
 import gevent
 from gevent.event import Event as Flag
-from vmload import parts as part
-from vmload.errors import LoadError, XmlGone, ZoneGone
-from vmload.loader import Loader, assemble
-from vmload.records import ZoneRecords
 
 from vminfod import times
 from vminfod.cache import Cache
@@ -36,6 +32,10 @@ from vminfod.queue import Extras, Queue, Task
 from vminfod.sysinfo import Sysinfo
 from vminfod.threads import Threads
 from vminfod.watches import Watches
+from vmload import parts as part
+from vmload.errors import LoadError, XmlGone, ZoneGone
+from vmload.loader import Loader, assemble
+from vmload.records import ZoneRecords
 
 # Seconds until a zone that could not be read is tried again; doubled each time, with jitter.
 _FIRST_RETRY = 1.0

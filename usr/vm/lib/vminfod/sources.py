@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any, Optional, Union
 
 import gevent
-from vmload.reader import SYSINFO
 
 from vminfod.causes import REFRESH, Cause, moment_of
 from vminfod.queue import Queue, Task
@@ -22,6 +21,7 @@ from vminfod.staleness import Staleness
 from vminfod.watchers.fswatcher import FileEvent, FsWatcher
 from vminfod.watchers.zonewatcher import ZoneEvent, zone_watcher
 from vminfod.watchers.zpoolwatcher import PoolEvent, ZfsEvent, zpool_watcher
+from vmload.reader import SYSINFO
 
 _TASK_LIMIT = 60.0  # seconds; a task only decides, so that one that takes this long is stuck
 

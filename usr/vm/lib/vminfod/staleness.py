@@ -12,15 +12,14 @@ import re
 from collections.abc import Callable
 from typing import Any, Optional
 
-from vmload import parts as part
-from vmload.reader import SYSINFO
-
 from vminfod.cache import Cache
 from vminfod.causes import Cause
 from vminfod.reloads import Reloads
 from vminfod.watchers.zonewatcher import ZoneEvent
 from vminfod.watchers.zpoolwatcher import Effect, PoolEvent, ZfsEvent
 from vminfod.watches import Watches
+from vmload import parts as part
+from vmload.reader import SYSINFO
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _DELEGATED = "data"

@@ -30,8 +30,6 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import gevent
-from vmload.errors import LoadError
-from vmload.loader import Loader, NodeRecords, assemble
 
 from vminfod import httpserver, memory, times
 from vminfod.api import Api
@@ -48,6 +46,8 @@ from vminfod.staleness import Staleness
 from vminfod.sysinfo import Sysinfo
 from vminfod.threads import Threads
 from vminfod.watches import Watches
+from vmload.errors import LoadError
+from vmload.loader import Loader, NodeRecords, assemble
 
 _WATCHERS_READY = 30.0  # seconds for the child processes to say that they are ready, all at once
 _WATCHES_SET = 60.0  # seconds for all watches of the first load to stand

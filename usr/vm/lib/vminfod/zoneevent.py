@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from vminfod.address import DEFAULT_HOST, DEFAULT_PORT
-from vminfod.stream import VminfodEventStream
+from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
+from vminfod.clients.stream import VminfodEventStream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Optional
 
-    from vminfod.clientlog import Log
+    from vminfod.clients.clientlog import Log
 
 NO_ZONEID = "-1"
 

@@ -32,7 +32,7 @@ import gevent
 from gevent.event import AsyncResult, Event
 from gevent.os import nb_read, nb_write
 
-from vminfod.watchers.backoff import Backoff
+from vminfod.backoff import Backoff
 from vminfod.watchers.lines import BadLine, LineSplitter, OddEvent
 from vminfod.watchers.process import Process
 from vminfod.watchers.window import Window

@@ -6,8 +6,8 @@ Always: one event or one change a line, whatever characters an alias or a tag's 
 
 from __future__ import annotations
 
-from vminfod.eventlines import date_text
-from vminfod.plainjson import compact
+from vminfod.clients.eventlines import date_text
+from vminfod.clients.plainjson import compact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 
-from vminfod.address import BadAddress, address_from_environment
-from vminfod.clientlog import LEVELS, StderrLog
-from vminfod.errors import VminfodError
-from vminfod.options import BadOption, parsed_options
-from vminfod.plainjson import compact
-from vminfod.stdio import STDERR, complain, end_with_reader, put
+from vminfod.cli.options import BadOption, parsed_options
+from vminfod.cli.stdio import STDERR, complain, end_with_reader, put
+from vminfod.clients.address import BadAddress, address_from_environment
+from vminfod.clients.clientlog import LEVELS, StderrLog
+from vminfod.clients.errors import VminfodError
+from vminfod.clients.plainjson import compact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

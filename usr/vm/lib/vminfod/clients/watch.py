@@ -16,15 +16,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from vminfod.errors import VminfodTimeout
+from vminfod.clients.errors import VminfodTimeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Optional, Union
 
-    from vminfod.clientlog import ClientLog
-    from vminfod.wanted import WantedChanges, WantedEvent
+    from vminfod.clients.clientlog import ClientLog
+    from vminfod.clients.wanted import WantedChanges, WantedEvent
 
     Callback = Callable[[Optional[BaseException], Any], object]
 

@@ -6,7 +6,7 @@ Always: text that strangers supply (user agents, error texts of tools) is escape
 
 from __future__ import annotations
 
-from vminfod.plainjson import compact, quoted
+from vminfod.clients.plainjson import compact, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,15 +18,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from vminfod.address import DEFAULT_HOST, DEFAULT_PORT
-from vminfod.errors import Stopped, StreamError, VminfodError, VminfodTimeout
-from vminfod.eventfeed import READY_TIMEOUT, EventFeed
-from vminfod.eventlines import vms_by_zonename
-from vminfod.httpwire import query_text
-from vminfod.identity import Identity, checked_seconds
-from vminfod.plainjson import parsed
-from vminfod.wanted import WantedChanges, WantedEvent
-from vminfod.watch import Watch, WatchList
+from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
+from vminfod.clients.errors import Stopped, StreamError, VminfodError, VminfodTimeout
+from vminfod.clients.eventfeed import READY_TIMEOUT, EventFeed
+from vminfod.clients.eventlines import vms_by_zonename
+from vminfod.clients.httpwire import query_text
+from vminfod.clients.identity import Identity, checked_seconds
+from vminfod.clients.plainjson import parsed
+from vminfod.clients.wanted import WantedChanges, WantedEvent
+from vminfod.clients.watch import Watch, WatchList
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Optional, Union
 
-    from vminfod.clientlog import Log
-    from vminfod.watch import Callback
+    from vminfod.clients.clientlog import Log
+    from vminfod.clients.watch import Callback
 
 UNREAD = 16  # events; the original's buffer
 UNREAD_WHILE_WATCHED = 1024  # events of some 5 KB each; a watch lasts seconds, in which a busy node makes hundreds

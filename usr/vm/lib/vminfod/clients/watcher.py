@@ -16,15 +16,15 @@ from __future__ import annotations
 import threading
 from time import monotonic
 
-from vminfod.address import DEFAULT_HOST, DEFAULT_PORT
-from vminfod.errors import HTTPStatusError, ParseError, Stopped, StreamError, VminfodError, VminfodTimeout
-from vminfod.eventfeed import READY_TIMEOUT, EventFeed
-from vminfod.eventlines import vms_by_zonename
-from vminfod.httpwire import query_text
-from vminfod.identity import Identity, checked_seconds
-from vminfod.mirror import Mirror
-from vminfod.plainjson import parsed
-from vminfod.watchers.backoff import Backoff
+from vminfod.backoff import Backoff
+from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
+from vminfod.clients.errors import HTTPStatusError, ParseError, Stopped, StreamError, VminfodError, VminfodTimeout
+from vminfod.clients.eventfeed import READY_TIMEOUT, EventFeed
+from vminfod.clients.eventlines import vms_by_zonename
+from vminfod.clients.httpwire import query_text
+from vminfod.clients.identity import Identity, checked_seconds
+from vminfod.clients.mirror import Mirror
+from vminfod.clients.plainjson import parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Optional
 
-    from vminfod.clientlog import Log
+    from vminfod.clients.clientlog import Log
 
 BACKOFF_FIRST = 0.1  # seconds; doubled after each failure, with jitter: a node's clients should not come back as one
 BACKOFF_MOST = 5.0  # seconds; a daemon that starts on a big node is not asked more often than this
 HEARTBEAT = 10.0  # seconds of silence after which the daemon says that it is there
+SHORTEST_WAIT = 0.001  # seconds; 0 would mean no limit
 SILENCE = 3 * HEARTBEAT  # seconds; a daemon may be late, but not by two heartbeats
 
 TOPICS = ("ready", "create", "modify", "delete", "event", "error")
@@ -103,13 +104,15 @@ class VminfodWatcher:
         """Return when the mirror shows revision `rev` of the daemon's present run, or has moved on to a later run.
 
         Raises as wait_ready() does, and StreamError if the daemon has no revisions."""
+        deadline = monotonic() + timeout if timeout else None
         with self._changed:
             self._wait("ready", lambda: self._ready is not None, timeout)
             epoch = self._mirror.epoch
             if epoch is None:
                 raise self._named(StreamError("the daemon has no revisions", code="ENOTSUP"))
             mirror = self._mirror
-            self._wait(f"revision {rev}", lambda: mirror.epoch != epoch or (mirror.rev or 0) >= rev, timeout)
+            self._wait(f"revision {rev}", lambda: mirror.epoch != epoch or (mirror.rev or 0) >= rev,
+                       None if deadline is None else max(deadline - monotonic(), SHORTEST_WAIT))
 
     def vms(self) -> dict[str, dict[str, Any]]:
         """All VMs by zonename: a copy of the index. The objects are the mirror's own; do not change them."""

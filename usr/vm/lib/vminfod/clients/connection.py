@@ -12,8 +12,8 @@ from __future__ import annotations
 import socket
 from time import monotonic
 
-from vminfod.errors import ConnectionFailed, IncompleteResponse, VminfodTimeout, connection_failed
-from vminfod.httpwire import ResponseParser, get_request
+from vminfod.clients.errors import ConnectionFailed, IncompleteResponse, VminfodTimeout, connection_failed
+from vminfod.clients.httpwire import ResponseParser, get_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections import deque
 from time import monotonic
 
-from vminfod.connection import Exchange
-from vminfod.errors import HTTPStatusError, IncompleteResponse, StreamError, VminfodError, VminfodTimeout
-from vminfod.eventlines import LineCutter, event_of
-from vminfod.plainjson import parsed
+from vminfod.clients.connection import Exchange
+from vminfod.clients.errors import HTTPStatusError, IncompleteResponse, StreamError, VminfodError, VminfodTimeout
+from vminfod.clients.eventlines import LineCutter, event_of
+from vminfod.clients.plainjson import parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Optional
 
-    from vminfod.identity import Identity
+    from vminfod.clients.identity import Identity
 
 READY_TIMEOUT = 30.0  # seconds from connecting to the ready event; the original's limit
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import sys
 
-from vminfod.address import DEFAULT_HOST, DEFAULT_PORT
-from vminfod.clientlog import DEBUG, ClientLog, StderrLog
+from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
+from vminfod.clients.clientlog import DEBUG, ClientLog, StderrLog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Optional
 
-    from vminfod.clientlog import Log
+    from vminfod.clients.clientlog import Log
 
 DEFAULT_NAME = "vminfod/client"
 

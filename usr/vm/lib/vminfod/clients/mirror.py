@@ -6,7 +6,7 @@ Always: `vms` is what the daemon served at revision `rev` of its run `epoch`. A 
 
 from __future__ import annotations
 
-from vminfod.errors import ParseError
+from vminfod.clients.errors import ParseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ Body framing (RFC 9112, section 6): chunked, by Content-Length, or until the ser
 
 from __future__ import annotations
 
-from vminfod.errors import ParseError
+from vminfod.clients.errors import ParseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ every case, the reason of a failure to stderr."""
 
 from __future__ import annotations
 
-from vminfod.address import BadAddress, address_from_environment
+from vminfod.cli.options import BadOption, parsed_options
+from vminfod.cli.stdio import complain, end_with_reader, put
 from vminfod.client import VminfodClient, vm_path
-from vminfod.clientlog import ERROR, StderrLog
-from vminfod.errors import VminfodError
-from vminfod.identity import Identity
-from vminfod.options import BadOption, parsed_options
-from vminfod.stdio import complain, end_with_reader, put
+from vminfod.clients.address import BadAddress, address_from_environment
+from vminfod.clients.clientlog import ERROR, StderrLog
+from vminfod.clients.errors import VminfodError
+from vminfod.clients.identity import Identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> int:
     if command == "ping":
         put(f"{client.ping().get('ping')}\n")
     elif command == "status" and "json" not in options:
-        from vminfod.status_text import status_text
+        from vminfod.cli.status_text import status_text
         full = "full" in options
         put(status_text(client.status(full), full=full))
     elif command == "status":
@@ -110,9 +110,9 @@ def _events(identity: Identity, options: Mapping[str, object]) -> NoReturn:
     """Print what happens, for ever. Raises VminfodError when the stream ends."""
     import gc
 
-    from vminfod.eventfeed import EventFeed
-    from vminfod.eventtext import event_text, json_text, ready_text
-    from vminfod.plainjson import parsed_as_spelled
+    from vminfod.cli.eventtext import event_text, json_text, ready_text
+    from vminfod.clients.eventfeed import EventFeed
+    from vminfod.clients.plainjson import parsed_as_spelled
     gc.enable()  # this one lives long
     full, as_json, with_ready = "full" in options, "json" in options, "ready" in options
     end_with_reader()
@@ -127,5 +127,5 @@ def _events(identity: Identity, options: Mapping[str, object]) -> NoReturn:
 
 
 def _print_json(client: VminfodClient, path: str) -> None:
-    from vminfod.plainjson import parsed_as_spelled, pretty
+    from vminfod.clients.plainjson import parsed_as_spelled, pretty
     put(pretty(client.get(path, parse=parsed_as_spelled)) + "\n")
