@@ -84,11 +84,14 @@ class Listener:
         self.created = time.monotonic_ns()
         self.created_date = times.iso(time.time())
         self.cut_reason: Optional[str] = None
-        self.sent_events = 0
+        self.sent_lines = 0
         self._hub = hub
         self._on_cut = on_cut
+        # The ready line and what is replayed come first and do not count: the hub bounds them, and a snapshot larger
+        # than the backlog must not get the listener cut before it could read any of it.
+        self._first: deque[bytes] = deque()
         self._backlog: deque[bytes] = deque()
-        self._backlog_bytes = 0
+        self._backlog_bytes = 0  # of just the lines in _backlog
         self._wake = Flag()
 
     def offer(self, event: Event) -> None:
@@ -99,35 +102,33 @@ class Listener:
         if len(self._backlog) >= limits.backlog_events or self._backlog_bytes + len(event.line) > limits.backlog_bytes:
             self._hub.cut_slow(self)
             return
-        self.append(event.line)
-
-    def append(self, line: bytes) -> None:
-        """Append `line` whatever its size: for the ready line and what is replayed, whose size the hub bounds."""
-        self._backlog.append(line)
-        self._backlog_bytes += len(line)
+        self._backlog.append(event.line)
+        self._backlog_bytes += len(event.line)
         self._wake.set()
+
+    def begin_with(self, line: bytes) -> None:
+        """Send `line` before all events: the ready line, and what is replayed."""
+        self._first.append(line)
 
     def take(self, timeout: Optional[float]) -> Optional[bytes]:
         """The next lines joined, at least one. b"" if `timeout` seconds passed in silence, None if it is the end."""
-        if not self._backlog and self.cut_reason is None:
+        if not self._first and not self._backlog and self.cut_reason is None:
             self._wake.clear()
             self._wake.wait(timeout)
         if self.cut_reason is not None:
             return None
-        batch: list[bytes] = []
-        size = 0
-        while self._backlog and (not batch or size + len(self._backlog[0]) <= _BATCH):
-            line = self._backlog.popleft()
-            size += len(line)
-            batch.append(line)
-        self._backlog_bytes -= size
-        self.sent_events += len(batch)
+        batch = _batch_of(self._first)
+        if not batch:
+            batch = _batch_of(self._backlog)
+            self._backlog_bytes -= sum(map(len, batch))
+        self.sent_lines += len(batch)
         return b"".join(batch)
 
     def cut(self, reason: str) -> None:
         """End the stream: at once, also in the midst of a send that blocks."""
         if self.cut_reason is None:
             self.cut_reason = reason
+            self._first.clear()
             self._backlog.clear()
             self._backlog_bytes = 0
             self._wake.set()
@@ -139,10 +140,20 @@ class Listener:
         shown["createdTime"] = times.stamp(self.created)
         shown["createdDate"] = self.created_date
         shown["createdAgo"] = times.duration(now - self.created)
-        shown["sentEvents"] = self.sent_events
+        shown["sentLines"] = self.sent_lines
         shown["backlogEvents"] = len(self._backlog)
         shown["backlogBytes"] = self._backlog_bytes
         return shown
+
+
+def _batch_of(lines: deque[bytes]) -> list[bytes]:
+    """Take lines off the left: one at least, more as long as they fit into a batch."""
+    batch: list[bytes] = []
+    size = 0
+    while lines and (not batch or size + len(lines[0]) <= _BATCH):
+        batch.append(lines.popleft())
+        size += len(batch[-1])
+    return batch
 
 
 class Hub:
@@ -202,11 +213,11 @@ class Hub:
         head = {"type": "ready", "date": listener.created_date, "uuid": listener.uuid}
         tail = jsontext.encode({"epoch": self.epoch, "rev": self.rev})[1:] + b"\n"
         snapshot = b"" if vms is None else b'"vms":"' + vms + b'",'
-        listener.append(jsontext.encode(head)[:-1] + b"," + snapshot + tail)
+        listener.begin_with(jsontext.encode(head)[:-1] + b"," + snapshot + tail)
         if since is not None:
             for event in self._ring:
                 if event.rev > since and selection.takes(event):
-                    listener.append(event.line)
+                    listener.begin_with(event.line)
         self._listeners[listener.uuid] = listener
         self._log.debug("listener came", listener=listener.uuid, userAgent=user_agent, since=since)
         return listener
@@ -216,7 +227,7 @@ class Hub:
         if self._listeners.pop(listener.uuid, None) is not None:
             self._log.debug(
                 "listener went", listener=listener.uuid, userAgent=listener.user_agent,
-                reason=listener.cut_reason or "the client closed the connection", sentEvents=listener.sent_events,
+                reason=listener.cut_reason or "the client closed the connection", sentLines=listener.sent_lines,
             )  # fmt: skip
 
     def cut_slow(self, listener: Listener) -> None:

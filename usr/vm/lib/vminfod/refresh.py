@@ -180,7 +180,7 @@ class Refresh:
     ) -> None:
         """The task: correct what differs, ask for a reading where the load's word is not enough."""
         self._set_status("comparing vmobj sets", True)
-        self._sysinfo.take(node.sysinfo, node.warnings)
+        self._sysinfo.take(node.sysinfo, node.warnings, started)
         entry = _LogEntry([], [], started)
         for position, (zonename, records) in enumerate(node.zones.items()):
             if position % _TURN == 0:

@@ -101,7 +101,7 @@ class Reloads:
         self._stale: dict[str, _Stale] = {}
         self._greenlets: dict[str, gevent.Greenlet] = {}
         self._wake: dict[str, Flag] = {}  # ends the backing off of a zone that is marked again
-        self._marked_at: dict[str, int] = {}  # monotonic ns of the last mark, since the last forget_before()
+        self._touched_at: dict[str, int] = {}  # monotonic ns of the last mark or reading; see forget_before()
         self._stopped = False
 
     def mark(
@@ -130,11 +130,11 @@ class Reloads:
     def touched_since(self, zonename: str, moment: int) -> bool:
         """Whether what a load that began at `moment` (monotonic ns) says of the zone may be older than what we have, or
         will have soon."""
-        return zonename in self._stale or self._marked_at.get(zonename, -1) >= moment
+        return zonename in self._stale or self._touched_at.get(zonename, -1) >= moment
 
     def forget_before(self, moment: int) -> None:
         """No load that began before `moment` will be compared any more."""
-        self._marked_at = {zonename: at for zonename, at in self._marked_at.items() if at >= moment}
+        self._touched_at = {zonename: at for zonename, at in self._touched_at.items() if at >= moment}
 
     def stop(self) -> None:
         """End all greenlets. What they read is lost with the cache."""
@@ -149,7 +149,7 @@ class Reloads:
         cause: Optional[Cause],
         waiter: Optional[Flag],
     ) -> None:
-        self._marked_at[zonename] = time.monotonic_ns()
+        self._touched_at[zonename] = time.monotonic_ns()
         stale = self._entry(zonename)
         stale.add(parts, datasets, cause)
         if waiter is not None:
@@ -208,6 +208,7 @@ class Reloads:
         except Exception as error:  # noqa: BLE001 boundary: a fault of ours in one zone's reading must not stop the rest
             self._log.error("reading a zone failed unexpectedly", zonename=zonename, err=error)
             return LoadError(f"{type(error).__name__}: {error}", "INTERNAL")
+        self._touched_at[zonename] = time.monotonic_ns()
         outcome: list[Optional[LoadError]] = [None]
         if records is None:
             self._apply(f"delete {zonename}", lambda extras: self._gone(zonename, _cause(stale)))

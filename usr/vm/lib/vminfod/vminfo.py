@@ -159,7 +159,7 @@ class Vminfod:
         return node
 
     def _serve_first(self, node: NodeRecords) -> None:
-        self._sysinfo.take(node.sysinfo, node.warnings)
+        self._sysinfo.take(node.sysinfo, node.warnings, self._started)
         for warning in node.warnings:
             self._log.error("the load was not complete", warning=warning)
         for zonename, records in node.zones.items():
@@ -208,7 +208,9 @@ class Vminfod:
     def _reread_sysinfo(self, cause: Cause) -> None:
         """The sysinfo file changed. Runs in a task on the queue."""
         warnings: list[str] = []
-        if not self._sysinfo.take(self._threads("files", self._loader.read_sysinfo, warnings), warnings):
+        began = time.monotonic_ns()
+        value = self._threads("files", self._loader.read_sysinfo, warnings)
+        if not self._sysinfo.take(value, warnings, began):
             return
         for position, zonename in enumerate(list(self._cache)):
             if position % 20 == 0:
