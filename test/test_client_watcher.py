@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MPL-2.0
 """VminfodWatcher: the mirror, its callbacks, and what it does when the daemon goes away (spec/client.md 4)."""
 
+import gc
 import threading
 
 import pytest
 
-from support.canned_server import HANG, RESET, CannedServer, chunk, plain_answer
+from support.canned_server import HANG, RESET, CannedServer, chunk, line, plain_answer
 from support.streams import DATE, LIMIT, event, ready, serving, stream, vm, wait_until
 from vminfod.client import HTTPStatusError, Stopped, StreamError, VminfodError, VminfodTimeout, VminfodWatcher
 from vminfod.clients import watcher as watcher_module
@@ -302,3 +303,22 @@ def test_errors_are_of_the_library():
     with CannedServer({"/events": stream({**ready(), "vms": "{}"})}) as server, Kept(server) as kept:
         wait_until(lambda: kept.errors, "an error")
         assert isinstance(kept.errors[0], VminfodError)
+
+
+def test_watcher_that_has_seen_many_events_holds_no_more_than_one_that_has_seen_few():
+    few, many = 1_000, 10_000
+    go = threading.Event()
+
+    def burst(first, last):
+        return b"".join([line(event("modify", f"z{number % 7}", vm={"number": number}, changes=[], **rev(number)))
+                         for number in range(first, last + 1)])
+
+    steps = (ready(*[vm(f"z{number}") for number in range(7)], **rev(0)), burst(1, few), go, burst(few + 1, many))
+    with serving(*steps) as server, VminfodWatcher("old", port=server.port, callbacks={"event": id}) as watcher:
+        held = []
+        for last in (few, many):
+            watcher.wait_for_rev(last, LIMIT)
+            gc.collect()
+            held.append(len(gc.get_objects()))
+            go.set()
+        assert held[1] - held[0] < (many - few) / 10

@@ -135,14 +135,10 @@ def test_unknown_command_is_named(word):
     assert tuple(run_tool("vmadm", word)) == (2, "", f'Invalid command: "{word}".\n{USAGE}')
 
 
-@pytest.mark.parametrize("word", [
-    "boot", "console", "create", "create-snapshot", "delete", "delete-snapshot", "destroy", "halt", "install",
-    "kill", "reboot", "receive", "recv", "reprovision", "rollback-snapshot", "send", "start", "stop", "sysrq", "update",
-    "validate",
-])
-def test_commands_to_come_say_so(word):
+@pytest.mark.parametrize("word", ["console", "install", "receive", "recv", "reprovision", "send", "sysrq"])
+def test_commands_out_of_reach_say_so(word):
     assert tuple(run_tool("vmadm", word, U)) == (
-        1, "", f"vmadm {word} is not part of this release: it comes with the next one\n")
+        1, "", f"vmadm {word} is out of reach of this implementation: docs/vmadm.md says what it would take\n")
 
 
 def test_reader_that_goes_away_is_no_failure():

@@ -24,12 +24,17 @@ def put(text: str, descriptor: int = STDOUT) -> None:
             select.select([], [descriptor], [])
 
 
-def complain(message: str) -> None:
-    """`message` as one line on stderr; without a stderr there is nothing left to do about it."""
+def put_last(text: str, descriptor: int) -> None:
+    """As put(), for the words a tool ends with: when nobody reads them, there is nothing left to do about it."""
     try:
-        put(message + "\n", STDERR)
+        put(text, descriptor)
     except OSError:
         return
+
+
+def complain(message: str) -> None:
+    """`message` as the last line on stderr."""
+    put_last(message + "\n", STDERR)
 
 
 def end_with_reader() -> None:

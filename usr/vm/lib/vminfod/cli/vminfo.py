@@ -7,7 +7,7 @@ every case, the reason of a failure to stderr."""
 from __future__ import annotations
 
 from vminfod.cli.options import BadOption, parsed_options
-from vminfod.cli.stdio import complain, end_with_reader, put
+from vminfod.cli.stdio import STDOUT, complain, end_with_reader, put, put_last
 from vminfod.client import VminfodClient, vm_path
 from vminfod.clients.address import BadAddress, address_from_environment
 from vminfod.clients.clientlog import ERROR, StderrLog
@@ -50,10 +50,10 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     try:
         return _run(argv, environ)
     except BadUsage as error:
-        put(f"{error}\n\n{USAGE}")
+        put_last(f"{error}\n\n{USAGE}", STDOUT)
     except BadOption as error:
         complain(str(error))
-        put(USAGE)
+        put_last(USAGE, STDOUT)
     except (VminfodError, BadAddress) as error:
         complain(str(error))
     except BrokenPipeError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from vminfod.cli.options import BadOption, parsed_options
-from vminfod.cli.stdio import STDERR, complain, end_with_reader, put
+from vminfod.cli.stdio import STDERR, complain, end_with_reader, put, put_last
 from vminfod.clients.address import BadAddress, address_from_environment
 from vminfod.clients.clientlog import LEVELS, StderrLog
 from vminfod.clients.errors import VminfodError
@@ -49,7 +49,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         _follow(name, StderrLog("zoneevent", LEVELS[level]), host, port)
     except BadOption as error:
         complain(str(error))
-        put(USAGE, STDERR)
+        put_last(USAGE, STDERR)
     except BadAddress as error:
         complain(str(error))
     except BrokenPipeError:

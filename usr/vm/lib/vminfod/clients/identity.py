@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vminfod.clients.clientlog import Log
 
 DEFAULT_NAME = "vminfod/client"
+FOREVER = 1e9  # seconds, 30 years: past it (infinity too) a limit is none, and the kernel's clocks would overflow
 
 
 class Identity:
@@ -41,22 +42,32 @@ class Identity:
         self.host = host
         self.port = port
         self.log = ClientLog(log if log is not None else StderrLog(DEFAULT_NAME, DEBUG), name)
+        self._program = _program()  # now: later the program may stand in another folder, or in one that is gone
 
     def user_agent(self) -> str:
         """`NAME - HOSTNAME/PID (PROGRAM)`; made anew for each request, since an agent may fork."""
-        program = os.path.abspath(sys.argv[0]) if sys.argv and sys.argv[0] else sys.executable
-        return f"{self.name} - {os.uname().nodename}/{os.getpid()} ({program})"
+        return f"{self.name} - {os.uname().nodename}/{os.getpid()} ({self._program})"
+
+
+def _program() -> str:
+    """The path of the running script."""
+    if not sys.argv or not sys.argv[0]:
+        return sys.executable
+    try:
+        return os.path.abspath(sys.argv[0])
+    except OSError:  # a relative path in a folder that is gone
+        return sys.argv[0]
 
 
 def checked_seconds(what: str, seconds: Optional[float]) -> Optional[float]:
-    """A time limit as given by a caller: None and 0 mean none. Raises TypeError, ValueError."""
+    """A time limit as given by a caller: None, 0 and infinity mean none. Raises TypeError, ValueError."""
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TypeError(f"{what} must be a number of seconds, not {type(seconds).__name__}")
     if not seconds >= 0:
         raise ValueError(f"{what} must not be negative: {seconds}")
-    return float(seconds) or None
+    return float(seconds) if 0 < seconds < FOREVER else None
 
 
 __all__ = ["DEFAULT_HOST", "DEFAULT_NAME", "DEFAULT_PORT", "Identity", "checked_seconds"]

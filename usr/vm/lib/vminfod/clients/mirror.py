@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MPL-2.0
 """The watcher's copy of the daemon's VMs, and where in the daemon's history it stands. No threads, no I/O.
 
-Always: `vms` is what the daemon served at revision `rev` of its run `epoch`. A daemon of the original kind has no
-        revisions: epoch and rev are None then, and there is nothing to resume from."""
+Always: `vms` is what the daemon served at revision `rev` of its run `epoch`, except on the way of events_towards().
+        A daemon of the original kind has no revisions: epoch and rev are None then, and there is nothing to resume
+        from."""
 
 from __future__ import annotations
 
@@ -25,13 +26,20 @@ class Mirror:
         self.epoch: Optional[str] = None
         self.rev: Optional[int] = None
         self.position: Optional[str] = None  # `EPOCH:REV` to resume from; None when only a new list will do
+        self._past: set[str] = set()  # epochs that were left, one for each restart of the daemon
 
-    def fill(self, vms: dict[str, dict[str, Any]]) -> None:
+    def fill(self, vms: dict[str, dict[str, Any]], ready: dict[str, Any]) -> None:
+        """Take over the list that came with a ready event, and stand where that says."""
         self.vms = vms
+        if self.epoch is not None and self.epoch != ready.get("epoch"):
+            self._past.add(self.epoch)
+        self._move_to(ready.get("epoch"), ready.get("rev"))
 
-    def move_to(self, event: dict[str, Any]) -> None:
-        """Stand where `event` (a ready event or any later one) says."""
-        epoch, rev = event.get("epoch"), event.get("rev")
+    def has_shown(self, epoch: str, rev: int) -> bool:
+        """Has the mirror reached revision `rev` of the daemon's run `epoch`, or left that run behind?"""
+        return epoch in self._past or (epoch == self.epoch and self.rev is not None and rev <= self.rev)
+
+    def _move_to(self, epoch: Any, rev: Any) -> None:
         known = isinstance(epoch, str) and isinstance(rev, int)
         self.epoch = epoch if known else None
         self.rev = rev if known else None
@@ -64,12 +72,12 @@ class Mirror:
             assert isinstance(vm, dict)
             self.vms[zonename] = vm
         if self.rev is not None and isinstance(event.get("rev"), int):
-            self.move_to({"epoch": self.epoch, "rev": event["rev"]})
+            self._move_to(self.epoch, event["rev"])
 
     def events_towards(self, vms: dict[str, dict[str, Any]], ready: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The events that lead from the mirror to `vms`, as if the daemon had sent them: deletes first, so that a
-        reader never sees two VMs with the address of one. Apply each before taking the next; without `rev`, since
-        they are no revisions of the daemon's."""
+        reader never sees two VMs with the address of one. Apply each before taking the next, and fill() in the end:
+        the diff takes arrays in another order for equal. Without `rev`, since they are no revisions of the daemon's."""
         from vminfod.diff import diff
         for zonename in [name for name in self.vms if name not in vms]:
             last = self.vms[zonename]

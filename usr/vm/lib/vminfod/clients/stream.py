@@ -111,7 +111,7 @@ class VminfodEventStream:
             if run.ready is not None:
                 return run.ready
             if run.over:
-                raise run.error or self._named(Stopped(WHAT))
+                raise self._end_of(run)
             raise self._named(VminfodTimeout(f"{WHAT} wait_ready timeout exceeded"))
 
     def read(self, timeout: Optional[float] = None) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class VminfodEventStream:
             if event is not None:
                 return event
             if run.over:
-                raise run.error or self._named(Stopped(WHAT))
+                raise self._end_of(run)
             raise self._named(VminfodTimeout(f"{WHAT} read timeout exceeded"))
 
     def read_nowait(self) -> Optional[dict[str, Any]]:
@@ -133,7 +133,7 @@ class VminfodEventStream:
             run = self._run
             event = self._take(run)
             if event is None and run.error is not None:
-                raise run.error
+                raise self._end_of(run)
             return event
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -294,10 +294,10 @@ class VminfodEventStream:
         run = self._run
         if not run.over:
             run.over = True
-            run.unread.clear()
-            run.dropped = 0
             if run.feed is not None:
                 run.feed.interrupt()
+        run.unread.clear()  # also what a stream that failed had still to give
+        run.dropped = 0
         self._watches.end_all(self._named(Stopped(WHAT)))
         self._changed.notify_all()
 
@@ -305,6 +305,10 @@ class VminfodEventStream:
         """Lock held: a watch wants the stream stopped with it; one that failed or was stopped already stays so."""
         if not self._run.over:
             self._stop_locked()
+
+    def _end_of(self, run: _Run) -> VminfodError:
+        """Lock held, run over: what to raise. The traceback begins anew, for else each raise would lengthen it."""
+        return (run.error or self._named(Stopped(WHAT))).with_traceback(None)
 
     def _named(self, error: VminfodError) -> VminfodError:
         error.client = self._identity.name

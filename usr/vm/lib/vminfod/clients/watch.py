@@ -108,7 +108,7 @@ class Watch:
             return
         try:
             self._callback(self._error, self._value)
-        except Exception:  # noqa: BLE001 - the user's code in our thread must not end it
+        except (Exception, SystemExit):  # noqa: BLE001 - the user's code in our thread must not end it
             self._watches.log.exception("callback of a watch failed", watch=self._operation)
 
     def _time_out(self) -> None:

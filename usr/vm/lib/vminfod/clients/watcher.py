@@ -8,7 +8,8 @@ mirror shows its event. A reconnect is invisible except as an "error" callback: 
 gets what it missed, or, where it cannot (another daemon run, too long away, a daemon without revisions), it lists anew
 and turns the difference into ordinary events. Such a difference may skip states in between, never the last one.
 
-All callbacks run in the watcher's own thread, one after the other; one that raises is logged and the next one runs.
+All callbacks run in the watcher's own thread, one after the other (but see on() for a late "ready"); one that raises is
+logged and the next one runs.
 A daemon with revisions is asked for heartbeats, so that a connection that died without a word is noticed."""
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class VminfodWatcher:
         self._reconnect = bool(reconnect)
         self._changed = threading.Condition()  # guards all fields below
         self._mirror = Mirror()  # changed by the watcher's thread alone
-        self._ready: Optional[dict[str, Any]] = None  # the first ready event: from then on the mirror is filled
+        self._ready: Optional[dict[str, Any]] = None  # the first ready event, its list aside: the mirror is filled
         self._callbacks: dict[str, list[Callable[[Any], object]]] = {topic: [] for topic in TOPICS}
         self._feed: Optional[EventFeed] = None
         self._stopped = False
@@ -79,9 +80,13 @@ class VminfodWatcher:
 
     def on(self, topic: str, callback: Callable[[Any], object]) -> None:
         """Call `callback` with each "create", "modify" or "delete" event, "event" (any of the three, afterwards),
-        "ready" (the first ready event; at once if it has been), "error" (a VminfodError; a reconnect follows).
+        "ready" (the first ready event; if it has been, at once and in the caller's thread), "error" (a VminfodError; a
+        reconnect follows).
 
-        Register first and read vms() then: together they miss nothing. Raises ValueError for another topic."""
+        Register first and read vms() then: together they miss nothing. Raises ValueError for another topic, TypeError
+        for what cannot be called."""
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, not {type(callback).__name__}")
         if topic not in TOPICS:
             raise ValueError(f"no such topic: {topic!r}; there are {', '.join(TOPICS)}")
         with self._changed:
@@ -92,7 +97,7 @@ class VminfodWatcher:
             self._call(callback, topic, ready)
 
     def wait_ready(self, timeout: Optional[float] = None) -> dict[str, Any]:
-        """The first ready event with the VMs of now, once the mirror is filled.
+        """The first ready event, with the VMs and the revision of now, once the mirror is filled.
 
         Raises VminfodTimeout after `timeout` seconds (None or 0: no limit), Stopped, and with reconnect=False the
         error that ended the watcher."""
@@ -100,18 +105,20 @@ class VminfodWatcher:
             self._wait("ready", lambda: self._ready is not None, timeout)
             return self._ready_event()
 
-    def wait_for_rev(self, rev: int, timeout: Optional[float] = None) -> None:
-        """Return when the mirror shows revision `rev` of the daemon's present run, or has moved on to a later run.
+    def wait_for_rev(self, rev: int, timeout: Optional[float] = None, *, epoch: Optional[str] = None) -> None:
+        """Return when the mirror shows revision `rev` of the daemon's run `epoch`, or has moved on to a later run.
 
+        Give the `epoch` that came with `rev`. Without it the run is meant that the mirror follows now, which can be
+        the old one if the daemon has just been restarted.
         Raises as wait_ready() does, and StreamError if the daemon has no revisions."""
         deadline = monotonic() + timeout if timeout else None
         with self._changed:
             self._wait("ready", lambda: self._ready is not None, timeout)
-            epoch = self._mirror.epoch
-            if epoch is None:
-                raise self._named(StreamError("the daemon has no revisions", code="ENOTSUP"))
             mirror = self._mirror
-            self._wait(f"revision {rev}", lambda: mirror.epoch != epoch or (mirror.rev or 0) >= rev,
+            if mirror.epoch is None:
+                raise self._named(StreamError("the daemon has no revisions", code="ENOTSUP"))
+            run = mirror.epoch if epoch is None else epoch
+            self._wait(f"revision {rev}", lambda: mirror.has_shown(run, rev),
                        None if deadline is None else max(deadline - monotonic(), SHORTEST_WAIT))
 
     def vms(self) -> dict[str, dict[str, Any]]:
@@ -142,7 +149,9 @@ class VminfodWatcher:
 
     def _ready_event(self) -> dict[str, Any]:
         """Lock held, mirror filled."""
-        return {**(self._ready or {}), "vms": dict(self._mirror.vms)}
+        mirror = self._mirror
+        position = {} if mirror.epoch is None else {"epoch": mirror.epoch, "rev": mirror.rev}
+        return {**(self._ready or {}), "vms": dict(mirror.vms), **position}
 
     def _wait(self, what: str, condition: Callable[[], bool], timeout: Optional[float]) -> None:
         """Lock held."""
@@ -152,7 +161,7 @@ class VminfodWatcher:
         if self._stopped:
             raise self._named(Stopped("VminfodWatcher"))
         if self._ended and self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # each raise would lengthen it
         because = f": {self._error.message}" if self._error is not None and self._feed is None else ""
         raise self._named(VminfodTimeout(f"VminfodWatcher {what} timeout exceeded{because}"))
 
@@ -214,9 +223,8 @@ class VminfodWatcher:
             raise
         if self._ready is None:
             with self._changed:
-                self._mirror.fill(vms)
-                self._mirror.move_to(ready)
-                self._ready = ready
+                self._mirror.fill(vms, ready)
+                self._ready = {**ready, "vms": None}
                 event = self._ready_event()
                 callbacks = list(self._callbacks["ready"])  # who comes later is told by on()
                 self._changed.notify_all()
@@ -226,7 +234,8 @@ class VminfodWatcher:
         for event in self._mirror.events_towards(vms, ready):
             self._apply(event)
         with self._changed:
-            self._mirror.move_to(ready)
+            if not self._stopped:  # else the events may not have been applied
+                self._mirror.fill(vms, ready)
             self._changed.notify_all()
 
     def _follow(self, feed: EventFeed) -> None:
@@ -273,7 +282,7 @@ class VminfodWatcher:
     def _call(self, callback: Callable[[Any], object], topic: str, argument: Any) -> None:
         try:
             callback(argument)
-        except Exception:  # noqa: BLE001 - the user's code in our thread must not end it
+        except (Exception, SystemExit):  # noqa: BLE001 - the user's code in our thread must not end it
             self._log.exception("callback failed", topic=topic)
 
     def _report(self, error: VminfodError) -> bool:
