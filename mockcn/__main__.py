@@ -27,11 +27,13 @@ ABOUT = """A mock SmartOS compute node, for running and testing vminfod where th
 
 Lays out under DIR what vminfod reads: etc/zones/*.xml and index, zones/<uuid>/config/*.json, tmp/.sysinfo.json, and
 executables with the platform's interfaces: usr/sbin/zoneadm, usr/sbin/zfs, usr/sbin/sysevent, usr/bin/kstat and
-usr/vm/sbin/fswatcher. They talk to this process, which holds the node's state and stays until SIGTERM or Ctrl-C; then
-it removes what it made."""
+usr/vm/sbin/fswatcher. For what writes there are also usr/sbin/zonecfg, zlogin, imgadm, nictagadm and more, and zones
+install, boot and stop over time. They talk to this process, which holds the node's state and stays until SIGTERM or
+Ctrl-C; then it removes what it made."""
 EXAMPLES = """examples:
   python3 mockcn --root /tmp/node                         a node with 30 VMs
   python3 mockcn --root /tmp/node --vms 1000 --snapshots 50000
+  python3 mockcn --root /tmp/node --boot-seconds 5        zones that boot slowly
   python3 mockcn --root /tmp/node --vms 0 --import DIR    the zones whose XML files are in DIR, and no others
   /tmp/node/usr/sbin/zoneadm list -p -c                   in a second terminal: ask it
   python3 mockcn ctl --root /tmp/node --help              ... change it, break it
@@ -51,9 +53,22 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--seed", type=int, default=1, help="same seed, same node (1)")
     words.add_argument("--import", action="append", default=[], dest="imports", metavar="DIR",
                        help="also take the zone XML files (*.xml) in DIR, unchanged; can be given again")
+    words.add_argument("--install-seconds", type=float, metavar="S", help="how long zoneadm install takes (0.3)")
+    words.add_argument("--boot-seconds", type=float, metavar="S", help="from ready to running (0.3)")
+    words.add_argument("--halt-seconds", type=float, metavar="S", help="from shutting_down to installed (0.1)")
+    words.add_argument("--shutdown-seconds", type=float, metavar="S",
+                       help="until a guest that was asked to shut down does (0.3)")
+    words.add_argument("--guest-seconds", type=float, metavar="S",
+                       help="from running until the guest is done with its /var/svc/provisioning (0.5)")
     words.add_argument("--keep", action="store_true", help="leave the files under DIR when ending")
     words.add_argument("--with-parent", type=int, metavar="PID", help="end also when the parent is no longer PID")
     return words
+
+
+def pace(options: argparse.Namespace) -> dict[str, float]:
+    """The seconds that were given, by the names that pace.py has for them."""
+    given = {name: getattr(options, f"{name}_seconds") for name in ("install", "boot", "halt", "shutdown", "guest")}
+    return {name: seconds for name, seconds in given.items() if seconds is not None}
 
 
 def main(argv: list[str]) -> int:
@@ -66,6 +81,9 @@ def main(argv: list[str]) -> int:
             return 1
     if options.vms < 0 or options.snapshots < 0:
         say("--vms and --snapshots take numbers from 0 on")
+        return 1
+    if any(seconds < 0 for seconds in pace(options).values()):
+        say("seconds are numbers from 0 on")
         return 1
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -87,6 +105,7 @@ def main(argv: list[str]) -> int:
 def run(layout: Layout, options: argparse.Namespace, ending: threading.Event) -> int:
     started = time.monotonic()
     node = Node(layout, options.seed)
+    node.pace.change(pace(options))
 
     def progress(line: str) -> None:
         say(line)

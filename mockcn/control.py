@@ -15,7 +15,7 @@ import socket
 from typing import Any, Callable, Optional, Union
 
 POINTER = ".mockcn/socket"
-ANSWER_WITHIN = 120     # seconds for one order; a long churn or a slow boot is one
+ANSWER_WITHIN = 120     # seconds for one order; a slow boot is one. A churn gets more by its pauses
 
 
 class OrderRefused(Exception):
@@ -36,11 +36,14 @@ class Control:
 
     def order(self, order: str, **args: Any) -> Any:
         """Send one order by its name (orders.py) and return its result."""
+        return self._order(order, args, ANSWER_WITHIN)
+
+    def _order(self, order: str, args: dict[str, Any], within: float) -> Any:
         try:
             with open(os.path.join(self.root, POINTER), encoding="utf-8") as pointer:
                 where = pointer.readline().rstrip("\n")
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(ANSWER_WITHIN)
+                connection.settimeout(within)
                 connection.connect(where)
                 message = b"control\0" + json.dumps({"order": order, "args": args}).encode()
                 connection.sendall(len(message).to_bytes(4, "big") + message)
@@ -48,7 +51,7 @@ class Control:
                 while piece := connection.recv(1 << 20):
                     answer += piece
         except TimeoutError as err:
-            raise NodeGone(f"the mock node at {self.root} did not answer within {ANSWER_WITHIN} s") from err
+            raise NodeGone(f"the mock node at {self.root} did not answer within {within:g} s") from err
         except OSError as err:
             raise NodeGone(f"no mock node is running at {self.root}: {err}") from err
         if not answer:
@@ -122,6 +125,14 @@ class Control:
     def halt(self, key: str, status: int = -1, pace: float = 0) -> None:
         """Down to installed; init ends with wait status `status`, which lastexited shows."""
         self.order("halt", key=key, status=status, pace=pace)
+
+    def set_pace(self, **seconds: Optional[float]) -> None:
+        """How long zones take, in seconds: install=, boot=, halt=, shutdown=, guest= (null: it never gets ready)."""
+        self.order("set_pace", **seconds)
+
+    def set_nic_tags(self, tags: list[list[str]]) -> None:
+        """All NIC tags of the node: name, mac, link, type of each."""
+        self.order("set_nic_tags", tags=tags)
 
     def init_restart(self, key: str) -> None:
         """The zone's init is started anew in place."""
@@ -271,5 +282,6 @@ class Control:
 
     def churn(self, count: int, seed: int = 1, pause: float = 0, kinds: Optional[list[str]] = None) -> list[str]:
         """`count` random valid operations, `pause` seconds apart, the same for the same seed; a line for each."""
-        result: list[str] = self.order("churn", count=count, seed=seed, pause=pause, kinds=kinds)
+        args = {"count": count, "seed": seed, "pause": pause, "kinds": kinds}
+        result: list[str] = self._order("churn", args, ANSWER_WITHIN + 2 * count * pause)
         return result

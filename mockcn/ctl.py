@@ -49,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
                                      description=about.replace("%", "%%"))
         for parameter in list(inspect.signature(method).parameters.values())[1:]:
             if parameter.kind is parameter.VAR_KEYWORD:
-                sub.add_argument("options", nargs="*", metavar="NAME=VALUE", default=[])
+                sub.usage = f"mockcn ctl --root DIR {name} [...] [NAME=VALUE ...]"
+                sub.set_defaults(more=True)
             elif parameter.default is parameter.empty:
                 sub.add_argument(parameter.name, type=value if parameter.name != "key" else str)
             elif isinstance(parameter.default, bool):
@@ -60,12 +61,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    given = vars(parser().parse_args(argv))
-    control, name = Control(given.pop("root")), given.pop("order")
-    for option in given.pop("options", []):
+    parsed, further = parser().parse_known_args(argv)
+    given = vars(parsed)
+    control, name, takes_more = Control(given.pop("root")), given.pop("order"), given.pop("more", False)
+    for option in further:
         key, equals, text = option.partition("=")
-        if not equals:
-            print(f"mockcn ctl: {option}: further options are NAME=VALUE", file=sys.stderr)
+        if not equals or not takes_more:
+            print(f"mockcn ctl: {name} does not take {option}", file=sys.stderr)
             return 2
         given[key] = value(text)
     try:

@@ -171,8 +171,10 @@ def _say_what_to_type(root: str, port: int, environment: dict[str, str]) -> None
     print("\nIn a second terminal, from the same folder:\n")
     if port != 9090:
         print(f"  export VMINFOD_PORT={port}")
+    print(f"  export VMADM_ROOT={root}")
     print(f"  {sbin}/vmadm list")
     print(f"  {sbin}/vmadm get {uuid}")
+    print(f"  {sbin}/vmadm update {uuid} alias=changed-by-vmadm")
     print(f"  {sbin}/vminfo status")
     print(f"  {root}/usr/sbin/zfs set quota=77g zones/{uuid}")
     print(f"  {sys.executable if 'venv' not in sys.executable else 'python3'} mockcn ctl --root {root} --help")

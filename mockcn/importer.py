@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element
 from mockcn.node import Node
 from mockcn.population import BASE_TIME, say, uuid_from
 from mockcn.state import zonexml
+from mockcn.state.properties import Value
 from mockcn.state.zones import Zone, looks_like_uuid
 
 ZVOL = "/dev/zvol/"
@@ -61,20 +62,23 @@ def take_one(node: Node, name: str, content: bytes) -> list[Zone]:
 
 def _make_state(node: Node, zone: Zone, element: Element) -> None:
     root = zone.zonepath.lstrip("/")
-    _dataset(node, root, QUOTA)
+    _dataset(node, root, {"refquota" if zone.brand == "bhyve" else "quota": QUOTA})
     for child in element:
         if child.tag == "dataset" and child.get("name"):
-            _dataset(node, child.get("name", ""), 0)
+            _dataset(node, child.get("name", ""), {})
             dataset = node.pools.dataset(child.get("name", ""))
             dataset.props["zoned"] = "on"
             dataset.touch(deep=True)
         elif child.tag == "device" and child.get("match", "").startswith(ZVOL):
             _volume(node, child)
     node.make_folder(zone.zonepath + "/config")
+    node.make_folder(zone.zonepath + "/root/var/svc")
     with open(node.real(f"{zone.zonepath}/config/metadata.json"), "w", encoding="utf-8") as file:
         file.write('{"customer_metadata":{},"internal_metadata":{}}\n')
     with open(node.real(f"{zone.zonepath}/config/tags.json"), "w", encoding="utf-8") as file:
         file.write('{"imported":true}\n')
+    for path in (zone.xml_path, f"{zone.zonepath}/config/metadata.json", f"{zone.zonepath}/config/tags.json"):
+        os.utime(node.real(path), (BASE_TIME, BASE_TIME))       # the same dates at each start
 
 
 def _pool_of(node: Node, name: str) -> None:
@@ -83,10 +87,10 @@ def _pool_of(node: Node, name: str) -> None:
         node.pools.add_pool(pool, zlib.crc32(pool.encode()) << 16)
 
 
-def _dataset(node: Node, name: str, quota: int) -> None:
+def _dataset(node: Node, name: str, props: dict[str, Value]) -> None:
     _pool_of(node, name)
     if not node.pools.exists(name):
-        node.pools.create(name, {"quota": quota} if quota else {}, parents=True, creation=BASE_TIME)
+        node.pools.create(name, props, parents=True, creation=BASE_TIME)
 
 
 def _volume(node: Node, device: Element) -> None:

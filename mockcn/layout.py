@@ -11,7 +11,10 @@ import sys
 import tempfile
 
 TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tools")
-THIN_TOOLS = {"zoneadm": "usr/sbin", "zfs": "usr/sbin", "sysevent": "usr/sbin", "kstat": "usr/bin"}
+SBIN_TOOLS = ("zoneadm", "zonecfg", "zfs", "zpool", "sysevent", "imgadm", "nictagadm", "zlogin", "dladm", "svccfg",
+              "svcadm", "mount", "umount")
+BIN_TOOLS = ("kstat", "prctl", "pwait", "kill", "ptree", "svcs")
+THIN_TOOLS = {**dict.fromkeys(SBIN_TOOLS, "usr/sbin"), **dict.fromkeys(BIN_TOOLS, "usr/bin")}
 FOLDERS = ("etc/zones", "zones", "tmp", "usr/sbin", "usr/bin", "usr/vm/sbin", ".mockcn")
 PRIVATE = ".mockcn"             # ours, below the root; no part of the node
 SOCKET_LENGTH = 100             # bytes of a unix socket's path that every system takes

@@ -105,6 +105,15 @@ class Orders:
             steps = self._node.zones.halt_steps(zone, status)
         self._node.walk(steps, pace)
 
+    def set_pace(self, **seconds: Any) -> None:
+        self._node.pace.change(seconds)
+
+    def set_nic_tags(self, tags: list[list[str]]) -> None:
+        if any(len(tag) != 4 for tag in tags):
+            raise Refused("a NIC tag has four parts: name, mac, link, type")
+        with self._node.lock:
+            self._node.nic_tags = [[str(part) for part in tag] for tag in tags]
+
     def init_restart(self, key: str) -> None:
         with self._node.lock:
             self._node.zones.init_restart(self._zone(key))

@@ -12,6 +12,7 @@ import sys
 import time
 from typing import Any, Callable
 
+from mockcn import images
 from mockcn.node import MAIN_POOL_GUID, Node
 from mockcn.state.zones import Zone
 from mockcn.vms import NO_OWNER, Vm, settle
@@ -19,9 +20,6 @@ from mockcn.vms import NO_OWNER, Vm, settle
 BASE_TIME = 1767225600          # 2026-01-01, seconds since the epoch: when the node was set up
 SPECIALS_FROM = 30              # VMs: below that there is no room for the odd ones
 SECOND_POOL = "tank"
-IMAGES = [("5b8c4e3a-0f8e-11ee-9f0c-1b6d0c3e2a11", 410), ("a7d2c0de-7c42-4c4a-8a55-6d0a2b7e9c01", 655),
-          ("63d6e664-3f1f-11e8-aef6-a3120cf8dd9d", 350), ("c193a558-1d63-11e9-97cf-97bb3ee5c14f", 520),
-          ("e1faace4-e19b-11e5-928b-83849e2fd94a", 890), ("3f9e7a40-2d10-4a7e-8a8c-5a1d6b0f7c33", 280)]
 NAMES = ["web", "db", "cache", "api", "queue", "build", "mail", "dns", "log", "auth", "search", "proxy"]
 DOMAINS = ["eu", "us", "ap"]
 PACKAGES = [("sdc_128", 128, 5), ("sdc_256", 256, 10), ("sdc_512", 512, 15), ("g4-general-1G", 1024, 25),
@@ -127,9 +125,10 @@ def _ordinary(source: random.Random, number: int) -> Vm:
     if brand in ("kvm", "bhyve"):
         ram = max(ram, 1024)
     created = BASE_TIME + number * 3600 + source.randrange(3600)
+    fit = images.fitting(kind)
     vm = Vm(uuid_from(source), brand, alias=alias, ram=ram, quota=quota, package=package, created=created,
             owner=uuid_from(random.Random(number % 7)), billing=uuid_from(random.Random(number % 5 + 100)),
-            image=IMAGES[number % len(IMAGES)][0], hostname=alias, vcpus=source.choice([1, 2, 4]),
+            image=fit[number % len(fit)], hostname=alias, vcpus=source.choice([1, 2, 4]),
             cpu_shares=max(8, ram // 16), cpu_cap=source.choice([None, 100, 200, 350]),
             resolvers=source.choice([["8.8.8.8", "8.8.4.4"], ["192.0.2.53"], []]),
             nics=_nics(source, number, kind), files=_files(source, alias, kind.startswith("docker")),
@@ -148,7 +147,7 @@ def _by_kind(vm: Vm, kind: str, source: random.Random) -> None:
     """What only some kinds have."""
     if kind in ("kvm", "bhyve"):
         sizes = [source.choice([10240, 20480]), source.choice([512, 1024, 4096])][:source.choice([1, 2])]
-        vm.image = source.choice(IMAGES)[0]
+        vm.image = source.choice(images.fitting("disk"))
         for place, size in enumerate(sizes):
             disk = {"boot": "true" if place == 0 else "false", "model": "virtio", "media": "disk"}
             if place == 0:
@@ -195,7 +194,8 @@ def _specials(source: random.Random) -> list[Vm]:
         more.setdefault("nics", _nics(source, source.randrange(100, 190), brand)[:1])
         more.setdefault("owner", uuid_from(random.Random(3)))
         more.setdefault("files", _files(source, alias, docker=False))
-        return Vm(uuid_from(source), brand, alias=alias, created=created, image=IMAGES[0][0], package="sdc_256", **more)
+        return Vm(uuid_from(source), brand, alias=alias, created=created, package="sdc_256",
+                  image=images.fitting(brand)[0], **more)
 
     stopped = vm("stopped-by-hand", state="stopped", last_exit=3328, snapshots=["vmsnap-monday", "vmsnap-tuesday"])
     failed = vm("failed-install", state="stopped", attrs={"failed": "provisioning"})
@@ -218,14 +218,14 @@ def _specials(source: random.Random) -> list[Vm]:
         "routes": {"192.0.2.0/24": "192.0.2.1", "0.0.0.0/1": "nics[0]"}})
     passthrough = vm("with-a-card", "bhyve", vcpus=8, ram=32768, quota=1, state="running",
                      disks=[{"boot": "true", "model": "nvme", "media": "disk", "image-size": "10240",
-                             "image-uuid": IMAGES[1][0], "pci-slot": "0:4:0", "guest-block-size": "4096"},
+                             "image-uuid": images.fitting("disk")[1], "pci-slot": "0:4:0", "guest-block-size": "4096"},
                             {"boot": "false", "model": "virtio", "media": "disk", "size": "2048", "notrim": "true"}],
                      pci_devices=[{"match": "/devices/pci@0,0/pci8086,340a@3/pci15d9,a711@0:gpu0", "model": "passthru",
                                    "pci-slot": "0:8:0"}],
                      attrs={"bootrom": "uefi", "bhyve-extra-opts": "-H -P", "flexible-disk-size": "20480"})
     stopping = vm("going-down", "kvm", ram=2048, state="running", autoboot=False,
                   disks=[{"boot": "true", "model": "virtio", "media": "disk", "image-size": "10240",
-                          "image-uuid": IMAGES[2][0]},
+                          "image-uuid": images.fitting("disk")[0]},
                          {"match": "/zones/shared/install.iso", "boot": "false", "model": "ide", "media": "cdrom"}],
                   attrs={"transition": f"stopping:stopped:{(created + 60) * 1000}", "vnc-port": "5901",
                          "qemu-opts": "LW5vZGVmYXVsdHM=", "cpu-type": "host", "vga": "std"})
@@ -268,10 +268,8 @@ def _the_node_itself(node: Node) -> None:
     pools.create(f"{SECOND_POOL}/backup", {"compression": "lz4"}, creation=BASE_TIME)
     pools.create(f"{SECOND_POOL}/backup/weekly", creation=BASE_TIME)
     pools.snapshot([f"{SECOND_POOL}/backup@2026-w01"], creation=BASE_TIME)
-    for uuid, mib in IMAGES:
-        image = pools.create(f"zones/{uuid}", {"compression": "lz4"}, creation=BASE_TIME)
-        image.space_written(mib << 20)
-        pools.take(image, "final", BASE_TIME, files={})
+    for name in pools.pools:
+        images.put_in_place(node, name, BASE_TIME)
     node.make_folder("/zones/archive")
 
 

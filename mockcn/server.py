@@ -4,7 +4,8 @@
 A connection starts with one message, four bytes of length and words joined by NUL (tools/link.py):
 
     run      TOOL PID WORD...   a thin tool; answered by frames `o` (stdout), `e` (stderr) and last `x` (exit status)
-                                or `k` (end yourself by this signal)
+                                or `k` (end yourself by this signal); `i` asks for its stdin, which comes as one
+                                message more
     hello    TOOL PID WORD...   a tool that works by itself; an `f` frame (fault) now, and others when orders come
     control  JSON               answered by one JSON text, then closed
 
@@ -18,7 +19,19 @@ import struct
 import threading
 from typing import Any, Callable, Optional
 
-from mockcn.commands import kstat, sysevent, zfs, zoneadm
+from mockcn.commands import (
+    imgadm,
+    kstat,
+    mounting,
+    nictagadm,
+    processes,
+    simple,
+    sysevent,
+    zfs,
+    zlogin,
+    zoneadm,
+    zonecfg,
+)
 from mockcn.commands.output import CommandFailed, Output
 from mockcn.node import Node
 from mockcn.population import say
@@ -29,7 +42,11 @@ from mockcn.wounded import Hurt, Wounded
 LONGEST_MESSAGE = 64 << 20      # bytes. Control may send whole files; the words of a tool are far below
 BACKLOG = 512                   # connections waiting to be taken: a burst of tools is no reason to refuse one
 COMMANDS: dict[str, Callable[[Node, list[str], Output], int]] = {
-    "zoneadm": zoneadm.main, "zfs": zfs.main, "kstat": kstat.main}
+    "zoneadm": zoneadm.main, "zonecfg": zonecfg.main, "zfs": zfs.main, "kstat": kstat.main, "imgadm": imgadm.main,
+    "nictagadm": nictagadm.main, "zlogin": zlogin.main, "zpool": simple.zpool, "prctl": simple.prctl,
+    "dladm": simple.silent, "svccfg": simple.silent, "svcadm": simple.silent, "svcs": simple.silent,
+    "mount": mounting.mount, "umount": mounting.umount, "kill": processes.kill, "pwait": processes.pwait,
+    "ptree": processes.ptree}
 
 
 class Client:
@@ -41,21 +58,39 @@ class Client:
         self.tool = ""
         self.pid = 0
         self._sending = threading.Lock()
+        self._received = bytearray()
+        self._arrived = threading.Condition()
 
     def frame(self, kind: bytes, payload: bytes) -> None:
         """Send one frame. Raises ConnectionError or OSError when the other side is gone."""
         with self._sending:
             self.connection.sendall(kind + struct.pack(">I", len(payload)) + payload)
 
+    def ask(self) -> bytes:
+        """The tool's standard input. Raises EOFError when the tool ends instead."""
+        self.frame(b"i", b"")
+        with self._arrived:
+            while True:
+                size = 4 + int.from_bytes(self._received[:4], "big")
+                if len(self._received) >= max(4, size):
+                    return bytes(self._received[4:size])
+                if self.gone.is_set() or size > LONGEST_MESSAGE:
+                    raise EOFError
+                self._arrived.wait()
+
     def watch(self) -> None:
-        """Set `gone` when the client closes. The protocol has nothing more for us to read."""
+        """Set `gone` when the client closes. All that it may send from now on is what ask() wants."""
         def wait() -> None:
             try:
-                while self.connection.recv(4096):
-                    pass
+                while piece := self.connection.recv(65536):
+                    with self._arrived:
+                        self._received += piece
+                        self._arrived.notify()
             except OSError:
                 pass        # reset by the peer, or closed by us at the end: gone either way
             self.gone.set()
+            with self._arrived:
+                self._arrived.notify()
         threading.Thread(target=wait, name=f"watch {self.tool} {self.pid}", daemon=True).start()
 
 
@@ -140,9 +175,10 @@ class Server:
 
     def _run(self, client: Client, tool: str, words: list[str], fault: Optional[Fault]) -> None:
         send = client.frame if fault is None else Wounded(client.frame, client.gone, fault)
-        output = Output(send)
+        output = Output(send, client.gone, client.ask)
         try:
             if isinstance(send, Wounded):
+                output.strike = send.reached
                 send.before()
             status = self._command(client, tool, words, output)
             output.flush()

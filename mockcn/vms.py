@@ -107,6 +107,7 @@ def settle(node: Node, vm: Vm) -> Zone:
         else:
             node.make_folder(vm.zonepath)
         node.make_folder(vm.zonepath + "/config")
+        node.make_folder(vm.zonepath + "/root/var/svc")
         _write_files(node, vm)
         if vm.last_exit is not None:
             node.zones.write_lastexited(zone, vm.last_exit, vm.created + 86400.052104)
@@ -241,7 +242,7 @@ def _make_datasets(node: Node, vm: Vm) -> None:
     root_props: dict[str, Value] = {("refquota" if vm.brand == "bhyve" else "quota"): vm.quota * GIB, **vm.root_props}
     image = f"{vm.pool}/{vm.image}@final"
     if vm.image and vm.brand not in HARDWARE and pools.exists(image):
-        root = pools.clone(pools.snapshot_named(image), vm.root_dataset, root_props)
+        root = pools.clone(pools.snapshot_named(image), vm.root_dataset, root_props, files={})
         root.creation = vm.created
     else:
         root = pools.create(vm.root_dataset, root_props, creation=vm.created)

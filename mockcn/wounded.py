@@ -9,7 +9,8 @@
     cut       the rest is lost, exit status `exit`               exit (0)
     die       the tool ends by a signal                          signal (9)
 
-The mark is before anything is done, unless `lines` or `bytes_out` say after how many lines or bytes of standard output.
+The mark is before anything is done, unless `lines` or `bytes_out` say after how many lines or bytes of standard output,
+or `at` names the step of the command before which it lies (`cloned` of an install; docs/mockcn.md has them all).
 `when="after"` of slow: the command runs first and its answer is delivered late, so that it is stale; of garbage: at
 the end of the output."""
 
@@ -41,12 +42,18 @@ class Wounded:
         self._lines: Optional[int] = None if lines is None else int(lines)
         self._bytes: Optional[int] = None if size is None else int(size)
         self._late = fault.options.get("when") == "after"
+        self._step: Optional[str] = fault.options.get("at")
         self._struck = False
         self._kept: list[tuple[bytes, bytes]] = []
 
     def before(self) -> None:
         """The mark at the very start."""
-        if self._lines is None and self._bytes is None and not self._late:
+        if self._lines is None and self._bytes is None and self._step is None and not self._late:
+            self._strike()
+
+    def reached(self, step: str) -> None:
+        """The command is about to take this step."""
+        if step == self._step and not self._struck:
             self._strike()
 
     def __call__(self, kind: bytes, piece: bytes) -> None:

@@ -50,7 +50,7 @@ def _groups(node: Node) -> list[tuple[str, str, dict[str, str]]]:
 
 def _values(name: str, kernel: Kernel, now: float) -> dict[str, str]:
     busy = kernel.zoneid * 7919 % 97 + 1
-    pid = kernel.init_pid if kernel.init_pid else 4294967295      # the kernel's -1, unsigned
+    pid = kernel.init_pid & 0xffffffff      # unsigned: an init that has ended is 4294967295
     return {
         "avenrun_15min": str(busy), "avenrun_1min": str(busy * 2), "avenrun_5min": str(busy + 3),
         "boot_time": str(kernel.boot_time), "class": "zone_misc", "crtime": f"{kernel.created:.9f}",

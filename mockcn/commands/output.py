@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Where a command writes: two streams of text, sent on in pieces, and an error that ends the command."""
+"""What a command has of the tool that called it: two streams to write to, standard input, and an error that ends it.
 
+A command that works in steps says so by `reached(STEP)` before each: there a fault can strike (docs/mockcn.md), and
+there a command whose tool was killed stops."""
+
+import threading
 from typing import Callable
 
 PIECE = 65536       # bytes gathered before they are sent on: few frames for a long listing
@@ -16,11 +20,27 @@ class CommandFailed(Exception):
 
 
 class Output:
-    """Standard output and standard error of one command; `send(kind, bytes)` takes each piece, kind `o` or `e`."""
+    """Standard output and standard error of one command; `send(kind, bytes)` takes each piece, kind `o` or `e`.
 
-    def __init__(self, send: Callable[[bytes, bytes], None]) -> None:
+    `gone` is set when the tool has ended before its command; `ask()` gives the tool's standard input."""
+
+    def __init__(self, send: Callable[[bytes, bytes], None], gone: threading.Event, ask: Callable[[], bytes]) -> None:
         self._send = send
+        self._ask = ask
         self._out = bytearray()
+        self.gone = gone
+        self.strike: Callable[[str], None] = lambda step: None      # the fault's, if there is one
+
+    def input(self) -> str:
+        """All of the tool's standard input."""
+        return self._ask().decode("utf-8", "surrogateescape")
+
+    def reached(self, step: str, *, alone: bool = False) -> None:
+        """The command comes to `step`. Unless the work is done by another process than the tool (`alone`), a tool that
+        was killed does it no more: ConnectionAbortedError."""
+        self.strike(step)
+        if self.gone.is_set() and not alone:
+            raise ConnectionAbortedError(f"the tool was killed before {step}")
 
     def write(self, text: bytes) -> None:
         """Standard output, sent on when a piece is full."""

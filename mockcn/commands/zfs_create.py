@@ -6,7 +6,7 @@ from typing import Optional
 from mockcn.commands.options import Options
 from mockcn.commands.output import CommandFailed, Output
 from mockcn.node import Node
-from mockcn.state.datasets import Dataset, volume_reservation
+from mockcn.state.datasets import volume_reservation
 from mockcn.state.pools import NoDataset, ZfsError
 from mockcn.state.properties import BadValue, Value, find, parse, parse_size
 
@@ -106,16 +106,17 @@ def _size(options: Options, letter: str, name: str) -> Optional[int]:
 
 def _dry_run(node: Node, options: Options, name: str, volsize: Optional[int], props: dict[str, Value], block: int,
              output: Output) -> int:
-    """-n: check only; with -P say in a parsable way what would be created."""
+    """-n: change nothing; with -P say in a parsable way what would be created. A dataset of that name may be there:
+    that is how callers learn what an existing volume of another size would have to reserve."""
     with node.lock:
-        above: Optional[Dataset] = None if options.flag("p") else node.pools.dataset(name.rsplit("/", 1)[0])
-        if above is not None and node.pools.exists(name):
-            raise ZfsError(f"cannot create '{name}': dataset already exists")
+        if not options.flag("p"):
+            node.pools.dataset(name.rsplit("/", 1)[0])
     lines = [("create", name)]
     if volsize is not None:
         lines.append(("property", f"volsize\t{volsize}"))
         if not options.flag("s"):
-            lines.append(("property", f"refreservation\t{volume_reservation(volsize, block)}"))
+            reservation = volume_reservation(volsize, block, int(props.get("copies", 1)))
+            lines.append(("property", f"refreservation\t{reservation}"))
     lines += [("property", f"{key}\t{value}") for key, value in props.items()]
     if options.flag("P"):
         for word, text in lines:

@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: MPL-2.0
-"""zoneadm: `list` in all its forms, and the few subcommands that change what the kernel runs.
+"""zoneadm: which zone and which subcommand, and `list` in all its forms (spec/platform.md 1).
 
-Options and texts: spec/platform.md 1. Not here: install, uninstall, attach, detach."""
+Not here: the subcommands that change a zone (zoneadm_change.py)."""
 
 import getopt
 from typing import Iterable, Optional
 
+from mockcn.commands import zoneadm_change
 from mockcn.commands.output import CommandFailed, Output
 from mockcn.node import Node
-from mockcn.state.zones import NoZone, Zone, ZoneError
+from mockcn.state.zones import NoZone, Zone
 
 USAGE = """usage:\tzoneadm help
 \tzoneadm [-z <zone>] [-u <uuid-match>] list [list options]
-\tzoneadm {-z <zone>|-u <uuid-match>} <boot|halt|ready|reboot>"""
+\tzoneadm {-z <zone>|-u <uuid-match>} <subcommand>, one of
+\t    attach boot detach halt install ready reboot shutdown uninstall"""
 GLOBAL = ("0", "global", "running", "/", "", "liveimg", "shared", "0")
 
 
 def main(node: Node, words: list[str], output: Output) -> int:
     try:
-        options, rest = getopt.getopt(words, "z:u:R:")
+        options, rest = getopt.getopt(words, "z:u:R:X")
     except getopt.GetoptError as err:
         raise CommandFailed(f"zoneadm: {err}\n{USAGE}", 2) from err
     given = dict(options)
@@ -28,7 +30,9 @@ def main(node: Node, words: list[str], output: Output) -> int:
         return 0 if rest else 2
     if rest[0] == "list":
         return _list(node, name, uuid, rest[1:], output)
-    return _change(node, _chosen(node, name, uuid), rest[0], rest[1:], output)
+    if rest[0] not in zoneadm_change.SUBCOMMANDS:
+        raise CommandFailed(f"zoneadm: {rest[0]}: unknown subcommand\n{USAGE}", 2)
+    return zoneadm_change.change(node, _chosen(node, name, uuid), rest[0], rest[1:], output)
 
 
 def _chosen(node: Node, name: Optional[str], uuid: Optional[str]) -> Zone:
@@ -99,30 +103,3 @@ def _row(zone: Zone) -> tuple[str, ...]:
 
 def _table_row(zoneid: str, name: str, state: str, path: str, brand: str, ip: str) -> str:
     return f"{zoneid:>4} {name:<16} {state:<10} {path:<30} {brand:<8} {ip:<6}".rstrip()
-
-
-def _change(node: Node, zone: Zone, subcommand: str, words: list[str], output: Output) -> int:
-    zones = node.zones
-    try:
-        with node.lock:
-            if subcommand == "boot":
-                steps = zones.boot_steps(zone)
-            elif subcommand == "ready":
-                steps = zones.ready_steps(zone)
-            elif subcommand == "halt" and zone.kernel is None:
-                output.error(f"zoneadm: zone '{zone.name}': zone is already halted")
-                return 0
-            elif subcommand == "halt":
-                steps = zones.halt_steps(zone)
-            elif subcommand == "reboot" and zone.kernel is None:
-                raise ZoneError(f"zoneadm: zone '{zone.name}': not running")
-            elif subcommand == "reboot":
-                steps = zones.halt_steps(zone)
-            else:
-                raise CommandFailed(f"zoneadm: {subcommand}: unknown subcommand\n{USAGE}", 2)
-        node.walk(steps)
-        if subcommand == "reboot":
-            node.walk(zones.boot_steps(zone))
-    except ZoneError as err:
-        raise CommandFailed(str(err)) from err
-    return 0

@@ -157,15 +157,18 @@ class Dataset:
 
 Thing = Union[Dataset, Snapshot]
 
+# Values that change with other datasets; rows that show them are never kept.
+OF_OTHERS = ("available", "used", "usedbychildren", "clones", "origin", "mounted")
 
-def volume_reservation(volsize: int, block: int) -> int:
-    """Bytes that a full volume can need: its data, and two copies of the blocks that point to them."""
+
+def volume_reservation(volsize: int, block: int, copies: int = 1) -> int:
+    """Bytes that a full volume can need: its data, and one more copy than of those of the blocks that point to them."""
     blocks = 7      # the object set's own
     level = volsize // block
     while level > 1:
         level = (level + POINTERS_PER_BLOCK - 1) // POINTERS_PER_BLOCK
         blocks += level
-    return volsize + 2 * blocks * FULL_INDIRECT
+    return volsize * copies + min(3, copies + 1) * blocks * FULL_INDIRECT
 
 
 def value_of(thing: Thing, prop: Property, available: Callable[[Dataset], int]) -> Any:
@@ -239,8 +242,7 @@ class Listing:
         self.parsable = parsable
         self._available = available
         self._key = (tuple(columns), parsable)
-        # Free space changes with every other dataset; rows that show it are never kept.
-        self._keep = not any(prop.name in ("available", "used", "usedbychildren", "clones") for prop in self.columns)
+        self._keep = not any(prop.name in OF_OTHERS for prop in self.columns)
         self._template, self._varying = self._snapshot_template()
 
     def own_row(self, dataset: Dataset) -> bytes:

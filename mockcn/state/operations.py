@@ -42,7 +42,8 @@ class Operations(Destroying):
         return dataset
 
     def clone(self, snapshot: Snapshot, name: str, props: Optional[dict[str, Value]] = None,
-              *, parents: bool = False) -> Dataset:
+              *, parents: bool = False, files: Optional[Files] = None) -> Dataset:
+        """A writable copy of a snapshot, with its files, or with `files` in place of them."""
         origin = snapshot.parent
         self._check_new(name, parents)
         if self.pool_of(name) is not self.pool_of(origin.name):
@@ -58,7 +59,7 @@ class Operations(Destroying):
         clone.referenced, clone.written = snapshot.referenced, 0
         snapshot.clones = (snapshot.clones or set()) | {clone}
         parent.children[clone.label] = clone
-        self._mounts.make(clone, snapshot.files)
+        self._mounts.make(clone, snapshot.files if files is None else files)
         self._history("clone", clone, f"origin={snapshot.full_name} ({snapshot.dsid})")
         for key, value in (props or {}).items():
             self._history("set", clone, self._setting(key, value))
@@ -115,6 +116,11 @@ class Operations(Destroying):
         letter = "s" if isinstance(thing, Snapshot) else thing.kind[0]
         if letter not in prop.on or (letter == "s" and ":" not in prop.name):
             raise ZfsError(f"{where}'{prop.name}' does not apply to datasets of this type")
+        if prop.name == "refreservation" and text == "auto":
+            if isinstance(thing, Snapshot) or thing.kind != "volume":
+                raise ZfsError(f"{where}'refreservation' can be 'auto' on volumes only")
+            text = str(volume_reservation(int(thing.props["volsize"]), int(thing.props["volblocksize"]),
+                                          int(thing.props.get("copies", 1))))
         try:
             value = parse(prop, text)
         except BadValue as err:

@@ -16,8 +16,9 @@ Not here: datasets, and the contents of a VM's XML."""
 
 import os
 import sys
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Callable, Optional
 
 from mockcn.state import zonexml
@@ -34,6 +35,7 @@ global:installed:/
 """
 INDEX = "/etc/zones/index"
 NO_ZONEID = -1
+NO_PID = -1                 # init has ended
 Step = Callable[[], None]
 
 
@@ -52,7 +54,7 @@ class Kernel:
     zoneid: int
     state: str
     boot_time: int              # seconds since the epoch; 0 before init runs
-    init_pid: int
+    init_pid: int               # 0 before init runs, NO_PID after it has ended
     init_restarts: int
     created: float              # seconds since the node's boot
 
@@ -67,6 +69,9 @@ class Zone:
     shared_ip: bool = False
     debugid: Optional[int] = None
     kernel: Optional[Kernel] = None
+    deleted: bool = False       # out of the index, but still in the kernel
+    busy: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
+    """Held by who takes the zone through states; always before the node's lock, never while that is held."""
 
     @property
     def shown_state(self) -> str:
@@ -157,11 +162,16 @@ class Zones:
         self.write_index()
         self._config_event(zone, old, state)
 
-    def remove(self, zone: Zone) -> None:
-        """zonecfg delete: the XML goes, the index line goes, the event has the empty state."""
+    def remove(self, zone: Zone, *, force: bool = False) -> None:
+        """zonecfg delete: the XML goes, the index line goes, the event has the empty state.
+
+        A zone in the kernel is refused; with `force` it stays there, without uuid and configuration, until it halts."""
         if zone.kernel is not None:
-            raise ZoneError(f"zonecfg: {zone.name}: zone is {zone.kernel.state}; delete not allowed.")
-        del self.zones[zone.name]
+            if not force:
+                raise ZoneError(f"zonecfg: {zone.name}: zone is {zone.kernel.state}; delete not allowed.")
+            zone.deleted, zone.uuid = True, ""
+        else:
+            del self.zones[zone.name]
         if os.path.exists(self._root + zone.xml_path):
             os.unlink(self._root + zone.xml_path)
         self.write_index()
@@ -169,7 +179,8 @@ class Zones:
 
     def write_index(self) -> None:
         if not self.silent:
-            lines = [f"{zone.name}:{zone.state}:{zone.zonepath}:{zone.uuid}\n" for zone in self.zones.values()]
+            lines = [f"{zone.name}:{zone.state}:{zone.zonepath}:{zone.uuid}\n" for zone in self.zones.values()
+                     if not zone.deleted]
             write_atomically(self._root + INDEX, (INDEX_HEAD + "".join(lines)).encode())
 
     # -- the kernel ------------------------------------------------------------------------------------------------
@@ -182,9 +193,16 @@ class Zones:
             raise ZoneError(f"zoneadm: zone '{zone.name}': must be installed before boot.")
 
         def initialized() -> None:
+            if zone.kernel is not None:     # somebody else boots it at the same time, and was first
+                raise ZoneError(f"zoneadm: zone '{zone.name}': zone is already booted")
             zone.kernel = Kernel(self._take_zoneid(), "ready", 0, 0, 0, self.uptime())
             self._kernel_event(zone, "uninitialized", "initialized")
 
+        return [initialized, lambda: self._kernel_event(zone, "initialized", "ready"),
+                *self.start_steps(zone, boot_time)]
+
+    def start_steps(self, zone: Zone, boot_time: Optional[int] = None) -> list[Step]:
+        """The second half of booting: from `ready`, where init does not run yet, to `running`."""
         def running() -> None:
             if zone.kernel is not None:
                 zone.kernel.state = "running"
@@ -192,12 +210,7 @@ class Zones:
                 zone.kernel.init_pid = self._take_pid()
                 self._kernel_event(zone, "ready", "running")
 
-        return [initialized, lambda: self._kernel_event(zone, "initialized", "ready"),
-                lambda: self._kernel_event(zone, "ready", "ready"), running]
-
-    def ready_steps(self, zone: Zone) -> list[Step]:
-        """As far as `ready`, where init does not run yet."""
-        return self.boot_steps(zone)[:2]
+        return [lambda: self._kernel_event(zone, "ready", "ready"), running]
 
     def halt_steps(self, zone: Zone, status: int = -1) -> list[Step]:
         """What halting does; init ends with wait status `status` (-1: told to)."""
@@ -211,6 +224,8 @@ class Zones:
                 self._kernel_event(zone, "running" if old == "running" else "ready", "shutting_down")
 
         def init_ended() -> None:
+            if zone.kernel is not None:
+                zone.kernel.init_pid = NO_PID
             if old != "ready":
                 self.write_lastexited(zone, status)
             self._kernel_event(zone, "shutting_down", "shutting_down")
@@ -223,6 +238,8 @@ class Zones:
         def gone() -> None:
             zoneid = zone.kernel.zoneid if zone.kernel else NO_ZONEID
             zone.kernel = None
+            if zone.deleted:
+                self.zones.pop(zone.name, None)
             self._kernel_event(zone, "shutting_down", "uninitialized", zoneid)
 
         return [shutting_down, init_ended, down, gone]

@@ -4,14 +4,16 @@ interface and the semantics of the real one, which uses event ports (spec/platfo
 
 An event port watches a file, not a name, and knows how the file lost its name. Inotify needs two watches for that:
 
-    on the file itself     content changed (MODIFY), file gone for good (DELETE_SELF), file system unmounted
+    on the file itself     content changed (MODIFY), its times set (ATTRIB), file gone for good (DELETE_SELF), file
+                           system unmounted
     on its folder          the name was removed, renamed away, or another file was renamed onto it
 
 Always: a change of a watched file that was not yet reported is reported; several can be merged into one event.
         What the folder says is only believed if the path no longer leads to the watched file: it can be older than the
         watch. A file's DELETE_SELF is always believed.
         After a final event the path is not watched; after any other it is, without a gap.
-        Each command gets one answer. Chmod and touch are not reported.
+        Each command gets one answer. A modification time that is set to another one counts as a modification, since
+        an event port compares that time; chmod and chown, which leave it alone, are not reported.
 Less than the real one: a truncation is seen only if the file is found smaller than before, or empty; nothing tells when
         something is mounted over a file.
 
@@ -59,9 +61,10 @@ NAMES = (
 FINAL = FILE_DELETE | FILE_RENAME_FROM | UNMOUNTED | MOUNTEDOVER
 
 # inotify(7)
-IN_MODIFY, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE, IN_DELETE_SELF = 0x2, 0x40, 0x80, 0x100, 0x200, 0x400
+IN_MODIFY, IN_ATTRIB, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE, IN_DELETE_SELF = (
+    0x2, 0x4, 0x40, 0x80, 0x100, 0x200, 0x400)
 IN_UNMOUNT, IN_Q_OVERFLOW, IN_IGNORED, IN_MASK_ADD = 0x2000, 0x4000, 0x8000, 0x20000000
-FILE_MASK = IN_MODIFY | IN_DELETE_SELF | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MASK_ADD
+FILE_MASK = IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MASK_ADD
 FOLDER_MASK = IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MASK_ADD
 IN_ENTRY_CHANGED = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO  # what changes the content of a folder
 HEAD = struct.Struct("iIII")
@@ -93,6 +96,7 @@ class Watch:
         self.name = b""
         self.identity = (0, 0)  # device and inode
         self.size = 0
+        self.modified = 0  # modification time, nanoseconds since the epoch
         self.pending = 0  # FILE_ flags that were seen but not yet reported
         self.gone = False  # the file itself has ceased to exist
 
@@ -125,7 +129,7 @@ class Inotify:
             self.detach(watch)
             raise
         watch.identity = (found.st_dev, found.st_ino)
-        watch.size = found.st_size
+        watch.size, watch.modified = found.st_size, found.st_mtime_ns
         watch.gone = False
 
     def detach(self, watch: Watch) -> None:
@@ -204,6 +208,8 @@ def flag_files(watches: list[Watch], mask: int, touched: dict[Watch, None]) -> N
         if mask & (IN_MODIFY | IN_ENTRY_CHANGED):
             watch.pending |= FILE_MODIFIED
             touched[watch] = None
+        if mask & IN_ATTRIB:  # its times, mode, owner or number of links: the report finds out
+            touched[watch] = None
         if mask & IN_UNMOUNT:
             watch.pending |= UNMOUNTED
             touched[watch] = None
@@ -281,6 +287,8 @@ class Watcher:
             seen |= lost
         if found is not None and seen & FILE_MODIFIED and (found.st_size < watch.size or found.st_size == 0):
             seen |= FILE_TRUNC
+        if same and not watch.gone and found is not None and found.st_mtime_ns != watch.modified:
+            seen |= FILE_MODIFIED
         if not seen:
             return
         final = found is None or seen & FINAL != 0
@@ -288,7 +296,7 @@ class Watcher:
         if final:
             self._drop(watch)
         elif same and not watch.gone:
-            watch.size = found.st_size if found is not None else 0
+            watch.size, watch.modified = (found.st_size, found.st_mtime_ns) if found is not None else (0, 0)
         else:
             error = self._watch_again(watch)
         if self._faulty("deaf", watch.path):

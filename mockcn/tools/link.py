@@ -7,7 +7,8 @@ holds `.mockcn/socket`, a file whose one line is the path of the node's unix soc
 
 Two sorts of tools:
 
-  thin (zoneadm, zfs, kstat, sysevent): `run(tool, argv)` sends the words and copies back what the node answers.
+  thin (zoneadm, zonecfg, zfs, kstat, sysevent, ...): `run(tool, argv)` sends the words and copies back what the node
+  answers; a node that wants the tool's standard input asks for it.
   with work of their own (fswatcher): the stub calls `fswatcher.main(argv) -> exit status`, and main does
 
         fault = link.hello("fswatcher", argv)      # before anything is printed
@@ -140,12 +141,26 @@ def run(tool: str, argv: list[str]) -> NoReturn:
             _write(1, payload)
         elif kind == b"e":
             _write(2, payload)
+        elif kind == b"i":
+            _send_input()
         elif kind == b"x":
             os._exit(int(payload))
         elif kind == b"k":
             os.kill(os.getpid(), int(payload))
         else:
             _die("the mock compute node has ended" if kind == b"" else f"unknown answer {kind!r} of the node")
+
+
+def _send_input() -> None:
+    """Standard input to its end, as one message."""
+    assert _connection is not None
+    text = bytearray()
+    try:
+        while piece := os.read(0, 65536):
+            text += piece
+        _connection.sendall(len(text).to_bytes(4, "big") + text)
+    except OSError as err:
+        _die(f"cannot hand standard input to the mock compute node ({err.strerror})")
 
 
 def _write(descriptor: int, text: bytes) -> None:

@@ -117,10 +117,10 @@ def zfs(node: MockNode) -> Callable[..., str]:
 
 
 @pytest.fixture
-def fails(node: MockNode) -> Callable[..., tuple[int, str]]:
+def fails(quiet_node: MockNode) -> Callable[..., tuple[int, str]]:
     """fails(tool, *words): (exit status, standard error) of a call that must print nothing else."""
     def run(tool: str, *words: str) -> tuple[int, str]:
-        done = node.run(tool, *words)
+        done = quiet_node.run(tool, *words)
         assert done.stdout == ""
         return done.returncode, done.stderr
     return run

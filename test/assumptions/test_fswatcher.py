@@ -265,14 +265,41 @@ def test_truncated_file_is_modified_and_truncated(fswatcher, file):
     assert event["final"] is False
 
 
-def test_chmod_touch_read_and_another_link_are_not_reported(fswatcher, file):
+def test_chmod_read_and_another_link_are_not_reported(fswatcher, file):
     fswatcher.watch(file)
     file.chmod(0o600)
-    os.utime(file, (1, 1))
+    times = file.stat()
+    os.utime(file, ns=(1, times.st_mtime_ns))
     file.read_text()
     os.link(file, file.parent / "b")
     (file.parent / "b").unlink()
     assert fswatcher.events() == []
+
+
+def test_modification_time_that_is_set_is_a_modification(fswatcher, file):
+    fswatcher.watch(file)
+    os.utime(file, (1, 1))
+    assert fswatcher.message() == {
+        "type": "event", "changes": ["FILE_MODIFIED"], "pathname": str(file), "revents": 2, "final": False}
+    os.utime(file, (1, 1))
+    assert fswatcher.events() == []
+
+
+def test_time_set_on_an_empty_file_does_not_look_like_a_truncation(fswatcher, file):
+    file.write_text("")
+    fswatcher.watch(file)
+    os.utime(file, (1, 1))
+    assert fswatcher.flags(file) == ({"FILE_MODIFIED"}, False)
+
+
+def test_time_set_on_the_file_that_took_the_name_is_reported(fswatcher, file):
+    fswatcher.watch(file)
+    other = file.parent / "new"
+    other.write_text("two")
+    other.rename(file)
+    assert "FILE_RENAME_TO" in fswatcher.message()["changes"]
+    os.utime(file, (1, 1))
+    assert fswatcher.flags(file) == ({"FILE_MODIFIED"}, False)
 
 
 def test_neighbours_in_the_folder_are_not_reported(fswatcher, file):
