@@ -5,6 +5,7 @@ import os
 import uuid
 
 import pytest
+
 from support.following import cause_of, changes, part
 from support.running_daemon import eventually
 
@@ -89,7 +90,7 @@ def test_event_about_one_zone_costs_work_for_that_zone_only(follow):
 def test_zone_event_reads_the_xml_too(follow):
     """Booting can change the zone's configuration, and the file's own event may be lost."""
     zone = follow.add()
-    follow.control.tell("fswatcher", "deaf", path=zone)
+    follow.deafen(zone)
     follow.control.set_attr(zone, "alias", "YmFy")
     follow.nothing_by_files()
     follow.control.init_restart(zone)

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from support.running_daemon import CHECKOUT, SBIN, RunningDaemon, free_port
+from support.running_daemon import CHECKOUT, SBIN, RunningDaemon, eventually, free_port
 
 MANIFEST = os.path.join(CHECKOUT, "smf", "manifest", "vminfod.xml")
 METHOD = os.path.join(CHECKOUT, "smf", "method", "vminfod")
@@ -36,8 +36,9 @@ def test_manifest_runs_as_root_and_staff_with_the_limits_of_the_original(service
     credential = service.find("method_context/method_credential")
     assert (credential.get("user"), credential.get("group")) == ("root", "staff")
     methods = {m.get("name"): m for m in service.findall("exec_method")}
-    assert {name: m.get("timeout_seconds") for name, m in methods.items()} == {"start": "300", "stop": "60"}
+    assert {name: m.get("timeout_seconds") for name, m in methods.items()} == {"start": "300", "refresh": "60", "stop": "60"}
     assert methods["start"].get("exec") == "/lib/svc/method/vminfod start"
+    assert methods["refresh"].get("exec") == "/lib/svc/method/vminfod refresh"
     assert methods["stop"].get("exec") == "/lib/svc/method/vminfod stop %{restarter/contract}"
 
 
@@ -71,11 +72,18 @@ def test_start_returns_once_the_daemon_answers_and_stop_once_it_is_gone(quiet_no
         daemon = RunningDaemon(quiet_node.root, port=port)
         answer = daemon.get("/status").json()
         assert answer["state"] == "running"
+        assert run_method("refresh", port, "", "").returncode == 0
+        eventually("it refreshes", lambda: b'"msg":"full refresh ended"' in (tmp_path / "log").read_bytes())
     finally:
         stopped = run_method("stop", port, "", "")
     assert stopped.returncode == 0
     assert not RunningDaemon(quiet_node.root, port=port).listens()
     assert b'"msg":"stopped"' in (tmp_path / "log").read_bytes()
+
+
+def test_refresh_of_a_daemon_that_is_away_fails():
+    failed = run_method("refresh", free_port(), "", "")
+    assert (failed.returncode, failed.stderr) == (1, "vminfod does not answer\n")
 
 
 def test_start_fails_if_the_daemon_ends_instead_of_answering():
@@ -87,4 +95,4 @@ def test_start_fails_if_the_daemon_ends_instead_of_answering():
 def test_method_without_a_word_it_knows_says_how_to_use_it():
     failed = run_method("restart", free_port(), "/bin/false", "")
     assert failed.returncode == 95
-    assert failed.stderr == f"Usage: {METHOD} start | stop [CONTRACT]\n"
+    assert failed.stderr == f"Usage: {METHOD} start | refresh | stop [CONTRACT]\n"

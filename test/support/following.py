@@ -15,7 +15,6 @@ from typing import Any, Optional
 from mockcn import process
 from support.running_daemon import RunningDaemon, eventually
 
-GIB = 1 << 30
 FIRST_TIME = 1767225600  # seconds since the epoch; files that nobody changed yet are older than any test
 
 _numbers = itertools.count(100)
@@ -73,13 +72,14 @@ class Follow:
         return came
 
     def settle(self) -> None:
-        """Wait until the daemon has nothing left to do."""
+        """Wait until the daemon has nothing left to do but to try again what cannot be read."""
         eventually("the daemon has nothing left to do", self._is_idle)
 
     def _is_idle(self) -> bool:
         status = self.daemon.status(full=False)
         queue = status["queue"]["vasync_queue"]
-        return not status["reloading"] and status["status"] == "working" and not queue["npending"] + queue["nqueued"]
+        reloading = set(status["reloading"]) - set(status["zoneErrors"])
+        return not reloading and status["status"] == "working" and not queue["npending"] + queue["nqueued"]
 
     # What does not come.
 
@@ -130,6 +130,11 @@ class Follow:
         last = int(self.daemon.get("/ping").headers["x-vminfod-rev"])
         while self._rev < last:
             self.next()
+
+    def deafen(self, zone: str) -> None:
+        """From here on the file watcher reports nothing of this zone's files."""
+        assert self.control.tell("fswatcher", "deaf", path=zone) == 1
+        self.nothing_by_files()  # it reads what it was told before it reads of a file that was changed after
 
     def zfs(self, *words: str) -> None:
         """Run zfs on the node. subprocess.CalledProcessError if it fails."""

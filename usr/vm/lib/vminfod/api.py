@@ -118,6 +118,8 @@ class Api:
         stream = _Stream(self._hub, environ["vminfod.socket"], heartbeat)
         snapshot = self._cache.vms_escaped(selection.uuids) if with_vms else None
         user_agent = environ.get("HTTP_USER_AGENT")
+        if user_agent is not None:
+            user_agent = user_agent.encode("latin-1").decode("utf-8", "replace")
         stream.listen(self._hub.subscribe(selection, user_agent, stream.on_cut, vms=snapshot, since=since))
         return self._answer(200, stream, {"Connection": "close"})
 

@@ -95,11 +95,15 @@ class Listener:
         self._wake = Flag()
 
     def offer(self, event: Event) -> None:
-        """Append `event`, or cut the listener if its backlog would grow beyond its bounds."""
+        """Append `event`, or cut the listener if its backlog would grow beyond its bounds.
+
+        Into an empty backlog an event goes whatever its bytes: else one VM with metadata of some megabytes, which a
+        guest can write, would cut every listener each time it changes. The line is shared by all of them."""
         if self.cut_reason is not None or not self.selection.takes(event):
             return
         limits = self._hub.limits
-        if len(self._backlog) >= limits.backlog_events or self._backlog_bytes + len(event.line) > limits.backlog_bytes:
+        too_large = self._backlog and self._backlog_bytes + len(event.line) > limits.backlog_bytes
+        if too_large or len(self._backlog) >= limits.backlog_events:
             self._hub.cut_slow(self)
             return
         self._backlog.append(event.line)

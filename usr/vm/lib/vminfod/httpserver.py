@@ -125,7 +125,10 @@ class _Handler(pywsgi.WSGIHandler):
         return answer, head.encode("ascii")
 
     def _log_error(self, t: type[BaseException], v: BaseException, tb: Any) -> None:
-        if not issubclass(t, gevent.GreenletExit):
+        if issubclass(t, OSError):
+            # The client went, did not take its answer in time, or was cut in the midst of a send.
+            self.server.request_log(self._shown(with_headers=True), f"aborted: {v}", self.response_length, 0.0)
+        elif not issubclass(t, gevent.GreenletExit):
             self.server.failure_log(v, self._shown(with_headers=True))
 
     def log_request(self) -> None:
@@ -172,6 +175,9 @@ class Server(pywsgi.WSGIServer):
         self.connections += 1
         try:
             super().handle(sock, address)
+        except OSError as error:
+            # The client did not wait to be told what was wrong with its request.
+            self.request_log({"remoteAddress": address[0]}, f"aborted: {error}", 0, 0.0)
         finally:
             self.connections -= 1
 

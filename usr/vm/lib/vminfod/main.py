@@ -20,6 +20,8 @@ from gevent.event import Event as Flag
 from vminfod import VERSION, log
 from vminfod.events import BACKLOG_BYTES, BACKLOG_EVENTS, Limits
 from vminfod.vminfo import CannotStart, Options, Vminfod
+from vminfod.watchers.child import READY_WITHIN
+from vmload.system import ALL_LIMIT, ONE_LIMIT, TimeLimits
 
 PORT = 9090
 ADDRESS = "127.0.0.1"
@@ -51,11 +53,13 @@ def main(arguments: list[str]) -> int:
         gevent.signal_handler(number, stop.set)
     daemon = Vminfod(
         Options(
-            options.root or "/", options.ip or [ADDRESS], options.port, options.refresh_interval,
+            options.root or "/", list(dict.fromkeys(options.ip or [ADDRESS])), options.port, options.refresh_interval,
             Limits(backlog_bytes=options.listener_backlog_bytes, backlog_events=options.listener_backlog_events),
+            TimeLimits(options.zone_limit, options.node_limit), options.child_limit,
         ),
         logger, handler,
     )  # fmt: skip
+    gevent.signal_handler(signal.SIGHUP, daemon.refresh)
     starting = gevent.spawn(daemon.start)
     starting.name = "start"
     # A signal during the first load, which can take minutes, stops the start as well.
@@ -116,6 +120,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "--listener-backlog-events", type=_count, default=BACKLOG_EVENTS, metavar="N",
         help=f"events that an /events listener may leave unread before it is cut ({BACKLOG_EVENTS})",
     )  # fmt: skip
+    # For a platform that is far slower, or a test that will not wait: how long what hangs is waited for.
+    for name, seconds in (("zone", ONE_LIMIT), ("node", ALL_LIMIT), ("child", READY_WITHIN)):
+        parser.add_argument(f"--{name}-limit", type=_positive, default=seconds, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.root is not None and not os.path.isdir(options.root):
         parser.error(f"--root: there is no folder {options.root}")

@@ -6,7 +6,8 @@
 Always: events are applied while the refresh loads; the queue is paused only around the comparison, which is a task on
         it like any other writer;
         a zone that was touched since the load began is read again rather than overwritten with older data;
-        a zone that the load does not have is asked for by itself: only zoneadm's word about that zone deletes it;
+        what the load does not have any more is asked for by itself (secondlook.py): only zoneadm's word about just that
+        zone deletes it;
         a load that fails, or one broken zone in it, changes nothing else; the queue is resumed exactly once (C1);
         a refresh never waits for the node to be idle."""
 
@@ -22,14 +23,17 @@ import gevent
 from gevent.event import Event as Flag
 
 from vminfod import times
+from vminfod.backoff import Backoff
 from vminfod.cache import Cache
 from vminfod.causes import REFRESH, Cause
 from vminfod.queue import Extras, PauseTimeout, Queue, QueueTimeout, Task
 from vminfod.reloads import Reloads
+from vminfod.secondlook import SecondLook
 from vminfod.sysinfo import Sysinfo
 from vminfod.threads import Threads
+from vminfod.turns import Turns
 from vminfod.watches import Watches
-from vmload.errors import LoadError, ZoneGone
+from vmload.errors import LoadError
 from vmload.loader import Loader, NodeRecords, assemble
 
 _KEPT = 5  # newest entries of the refresh log and of the refresh errors
@@ -37,11 +41,11 @@ _PAUSE_LIMIT = 300.0  # seconds, as for fast-forward
 _TASK_LIMIT = 290.0
 
 # A refresh asked for by events that concern all VMs (a property set on the pool) comes at once, but not more often
-# than this many seconds.
+# than this many seconds, or than those that come without being asked for.
 _LEAST_BETWEEN = 2.0
 
-# VMs compared between two looks at the rest of the daemon: some milliseconds of work.
-_TURN = 20
+# Seconds until one that failed is tried again, then twice as long each time.
+_FIRST_RETRY = 5.0
 
 SetStatus = Callable[[str, bool], None]  # what the daemon is doing, and whether the queue is paused for it
 
@@ -88,6 +92,7 @@ class Refresh:
         self._set_status = set_status
         self._log = log
         self.last: Optional[int] = None  # monotonic ns of the end of the last refresh, or of the first load
+        self._second_look = SecondLook(loader, cache, reloads, threads, log)
         self._wanted = Flag()
         self._cause: Optional[Cause] = None  # of the request that came first; None: only the timer
         self._errors: deque[tuple[int, str]] = deque(maxlen=_KEPT)
@@ -99,24 +104,37 @@ class Refresh:
         self._wanted.set()
 
     def run_forever(self, interval: float) -> None:
-        """Refresh every `interval` seconds after the end of the last, and whenever one is asked for."""
+        """Refresh every `interval` seconds after the end of the last, and whenever one is asked for. One that was asked
+        for and failed is tried again sooner."""
+        backoff = Backoff(_FIRST_RETRY, interval)
+        wait = interval
         while True:
-            self._wanted.wait(interval)
+            self._wanted.wait(wait)
             self._wanted.clear()
             cause, self._cause = self._cause, None
-            self.run(cause)
-            gevent.sleep(_LEAST_BETWEEN)
+            if self.run(cause):
+                backoff.reset()
+                wait = interval
+            else:
+                self._cause = self._cause or cause or REFRESH
+                wait = min(backoff.next(), interval)
+            gevent.sleep(min(_LEAST_BETWEEN, interval))
 
-    def run(self, cause: Optional[Cause]) -> None:
-        """One refresh, with all its errors contained. `cause`: why it was asked for; None: it was due."""
+    def run(self, cause: Optional[Cause]) -> bool:
+        """One refresh, with all its errors contained. `cause`: why it was asked for; None: it was due.
+
+        False if it failed although something is known to be stale: the next one must not be long in coming."""
         started = time.monotonic_ns()
+        done = overflowed = False
         self._log.info("full refresh starts", cause=cause.shown(started) if cause else {"source": "timer"})
         try:
             self._set_status("fetching vm cache data", False)
             overflowed = self._queue.take_overflow()
             node: NodeRecords = self._threads("node", self._loader.read_all)
-            gone = self._confirmed_gone(node, started)
+            gone = self._second_look.gone(node, started)
+            self._second_look.put_right(node, started)
             self._compare_paused(node, gone, started, cause)
+            done = True
             if overflowed:
                 self._log.warn("events were dropped because too many waited; the refresh has made up for it")
         except (LoadError, QueueTimeout) as error:
@@ -130,25 +148,11 @@ class Refresh:
             if self._queue.overflowed:
                 self.request()
         self._log.info("full refresh ended", took=times.duration(self.last - started))
+        return done or (cause is None and not overflowed)
 
     def _fail(self, error: Exception) -> None:
         self._errors.append((time.monotonic_ns(), str(error)))
         self._log.error("the refresh failed", err=error)
-
-    def _confirmed_gone(self, node: NodeRecords, started: int) -> list[str]:
-        """The zones we serve, the load lacks, and zoneadm, asked for each by itself, does not know."""
-        gone = []
-        for zonename in list(self._cache):
-            if zonename in node.zones or zonename in node.errors or self._reloads.touched_since(zonename, started):
-                continue
-            try:
-                if self._threads("zoneadm", self._loader.reader.zone, zonename) is None:
-                    gone.append(zonename)
-            except ZoneGone:
-                gone.append(zonename)
-            except LoadError as error:
-                self._log.warn("cannot tell whether a zone still exists: keeping it", zonename=zonename, err=error)
-        return gone
 
     def _compare_paused(self, node: NodeRecords, gone: list[str], started: int, cause: Optional[Cause]) -> None:
         """Compare what was loaded since `started` with what is served, in a task of its own on the paused queue."""
@@ -182,9 +186,9 @@ class Refresh:
         self._set_status("comparing vmobj sets", True)
         self._sysinfo.take(node.sysinfo, node.warnings, started)
         entry = _LogEntry([], [], started)
-        for position, (zonename, records) in enumerate(node.zones.items()):
-            if position % _TURN == 0:
-                gevent.sleep(0)
+        turns = Turns()
+        for zonename, records in node.zones.items():
+            turns.next()
             if self._reloads.touched_since(zonename, started):
                 self._reloads.mark(zonename, cause=cause or REFRESH)
                 continue

@@ -9,6 +9,8 @@
 Always: a zone is read by one greenlet at a time, and what is marked while it reads is read again: the reading may have
         seen the old state;
         reading happens outside the queue, so that a command that hangs for one zone keeps nobody else from being read;
+        an event about a dataset that comes before it is known which zone uses it, because that one is just being read,
+        is remembered until that reading is applied;
         what was read is applied by a task on the queue, the only writer of the cache;
         what cannot be read leaves the old object served, an entry in `errors`, and a try again later.
         A zone is dropped only when zoneadm says that it does not exist, or its XML is gone.
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -27,12 +30,13 @@ from gevent.event import Event as Flag
 
 from vminfod import times
 from vminfod.cache import Cache
-from vminfod.causes import Cause
+from vminfod.causes import REFRESH, Cause
 from vminfod.queue import Extras, Queue, Task
 from vminfod.sysinfo import Sysinfo
 from vminfod.threads import Threads
 from vminfod.watches import Watches
 from vmload import parts as part
+from vmload.datasets import covers
 from vmload.errors import LoadError, XmlGone, ZoneGone
 from vmload.loader import Loader, assemble
 from vmload.records import ZoneRecords
@@ -40,6 +44,9 @@ from vmload.records import ZoneRecords
 # Seconds until a zone that could not be read is tried again; doubled each time, with jitter.
 _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
+
+# Events about datasets that are remembered while zones are read, some hundred bytes each.
+_EVENTS_MOST = 5000
 
 
 @dataclass
@@ -102,6 +109,10 @@ class Reloads:
         self._greenlets: dict[str, gevent.Greenlet] = {}
         self._wake: dict[str, Flag] = {}  # ends the backing off of a zone that is marked again
         self._touched_at: dict[str, int] = {}  # monotonic ns of the last mark or reading; see forget_before()
+        # The readings under way, zone -> monotonic ns of its start, and the events about datasets since the oldest of
+        # them began: none while there is no reading.
+        self._reading: dict[str, int] = {}
+        self._dataset_events: deque[tuple[int, str, Cause]] = deque(maxlen=_EVENTS_MOST)
         self._stopped = False
 
     def mark(
@@ -114,7 +125,15 @@ class Reloads:
         """Read all of the zone and apply it; False if that took more than `timeout` seconds."""
         done = Flag()
         self._mark(zonename, part.ALL, (), cause, done)
-        return bool(done.wait(timeout))
+        try:
+            return bool(done.wait(timeout))
+        finally:
+            done.set()  # nobody waits any more: not to be kept for as long as the zone cannot be read
+
+    def dataset_event(self, dataset: str, cause: Cause) -> None:
+        """Something happened to `dataset`, whoever uses it."""
+        if self._reading:
+            self._dataset_events.append((time.monotonic_ns(), dataset, cause))
 
     def fail(self, zonename: str, error: LoadError) -> None:
         """A load of all could not read the zone: try again later."""
@@ -182,7 +201,7 @@ class Reloads:
                 self._remember(zonename, error)
                 newer = self._stale[zonename]
                 stale.add(newer.parts, newer.datasets, newer.cause)
-                stale.waiters += newer.waiters
+                stale.waiters = [waiter for waiter in stale.waiters + newer.waiters if not waiter.is_set()]
                 self._stale[zonename] = stale
                 self._back_off(zonename, _delay(self.errors[zonename].tries))
         finally:
@@ -191,7 +210,16 @@ class Reloads:
 
     def _once(self, zonename: str, stale: _Stale) -> Optional[LoadError]:
         """Read what is stale and apply it. The error if that failed, else None."""
-        started = time.monotonic_ns()
+        self._reading[zonename] = started = time.monotonic_ns()
+        try:
+            return self._read_and_apply(zonename, stale, started)
+        finally:
+            del self._reading[zonename]
+            oldest = min(self._reading.values(), default=None)
+            while self._dataset_events and (oldest is None or self._dataset_events[0][0] < oldest):
+                self._dataset_events.popleft()
+
+    def _read_and_apply(self, zonename: str, stale: _Stale, started: int) -> Optional[LoadError]:
         try:
             records = self._loader.read_zone(
                 zonename, self._cache.records(zonename), stale.parts, stale.datasets, self._threads, self._watches.set
@@ -209,14 +237,19 @@ class Reloads:
             self._log.error("reading a zone failed unexpectedly", zonename=zonename, err=error)
             return LoadError(f"{type(error).__name__}: {error}", "INTERNAL")
         self._touched_at[zonename] = time.monotonic_ns()
-        outcome: list[Optional[LoadError]] = [None]
+        outcome: list[Optional[LoadError]] = [LoadError("what was read could not be applied: see the log", "INTERNAL")]
         if records is None:
-            self._apply(f"delete {zonename}", lambda extras: self._gone(zonename, _cause(stale)))
+
+            def drop(extras: Extras) -> None:
+                self._gone(zonename, _cause(stale))
+                outcome[0] = None
+
+            self._apply(f"delete {zonename}", drop)
         else:
             found = records
 
             def serve(extras: Extras) -> None:
-                outcome[0] = self._serve(found, _cause(stale), extras.log)
+                outcome[0] = self._serve(zonename, found, _cause(stale), started)
 
             self._apply(f"refresh {zonename} - [{', '.join(sorted(stale.parts | stale.datasets))}]", serve)
         if outcome[0] is None:
@@ -237,14 +270,30 @@ class Reloads:
         self._watches.drop(zonename)
         self._cache.drop(zonename, cause)
 
-    def _serve(self, records: ZoneRecords, cause: Cause, log: Any) -> Optional[LoadError]:
+    def _serve(self, asked: str, records: ZoneRecords, cause: Cause, started: int) -> Optional[LoadError]:
+        """Serve what a reading that began at `started` gave. `asked` is what zoneadm was asked for: that can be a uuid
+        too, of a zone that has another name."""
         zonename = records.zone.zonename
         try:
             vm = assemble(records, self._sysinfo.value)
         except LoadError as error:
             return error
+        old = self._cache.records(zonename)
         self._cache.put(zonename, records, vm, cause)
+        if asked != zonename:
+            self._gone(asked, cause)
+        self._mark_changed_meanwhile(records, old, started)
         return None
+
+    def _mark_changed_meanwhile(self, records: ZoneRecords, old: Optional[ZoneRecords], started: int) -> None:
+        """Datasets that the zone was not known to use when their events came, after its reading had begun."""
+        new = records.datasets.keys() - (old.datasets.keys() if old is not None else ())
+        zonename = records.zone.zonename
+        if new and len(self._dataset_events) == _EVENTS_MOST:
+            self.mark(zonename, {part.DATASETS}, cause=REFRESH)  # the oldest events may be forgotten
+        for at, dataset, cause in self._dataset_events:
+            if at >= started and any(covers(dataset, parent) or covers(parent, dataset) for parent in new):
+                self.mark(zonename, (), {dataset}, cause=cause)
 
     def _remember(self, zonename: str, error: LoadError) -> None:
         known = self.errors.get(zonename)

@@ -18,6 +18,7 @@ import gevent
 from vminfod.causes import REFRESH, Cause, moment_of
 from vminfod.queue import Queue, Task
 from vminfod.staleness import Staleness
+from vminfod.watchers.child import READY_WITHIN
 from vminfod.watchers.fswatcher import FileEvent, FsWatcher
 from vminfod.watchers.zonewatcher import ZoneEvent, zone_watcher
 from vminfod.watchers.zpoolwatcher import PoolEvent, ZfsEvent, zpool_watcher
@@ -29,16 +30,18 @@ _TASK_LIMIT = 60.0  # seconds; a task only decides, so that one that takes this 
 class Sources:
     """The watchers of one node. connect() them before start()."""
 
-    def __init__(self, root: str, queue: Queue, log: Any):
+    def __init__(self, root: str, queue: Queue, log: Any, limit: float = READY_WITHIN):
+        """`limit`: seconds that a child has to get ready, and the file watcher for each answer."""
         sysevent = os.path.join(root, "usr/sbin/sysevent")
         fswatcher = os.path.join(root, "usr/vm/sbin/fswatcher")
         self._queue = queue
         self._log = log
         self._staleness: Optional[Staleness] = None
         self._request_refresh: Callable[[Cause], None] = lambda cause: None
-        self._zones = zone_watcher(sysevent, log=log, on_event=self._zone_event, on_missed=self._missed)
-        self._pools = zpool_watcher(sysevent, log=log, on_event=self._zfs_event, on_missed=self._missed)
-        self.files = FsWatcher(fswatcher, log=log, on_event=self._file_event, on_missed=self._missed)
+        common: dict[str, Any] = {"log": log, "on_missed": self._missed, "ready_within": limit}
+        self._zones = zone_watcher(sysevent, on_event=self._zone_event, **common)
+        self._pools = zpool_watcher(sysevent, on_event=self._zfs_event, **common)
+        self.files = FsWatcher(fswatcher, on_event=self._file_event, answer_within=limit, **common)
 
     def connect(self, staleness: Staleness, request_refresh: Callable[[Cause], None]) -> None:
         """Say who decides what an event makes stale, and who reads everything anew."""

@@ -66,6 +66,7 @@ class Staleness:
             return
         names = [(event.dataset, event.snapshot), *([event.renamed_to] if event.renamed_to else [])]
         for dataset, snapshot in names:
+            self._reloads.dataset_event(dataset, cause)
             if event.effect in _REACHES_DOWN and snapshot is None and self._cache.zones_using_below(dataset):
                 self._log.debug("a dataset above those of VMs changed", dataset=dataset, action=event.action)
                 self._request_refresh(cause)
@@ -83,10 +84,11 @@ class Staleness:
         meaning = self._watches.meaning(path)
         if meaning is None:
             self._log.debug("a file event of no zone that is known", pathname=path)
-        elif meaning.is_xml and (is_gone or self._cache.records(meaning.zonename) is None):
+        elif meaning.is_xml and is_gone:
             # Replaced across file systems it looks gone too (OS-7368): reading the zone anew tells.
             self._reloads.mark(meaning.zonename, cause=cause)
-        elif self._cache.records(meaning.zonename) is not None:
+        else:
+            # Also a zone that is not served yet: it is being read, and this file may have been read already.
             self._reloads.mark(meaning.zonename, meaning.parts, cause=cause)
 
     def pool_event(self, event: PoolEvent, cause: Cause) -> None:

@@ -8,13 +8,13 @@ Always: a step runs in a real thread, so that the gevent loop goes on meanwhile;
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional
 
 from gevent.threadpool import ThreadPool
 
-# Threads of each kind. A command costs the node a process; more at once would only make all of them slower. zfs has
-# the most, since it is the one that hangs: as many VMs can lose their freshness before another has to wait.
-SIZES = {"zoneadm": 4, "kstat": 4, "files": 4, "zfs": 16, "node": 2}
+# Threads of each kind. How many commands make progress at once is vmload's to bound (slots.py); each that hangs keeps a
+# thread until its time limit, so this is how many VMs can lose their freshness before another has to wait.
+SIZES = {"zoneadm": 128, "kstat": 128, "files": 16, "zfs": 128, "node": 2}
 
 
 class Threads:
@@ -25,4 +25,15 @@ class Threads:
 
     def __call__(self, kind: str, step: Callable[..., Any], *arguments: Any) -> Any:
         """What step(*arguments) returns or raises; the calling greenlet waits, no other does."""
-        return self._pools[kind].apply(step, arguments)
+        value, error = self._pools[kind].apply(_outcome, (step, arguments))
+        if error is not None:
+            raise error
+        return value
+
+
+def _outcome(step: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Optional[Exception]]:
+    """In the thread. The pool would report an error there as one that nobody handles."""
+    try:
+        return step(*arguments), None
+    except Exception as error:  # noqa: BLE001 raised again in the greenlet that asked
+        return None, error

@@ -34,7 +34,7 @@ import gevent
 from vminfod import httpserver, memory, times
 from vminfod.api import Api
 from vminfod.cache import Cache
-from vminfod.causes import REQUEST, Cause
+from vminfod.causes import REFRESH, REQUEST, Cause
 from vminfod.events import Hub, Limits
 from vminfod.httpserver import Server
 from vminfod.log import BunyanHandler, Log
@@ -45,11 +45,14 @@ from vminfod.sources import Sources
 from vminfod.staleness import Staleness
 from vminfod.sysinfo import Sysinfo
 from vminfod.threads import Threads
+from vminfod.turns import Turns
+from vminfod.watchers.child import READY_WITHIN
+from vminfod.watchers.zonewatcher import is_zonename
 from vminfod.watches import Watches
 from vmload.errors import LoadError
 from vmload.loader import Loader, NodeRecords, assemble
+from vmload.system import TimeLimits
 
-_WATCHERS_READY = 30.0  # seconds for the child processes to say that they are ready, all at once
 _WATCHES_SET = 60.0  # seconds for all watches of the first load to stand
 _IDLE = 1.0  # seconds without work after which the queue calls itself idle
 
@@ -67,6 +70,8 @@ class Options:
     port: int = 9090
     refresh_interval: float = 300.0
     limits: Limits = field(default_factory=Limits)
+    commands: TimeLimits = field(default_factory=TimeLimits)
+    child_limit: float = READY_WITHIN  # seconds that a child has to get ready, and then for each answer
 
 
 class Vminfod:
@@ -83,12 +88,12 @@ class Vminfod:
         self._refresher: Optional[gevent.Greenlet] = None
 
         self._threads = Threads()
-        self._loader = Loader(options.root, note=log.note)
+        self._loader = Loader(options.root, log.note, options.commands)
         self._sysinfo = Sysinfo()
         self._queue = Queue(log=log, workers=1, dedup=True, paused=True, idle_time=_IDLE)
         self._hub = Hub(log, options.limits)
         self._cache = Cache(self._hub, log)
-        self._sources = Sources(options.root, self._queue, log)
+        self._sources = Sources(options.root, self._queue, log, options.child_limit)
         self._watches = Watches(self._sources.files, log)
         self._reloads = Reloads(
             self._loader, self._cache, self._sysinfo, self._queue, self._watches, self._threads, log
@@ -113,16 +118,18 @@ class Vminfod:
         self._set_status("starting global watchers")
         self._sources.start()
         self._watches.start()
-        self._sources.wait_ready(_WATCHERS_READY)
+        self._sources.wait_ready(self._options.child_limit)
         self._set_status("starting vm watchers")
-        self._set_first_watches()
+        listed = self._set_first_watches()
         self._set_status("setting initial cache data")
         node = self._load_first()
         self._set_status("setting initial vmobjs data")
-        self._serve_first(node)
+        self._serve_first(node, listed)
         self._refresh.last = time.monotonic_ns()
         self._set_status("resuming the event queue")
         self._queue.resume()
+        if self._queue.overflowed:
+            self._refresh.request()
         self._set_status("starting http server")
         self._listen()
         self._set_status("starting refresh timers")
@@ -141,7 +148,8 @@ class Vminfod:
             except OSError as error:
                 raise CannotStart(httpserver.why_not(error, ip, self._options.port)) from error
 
-    def _set_first_watches(self) -> None:
+    def _set_first_watches(self) -> list[str]:
+        """The names of the zones whose files are watched from now on."""
         try:
             zones = self._threads("zoneadm", self._loader.reader.zones)
         except LoadError as error:
@@ -150,6 +158,7 @@ class Vminfod:
             self._watches.want(zone)
         if not self._sources.files.wait_answered(_WATCHES_SET):
             self._log.error("the file watcher does not answer: changes of files will be seen late")
+        return [zone.zonename for zone in zones.values()]
 
     def _load_first(self) -> NodeRecords:
         try:
@@ -158,7 +167,7 @@ class Vminfod:
             raise CannotStart(f"cannot load the node: {error}") from error
         return node
 
-    def _serve_first(self, node: NodeRecords) -> None:
+    def _serve_first(self, node: NodeRecords, listed: list[str]) -> None:
         self._sysinfo.take(node.sysinfo, node.warnings, self._started)
         for warning in node.warnings:
             self._log.error("the load was not complete", warning=warning)
@@ -170,6 +179,9 @@ class Vminfod:
                 self._reloads.fail(zonename, error)
         for zonename, reason in node.errors.items():
             self._reloads.fail(zonename, reason)
+        for zonename in listed:
+            if zonename not in node.zones and zonename not in node.errors:
+                self._reloads.mark(zonename, cause=REFRESH)  # gone since it was watched, or the load's list was short
 
     def _listen(self) -> None:
         for ip in self._options.ips:
@@ -199,11 +211,19 @@ class Vminfod:
         self._state, self._status = "stopped", "initialized"
         self._log.info("stopped", uptime=times.duration(time.monotonic_ns() - self._started))
 
-    # What requests and events ask for.
+    # What requests, signals and events ask for.
+
+    def refresh(self) -> None:
+        """Read the whole node anew, soon: somebody asks for it."""
+        self._log.info("a full refresh is asked for")
+        self._refresh.request(REQUEST)
 
     def read_fresh(self, key: str, timeout: float) -> bool:
         """Read the VM with this zone name or uuid anew; False if that took more than `timeout` seconds."""
-        return self._reloads.read_fresh(self._cache.zonename(key) or key, REQUEST, timeout)
+        zonename = self._cache.zonename(key) or key
+        if not is_zonename(zonename):
+            return True  # it cannot exist, and what anybody writes into a URL is not for zoneadm
+        return self._reloads.read_fresh(zonename, REQUEST, timeout)
 
     def _reread_sysinfo(self, cause: Cause) -> None:
         """The sysinfo file changed. Runs in a task on the queue."""
@@ -212,12 +232,16 @@ class Vminfod:
         value = self._threads("files", self._loader.read_sysinfo, warnings)
         if not self._sysinfo.take(value, warnings, began):
             return
-        for position, zonename in enumerate(list(self._cache)):
-            if position % 20 == 0:
-                gevent.sleep(0)
+        turns = Turns()
+        for zonename in list(self._cache):
+            turns.next()
             records = self._cache.records(zonename)
-            if records is not None:
+            if records is None:
+                continue
+            try:
                 self._cache.put(zonename, records, assemble(records, self._sysinfo.value), cause)
+            except LoadError as error:
+                self._reloads.fail(zonename, error)
 
     # Telling.
 

@@ -23,6 +23,8 @@ _NORMAL_SHUTDOWN = -1
 # Keys up to here are walked by number in JavaScript, all others in the order in which they were added.
 _LARGEST_INDEX = 2**32 - 2
 _LONGEST_INTEGER = 400
+# Levels. Honest metadata have three; what writes and compares JSON recurses, and must not run out of stack.
+_DEEPEST = 100
 
 
 def metadata(data: Optional[bytes]) -> dict[str, Any]:
@@ -86,9 +88,23 @@ def last_modified(mtimes: Iterable[int]) -> Optional[str]:
 def parse_json(data: bytes) -> Any:
     """The JSON value in `data`. Raises ValueError if there is none."""
     try:
-        return _DECODER.decode(data.decode("utf-8", "replace"))
+        value = _DECODER.decode(data.decode("utf-8", "replace"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    if _is_deeper(value, _DEEPEST):
+        raise ValueError("nested too deeply")
+    return value
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    """Whether `value` has more than `most` levels of arrays and objects."""
+    level = [value]
+    for _ in range(most):
+        level = [child for container in level if isinstance(container, (dict, list))
+                 for child in (container.values() if isinstance(container, dict) else container)]  # fmt: skip
+        if not level:
+            return False
+    return any(isinstance(value, (dict, list)) for value in level)
 
 
 def _exit_status(status: Any) -> int:

@@ -133,11 +133,12 @@ def parse(data: bytes, fields: Sequence[str] = FIELDS) -> Datasets:
     return found
 
 
-def check(data: bytes, fields: Sequence[str], *, all_pools: bool) -> None:
+def check(data: bytes, fields: Sequence[str], *, never_empty: bool) -> None:
     """Raise GarbledOutput if `data` cannot be the whole of what zfs prints.
 
     A row of another width is not proof: a mountpoint can hold a tab or a newline. But each row of the right width has
-    a known type; and a list of all pools is not empty on a node that has zones."""
+    a known type; and a list of all pools is not empty on a node that has zones, nor is one below a dataset that exists,
+    as that is in it (`never_empty`)."""
     if data and not data.endswith(b"\n"):
         raise GarbledOutput("zfs: the output ends in the middle of a row")
     at, wide = fields.index("type"), 0
@@ -145,7 +146,7 @@ def check(data: bytes, fields: Sequence[str], *, all_pools: bool) -> None:
         wide += 1
         if row[at] not in TYPES:
             raise GarbledOutput("zfs: the output has a row whose type is not one that was asked for")
-    if not wide and (all_pools or data.strip()):
+    if not wide and (never_empty or data.strip()):
         raise GarbledOutput("zfs: the output has no row in it")
 
 

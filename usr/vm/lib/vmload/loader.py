@@ -9,8 +9,9 @@ Not here: what commands and files look like (reader.py and the parsers), and wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -23,7 +24,7 @@ from vmload.notes import Note, silent
 from vmload.properties import Wanted
 from vmload.reader import Reader
 from vmload.records import Zone, ZoneFiles, ZoneRecords
-from vmload.system import System
+from vmload.system import System, TimeLimits
 
 # Runs one blocking step of a load and returns its result. A caller in a gevent loop gives one that uses threads; the
 # text ("zoneadm", "kstat", "zfs", "files") says what the step waits for, so that one that hangs can be kept apart.
@@ -60,8 +61,8 @@ class Loaded:
 class Loader:
     """Loads from the node whose root folder is `root`. Safe to use from several threads at once."""
 
-    def __init__(self, root: str = "/", note: Note = silent):
-        self.reader = Reader(System(root), note)
+    def __init__(self, root: str = "/", note: Note = silent, limits: Optional[TimeLimits] = None):
+        self.reader = Reader(System(root, limits), note)
 
     def load_all(self, fields: Optional[Iterable[str]] = None) -> Loaded:
         """Every VM of the node, whole or limited to `fields`. Raises LoadError as read_all() does."""
@@ -115,7 +116,8 @@ class Loader:
             if zone.zonename in files:
                 read = files[zone.zonename]
                 try:
-                    share = self._share_of(zone, read, datasets, children, wanted)
+                    with _alone():
+                        share = self._share_of(zone, read, datasets, children, wanted)
                 except LoadError as error:
                     node.errors[zone.zonename] = error
                     continue
@@ -206,7 +208,8 @@ class Loader:
         errors: dict[str, LoadError] = {}
         for zone in zones:
             try:
-                files[zone.zonename] = self._files(zone, wanted)
+                with _alone():
+                    files[zone.zonename] = self._files(zone, wanted)
             except LoadError as error:
                 errors[zone.zonename] = error
         return files, errors
@@ -241,11 +244,23 @@ def assemble(
     records: ZoneRecords, sysinfo: Optional[Mapping[str, Any]], wanted: Optional[Wanted] = None
 ) -> dict[str, Any]:
     """The VM object that `records` give, whole or limited to `wanted`. Pure. Raises LoadError."""
-    datasets = zfs.union(records.datasets.values()) if _wants(wanted, "zfs") else None
-    return vmobj.assemble(
-        records.zone, records.files,
-        zoneinfo=records.zoneinfo, sysinfo=sysinfo, datasets=datasets, wanted=wanted,
-    )  # fmt: skip
+    with _alone():
+        datasets = zfs.union(records.datasets.values()) if _wants(wanted, "zfs") else None
+        return vmobj.assemble(
+            records.zone, records.files,
+            zoneinfo=records.zoneinfo, sysinfo=sysinfo, datasets=datasets, wanted=wanted,
+        )  # fmt: skip
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """The work for one zone: whatever goes wrong in it, a fault of ours too, is a LoadError of that zone."""
+    try:
+        yield
+    except LoadError:
+        raise
+    except Exception as error:  # noqa: BLE001 boundary: one zone
+        raise LoadError(f"{type(error).__name__}: {error}", "INTERNAL") from error
 
 
 def parents_of(zone: Zone, files: ZoneFiles, root: Optional[str] = None) -> dict[str, int]:

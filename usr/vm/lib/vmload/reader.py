@@ -18,13 +18,14 @@ from vmload.datasets import Datasets
 from vmload.errors import LoadError, XmlGone, from_os_error
 from vmload.notes import Note, silent
 from vmload.records import LastExited, Zone, ZoneInfo
-from vmload.system import ALL_LIMIT, KSTAT, ONE_LIMIT, ZFS, ZONEADM, Output, System
+from vmload.slots import Slots
+from vmload.system import KSTAT, ZFS, ZONEADM, Output, System
 
 SYSINFO = "/tmp/.sysinfo.json"
 
-# zfs takes locks per pool: more lists at once only wait for each other there. One alone, as in the original, would
-# let a list that hangs hold up all zones.
-_ZFS_AT_ONCE = 4
+# Commands of a kind at once. zfs takes locks per pool: more lists would only wait for each other there. One alone, as
+# in the original, would let a list that hangs hold up all zones; slots.py sees to it that no number of them does.
+_AT_ONCE = 4
 
 
 def zone_xml_path(zonename: str) -> str:
@@ -52,33 +53,34 @@ class Reader:
     def __init__(self, system: System, note: Note = silent):
         self.system = system
         self._note = note
-        self._zfs_slots = threading.BoundedSemaphore(_ZFS_AT_ONCE)
+        self._slots = {program: Slots(_AT_ONCE) for program in (ZONEADM, KSTAT, ZFS)}
         self._zfs_lock = threading.Lock()
         # Listings that wait for a slot. One that has begun is not in here: what it read may be older than the request.
         self._zfs_waiting: dict[tuple[Any, ...], Future[bytes]] = {}
 
     def zones(self) -> dict[str, Zone]:
         """All VMs that zoneadm knows, by uuid."""
-        output = self._zoneadm(zoneadm.LIST_ALL, ALL_LIMIT)
+        output = self._zoneadm(zoneadm.LIST_ALL, self.system.limits.all)
         zoneadm.check(output.stdout, all_zones=True)
         return zoneadm.parse(output.stdout, self._note)
 
     def zone(self, key: str) -> Optional[Zone]:
         """The VM whose uuid, or else whose zone name, is `key`; None for a zone that is no VM. Raises ZoneGone."""
-        output = self._zoneadm(zoneadm.list_arguments(key), ONE_LIMIT)
+        output = self._zoneadm(zoneadm.list_arguments(key), self.system.limits.one)
         zoneadm.check(output.stdout, all_zones=False)
         found = list(zoneadm.parse(output.stdout, self._note).values())
         return found[0] if len(found) == 1 else None
 
     def _zoneadm(self, arguments: list[str], limit: float) -> Output:
-        output = self.system.run(ZONEADM, arguments, limit)
+        with self._slots[ZONEADM]:
+            output = self.system.run(ZONEADM, arguments, limit)
         if output.status != 0:
             raise zoneadm.failure(output.stderr)
         return output
 
     def zoneinfos(self) -> dict[str, ZoneInfo]:
         """The statistics of all zones in the kernel, by zone name."""
-        output = self.system.run(KSTAT, zoneinfo.ARGUMENTS_FOR_ALL, ONE_LIMIT)
+        output = self._kstat(zoneinfo.ARGUMENTS_FOR_ALL)
         if output.status != 0:
             raise LoadError(f"kstat exited prematurely with code: {_shown(output.status)}")
         zoneinfo.check(output.stdout)
@@ -89,13 +91,17 @@ class Reader:
         name is not its uuid: statistics are matched by the uuid, so it has none (platform.md 3)."""
         if zone.zoneid is None or zone.zonename != zone.uuid:
             return None
-        output = self.system.run(KSTAT, zoneinfo.arguments_for(zone.zoneid), ONE_LIMIT)
-        if not output.stdout and not output.stderr and output.status in (0, 1):
+        output = self._kstat(zoneinfo.arguments_for(zone.zoneid))
+        if not output.stdout and not output.stderr and output.status == 1:
             return None  # kstat's way of saying that nothing matches: the zone has just left the kernel
         if output.status != 0:
             raise LoadError(f"kstat exited prematurely with code: {_shown(output.status)}")
         zoneinfo.check(output.stdout)
         return zoneinfo.parse(output.stdout).get(zone.uuid)
+
+    def _kstat(self, arguments: list[str]) -> Output:
+        with self._slots[KSTAT]:
+            return self.system.run(KSTAT, arguments, self.system.limits.one)
 
     def datasets(
         self,
@@ -117,7 +123,7 @@ class Reader:
                 self._zfs_waiting[key] = mine
         if shared is not None:
             return shared.result()
-        with self._zfs_slots:
+        with self._slots[ZFS]:
             with self._zfs_lock:
                 del self._zfs_waiting[key]
             try:
@@ -128,7 +134,8 @@ class Reader:
 
     def _run_zfs_list(self, parent: Optional[str], depth: int, fields: Sequence[str], types: Sequence[str]) -> bytes:
         arguments = datasets.list_arguments(parent, depth, fields, types)
-        output = self.system.run(ZFS, arguments, ALL_LIMIT if parent is None else ONE_LIMIT, c_locale=True)
+        limits = self.system.limits
+        output = self.system.run(ZFS, arguments, limits.all if parent is None else limits.one, c_locale=True)
         complaints = output.stderr.decode("utf-8", "replace").split("\n")[:-1]  # complete lines only (2.8)
         not_there = (
             output.status == 1 and parent is not None and any("dataset does not exist" in line for line in complaints)
@@ -138,7 +145,8 @@ class Reader:
         if not not_there:
             for line in complaints:
                 self._note("warn", f"zfs: {line}")
-            datasets.check(output.stdout, fields, all_pools=parent is None)
+            whole = parent is None or set(types) >= {"filesystem", "volume"}  # else there may be nothing to list
+            datasets.check(output.stdout, fields, never_empty=whole)
         return output.stdout
 
     def sysinfo(self) -> dict[str, Any]:

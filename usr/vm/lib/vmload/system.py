@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import errno
 import os
+import selectors
 import signal
 import stat
 import subprocess
 import threading
+import time
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from vmload.errors import LoadError
 
@@ -25,11 +27,25 @@ KSTAT = "/usr/bin/kstat"
 
 # Seconds. A list of all datasets takes minutes on a busy node with many snapshots; past this the pool hangs.
 ALL_LIMIT = 300.0
-# Seconds; a command about one zone. Less than the time limit of the daemon's task that waits for it.
+# Seconds; a command about one zone.
 ONE_LIMIT = 45.0
+# Seconds that a killed command has to end. One that hangs in the kernel, as zfs does on a sick pool, never does.
+KILL_GRACE = 3.0
+
+# Bytes that a command may print. A list of 100,000 snapshots is some 15 MB; this keeps a tool gone wild from filling
+# the memory in the time that it has.
+LARGEST_OUTPUT = 256 << 20
 
 # Bytes. A metadata.json is some kilobytes; this only keeps a file gone wild from filling the memory.
 LARGEST_FILE = 64 << 20
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """Seconds that a command about `one` zone has, and one about `all`."""
+
+    one: float = ONE_LIMIT
+    all: float = ALL_LIMIT
 
 
 @dataclass(frozen=True)
@@ -44,10 +60,13 @@ class Output:
 class System:
     """A node's commands and files. Safe to share between threads."""
 
-    def __init__(self, root: str = "/"):
+    def __init__(self, root: str = "/", limits: Optional[TimeLimits] = None):
         self.root = os.path.abspath(root).rstrip("/")
+        self.limits = limits or TimeLimits()
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()  # just the commands between their start and their end
+        # Those that were killed and did not end, by what they were asked: the same is not started beside them.
+        self._stuck: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
         self._stopped = False
 
     def stop(self) -> None:
@@ -65,12 +84,14 @@ class System:
         """Run the node's `program` to its end, with nothing on its standard input.
 
         `limit` is in seconds; past it the whole process group is killed. `c_locale` is for programs whose messages
-        are matched. Raises LoadError if it cannot be started, or does not end in time (code ETIMEDOUT)."""
+        are matched. Raises LoadError if it cannot be started, does not end in time (code ETIMEDOUT), prints far too
+        much (EFBIG), or still hangs in the kernel since it was asked the same before (EBUSY)."""
         environment = None
         if c_locale:
             environment = {k: v for k, v in os.environ.items() if k != "LANG" and not k.startswith("LC_")}
             environment.update(LANG="C", LC_ALL="C")
         name = os.path.basename(program)
+        self._check_not_stuck(name, (program, *arguments))
         try:
             child = subprocess.Popen(
                 [self.path(program), *arguments],
@@ -85,23 +106,39 @@ class System:
             if self._stopped:
                 _kill_group(child)
         try:
-            stdout, stderr = self._finish(child, name, limit)
+            stdout, stderr = _output_of(child, time.monotonic() + limit)
+        except subprocess.TimeoutExpired as error:
+            raise LoadError(f"{name} did not end within {limit:g} s and was killed", "ETIMEDOUT") from error
+        except _TooMuch as error:
+            raise LoadError(f"{name} printed more than {LARGEST_OUTPUT >> 20} MiB and was killed", "EFBIG") from error
         finally:
-            with self._lock:
-                self._running.discard(child)
+            self._end(child, (program, *arguments))
         return Output(child.returncode if child.returncode >= 0 else None, stdout, stderr)
 
-    @staticmethod
-    def _finish(child: subprocess.Popen[bytes], name: str, limit: float) -> tuple[bytes, bytes]:
-        with child:
-            try:
-                return child.communicate(timeout=limit)
-            except subprocess.TimeoutExpired as error:
-                _kill_group(child)
-                raise LoadError(f"{name} did not end within {limit:g} s and was killed", "ETIMEDOUT") from error
-            except BaseException:
-                _kill_group(child)
-                raise
+    def _end(self, child: subprocess.Popen[bytes], asked: tuple[str, ...]) -> None:
+        """See to it that `child` is gone. One that does not even end when it is killed is left alone: waiting for it
+        would cost a thread, and in the end all of them."""
+        if child.returncode is None:
+            _kill_group(child)
+        for pipe in (child.stdout, child.stderr):
+            if pipe is not None:
+                pipe.close()
+        try:
+            child.wait(KILL_GRACE)
+        except subprocess.TimeoutExpired:
+            with self._lock:
+                self._stuck[asked] = child
+        with self._lock:
+            self._running.discard(child)
+
+    def _check_not_stuck(self, name: str, asked: tuple[str, ...]) -> None:
+        with self._lock:
+            child = self._stuck.get(asked)
+            if child is None:
+                return
+            if child.poll() is None:
+                raise LoadError(f"{name} hangs since it was asked the same before, and cannot be killed", "EBUSY")
+            del self._stuck[asked]
 
     def read(self, node_path: str) -> bytes:
         """The content of a regular file, links followed. Raises OSError."""
@@ -138,6 +175,33 @@ class System:
         except FileNotFoundError:
             return None
         return status.st_mtime_ns // 10**9 if stat.S_ISREG(status.st_mode) else None
+
+
+class _TooMuch(Exception):
+    """A command prints without end."""
+
+
+def _output_of(child: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes]:
+    """What `child` prints until it ends. Raises TimeoutExpired past `deadline` (monotonic seconds), or _TooMuch."""
+    pieces: dict[Any, list[bytes]] = {child.stdout: [], child.stderr: []}
+    size = 0
+    with selectors.DefaultSelector() as selector:
+        for pipe in pieces:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise subprocess.TimeoutExpired(child.args, left)
+            for key, _ in selector.select(left):
+                piece = os.read(key.fd, 1 << 16)
+                size += len(piece)
+                if size > LARGEST_OUTPUT:
+                    raise _TooMuch
+                pieces[key.fileobj].append(piece)
+                if not piece:
+                    selector.unregister(key.fileobj)
+    child.wait(max(0.0, deadline - time.monotonic()))
+    return b"".join(pieces[child.stdout]), b"".join(pieces[child.stderr])
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

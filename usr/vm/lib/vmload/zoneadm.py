@@ -41,10 +41,11 @@ def parse(data: bytes, note: Note = silent) -> dict[str, Zone]:
 def check(data: bytes, *, all_zones: bool) -> None:
     """Raise GarbledOutput if `data` cannot be the whole of what zoneadm prints.
 
-    A list of all zones always has the global one in it. A zonepath with a `:` is printed with a backslash and makes
-    an honest line of more than 8 fields; any other such line is garbage, and then zones may be lacking."""
-    if data and not data.endswith(b"\n"):
-        raise GarbledOutput("zoneadm: the output ends in the middle of a line")
+    A zone that exists has a line, so it is never nothing. A list of all zones always has the global one in it. A
+    zonepath with a `:` is printed with a backslash and makes an honest line of more than 8 fields; any other such line
+    is garbage, and then zones may be lacking."""
+    if not data.endswith(b"\n"):
+        raise GarbledOutput("zoneadm: the output ends in the middle of a line" if data else "zoneadm: no output")
     seen_global = False
     for line in _lines(data):
         fields = line.split(":")

@@ -41,6 +41,7 @@ READY_WITHIN = 30.0  # seconds from the start to the ready line (OS-6054)
 FIRST_WAIT, MOST_WAIT = 0.5, 30.0  # seconds before a new start
 CHECK_EVERY = 1.0  # seconds. A child whose output a grandchild holds open ends without an end of file
 READ_MOST = 1 << 16  # bytes at a time, the size of a pipe
+BREATH = 0.0005  # seconds between two reads. With 0 gevent would look at the sockets only at each 50th
 STDERR_KEPT = 100  # lines, for /status and for whoever debugs
 GARBAGE_WINDOW = 60.0  # seconds
 GARBAGE_MOST = 100  # lines in a window; past it the child is taken for broken and started anew
@@ -249,7 +250,7 @@ class Child:
                 self._deliver(line, seen_at)
             for _ in range(splitter.too_long - too_long):
                 self._skip(b"", BadLine("a line that is too long"))
-            gevent.sleep(0)  # a child that always has more to say must not keep the others from theirs
+            gevent.sleep(BREATH)  # a child that always has more to say must not keep the others from theirs
 
     def _deliver(self, line: bytes, seen_at: int) -> None:
         try:
@@ -293,7 +294,7 @@ class Child:
                 self._stderr.append(text)
                 if self._stderr_logged.count() <= LOGGED_MOST:
                     self._log.warn("child wrote on stderr", line=text)
-            gevent.sleep(0)
+            gevent.sleep(BREATH)
 
     def _read(self, descriptor: int) -> bytes:
         """What there is, at least one byte; empty at the end."""
@@ -312,7 +313,7 @@ class Child:
             try:
                 while text:
                     text = text[nb_write(descriptor, text[:READ_MOST]):]
-                    gevent.sleep(0)
+                    gevent.sleep(BREATH)
             except OSError as error:
                 if error.errno != errno.EPIPE:  # its end is noticed by its output ending
                     self.restart(f"cannot write to it: {error.strerror}")

@@ -22,6 +22,11 @@ _ZONENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _GLOBAL = "global"
 
 
+def is_zonename(text: str) -> bool:
+    """Whether a zone can have this name."""
+    return _ZONENAME.fullmatch(text) is not None
+
+
 @dataclass(frozen=True)
 class ZoneEvent:
     """The zone `zonename` changed. `newstate` and `oldstate` are the kernel's words ("" for newstate: the zone is
@@ -48,7 +53,7 @@ def parse_zone_event(line: bytes, seen_at: int) -> Union[ZoneEvent, Ready, None]
     zonename = event.data.get("zonename")
     if not isinstance(zonename, str):
         raise OddEvent("zone event without a zonename")
-    if _ZONENAME.fullmatch(zonename) is None:
+    if not is_zonename(zonename):
         raise OddEvent("zone event with an impossible zonename")
     if zonename == _GLOBAL:
         return None

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Clients that are slow, greedy, rude or many: each costs itself its connection, and nobody else anything."""
+
+import json
+import socket
+import struct
+import threading
+
+import pytest
+
+from support.convergence import Listener
+from support.running_daemon import RunningDaemon, eventually
+
+LISTENERS = 500
+MIB = 1 << 20
+PADDING = "x" * 100_000  # of a tag: an event about it has it three times, and some ten fill a backlog and the socket
+
+
+@pytest.fixture
+def small(node):
+    """A daemon whose listeners may have only little unread."""
+    with RunningDaemon(node.root, "--listener-backlog-bytes", str(MIB)).start() as running:
+        yield running
+
+
+def is_well(daemon):
+    assert daemon.get("/ping").status == 200
+    faults = daemon.logged("unexpectedly") + daemon.logged("escaped a greenlet")
+    assert not faults, f"{len(faults)}: {faults[0]}"
+    return True
+
+
+def a_zone(daemon):
+    return next(vm["uuid"] for vm in daemon.vms() if vm["brand"].startswith("joyent")
+                and vm["zonepath"] == f"/zones/{vm['uuid']}")
+
+
+def shout(node, daemon, uuid):
+    """Some 10 MiB of events: more than a backlog and what the kernel keeps for a socket."""
+    for number in range(40):
+        node.control.write_config(uuid, "tags", {"pad": PADDING, "number": number})
+        eventually("it is served", lambda number=number: daemon.vm(uuid)["tags"].get("number") == number)
+
+
+def connection(daemon, receive_buffer=None):
+    """A socket that can be told to take in little."""
+    sock = socket.socket()
+    if receive_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(20)
+    sock.connect(("127.0.0.1", daemon.port))
+    return sock
+
+
+def everything(sock):
+    """What comes until the end; a reset is an end too."""
+    pieces = []
+    try:
+        while piece := sock.recv(1 << 16):
+            pieces.append(piece)
+    except ConnectionResetError:
+        pass
+    sock.close()
+    return b"".join(pieces)
+
+
+def status_of(response):
+    return int(response.split()[1]) if response else None
+
+
+# Requests.
+
+
+@pytest.mark.parametrize("request_, status", [
+    (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
+    (b"GET /" + b"x" * 1_000_000, 414),
+    (b"GET /ping HTTP/1.1\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", 431),
+    (b"GET /ping HTTP/1.1\r\n" + b"X: y\r\n" * 3000 + b"\r\n", 431),
+    (b"GET /ping HTTP/1.1\r\n" + b"X: " + b"y" * 900 + b"\r\n" * 1 + b"Y: " + b"z" * 40_000, 431),
+    (b"nonsense\r\n\r\n", 400),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+    (b"GET /ping HTTP/9.9\r\n\r\n", 400),
+    (b"GET /ping HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400),
+    (b"GET /ping HTTP/1.1\r\nContent-Length: many\r\n\r\n", 400),
+], ids=lambda value: value[:30] if isinstance(value, bytes) else value)
+def test_request_that_is_none_gets_a_short_answer_and_the_door(quiet_daemon, request_, status):
+    sock = connection(quiet_daemon)
+    threading.Thread(target=send_all, args=[sock, request_]).start()
+    response = everything(sock)
+    assert status_of(response) in (status, None), response[:200]  # None: the reset overtook the answer
+    assert b"Traceback" not in response
+    assert is_well(quiet_daemon)
+
+
+def send_all(sock, data):
+    try:
+        sock.sendall(data)
+    except OSError:
+        return  # it was shown the door in the midst
+
+
+def test_body_is_not_taken_for_another_request(quiet_daemon):
+    smuggled = b"GET /vms HTTP/1.1\r\n\r\n"
+    for head in (b"Content-Length: %d" % len(smuggled), b"Transfer-Encoding: chunked"):
+        sock = connection(quiet_daemon)
+        sock.sendall(b"GET /ping HTTP/1.1\r\n" + head + b"\r\n\r\n" + smuggled)
+        response = everything(sock)
+        assert response.count(b"HTTP/1.1 ") == 1
+        assert status_of(response) == 200
+        assert response.endswith(b'{"ping":"pong"}')
+
+
+def test_large_body_is_not_read(quiet_daemon):
+    sock = connection(quiet_daemon)
+    sock.sendall(b"GET /ping HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n")
+    assert status_of(everything(sock)) == 200
+    assert is_well(quiet_daemon)
+
+
+def test_half_closed_connection_gets_its_answer(quiet_daemon):
+    sock = connection(quiet_daemon)
+    sock.sendall(b"GET /vms HTTP/1.1\r\n\r\n")
+    sock.shutdown(socket.SHUT_WR)
+    response = everything(sock)
+    assert status_of(response) == 200
+    assert len(json.loads(response.partition(b"\r\n\r\n")[2])) == 30
+
+
+def test_connections_that_are_reset_in_the_midst_are_forgotten(quiet_daemon):
+    before = quiet_daemon.status()["connections"]
+    for request_ in (b"", b"GET /vm", b"GET /vms HTTP/1.1\r\nX: ", b"GET /vms HTTP/1.1\r\n\r\n",
+                     b"GET /events HTTP/1.1\r\n\r\n", b"GET /vms/x?fresh=true HTTP/1.1\r\n\r\n"):
+        for _ in range(10):
+            sock = connection(quiet_daemon)
+            sock.sendall(request_)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()  # with a reset
+    eventually("all are forgotten", lambda: quiet_daemon.status()["connections"] <= before + 1)
+    assert quiet_daemon.status()["eventsListeners"] == {}
+    assert is_well(quiet_daemon)
+
+
+def test_headers_that_come_slowly_hold_up_nobody_and_end(quiet_daemon):
+    slow = [connection(quiet_daemon) for _ in range(50)]
+    for number, sock in enumerate(slow):
+        sock.sendall(b"GET /ping HTTP/1.1\r\nX: "[: 5 + number % 18])
+    assert is_well(quiet_daemon)
+    for sock in slow:
+        response = everything(sock)  # nothing for a request line that never ended, 408 for headers that never did
+        assert status_of(response) in (None, 408)
+    assert is_well(quiet_daemon)
+
+
+# Responses that nobody reads.
+
+
+def test_clients_that_never_read_the_list_cost_nothing_but_their_connection(node):
+    for uuid in [vm["uuid"] for vm in node.control.vms() if vm["state"] != "configured"][:25]:
+        node.control.write_config(uuid, "metadata", {"customer_metadata": {"pad": PADDING}})
+    with RunningDaemon(node.root).start() as daemon:
+        size = len(daemon.get("/vms").body)
+        assert size > 2 * MIB
+        before = daemon.status()["memory"]["rss"]
+        stuck = [connection(daemon, receive_buffer=4096) for _ in range(100)]
+        for sock in stuck:
+            sock.sendall(b"GET /vms HTTP/1.1\r\n\r\n")
+        eventually("all are being answered", lambda: daemon.status()["connections"] >= 100)
+        assert is_well(daemon)
+        assert daemon.status()["memory"]["rss"] - before < 60 * MIB, f"100 times {size >> 20} MiB were asked for"
+        for sock in stuck:
+            sock.close()
+        eventually("all are forgotten", lambda: daemon.status()["connections"] == 1)
+
+
+def test_listener_that_never_reads_is_cut_at_its_bound_and_the_others_lose_nothing(node, small):
+    uuid = a_zone(small)
+    others = [Listener(small) for _ in range(5)]
+    sleeper = connection(small, receive_buffer=4096)
+    sleeper.sendall(b"GET /events?vms=false HTTP/1.1\r\nUser-Agent: sleeper\r\n\r\n")
+    assert sleeper.recv(100).startswith(b"HTTP/1.1 200")
+    before = small.status()["memory"]["rss"]
+    shout(node, small, uuid)
+    eventually("it was cut", lambda: small.status()["events"]["slowListenersCut"] == 1)
+    eventually("its entry is gone", lambda: len(small.status()["eventsListeners"]) == 5)
+    [record] = small.logged("cut a listener that does not read", level=40)
+    assert record["userAgent"] == "sleeper"
+    last = int(small.get("/ping").headers["x-vminfod-rev"])
+    for listener in others:
+        listener.caught_up(last)
+        assert sorted(listener.at) == list(range(listener.first, last + 1))
+        assert listener.vms[uuid] == small.vm(uuid)
+        listener.close()
+    assert small.status()["memory"]["rss"] - before < 80 * MIB
+    assert is_well(small)
+    tail = everything(sleeper)
+    assert not tail.endswith(b"0\r\n\r\n"), "it must not look like the stream's good end"
+
+
+def test_sleepers_cost_no_more_than_their_bound(node, small):
+    uuid = a_zone(small)
+    before = small.status()["memory"]["rss"]
+    sleepers = [connection(small, receive_buffer=4096) for _ in range(100)]
+    for sleeper in sleepers:
+        sleeper.sendall(b"GET /events HTTP/1.1\r\n\r\n")
+    eventually("all listen", lambda: len(small.status()["eventsListeners"]) == 100)
+    shout(node, small, uuid)
+    eventually("all were cut", lambda: small.status()["events"]["slowListenersCut"] == 100)
+    eventually("all entries are gone", lambda: not small.status()["eventsListeners"])
+    assert small.status()["memory"]["rss"] - before < 100 * MIB
+    assert is_well(small)
+    for sleeper in sleepers:
+        sleeper.close()
+
+
+def test_slow_reader_that_keeps_up_is_not_cut(node, small):
+    """What counts is what lies unread, not how fast it goes."""
+    uuid = a_zone(small)
+    stream = small.events()
+    for number in range(20):
+        node.control.write_config(uuid, "tags", {"pad": PADDING, "number": number})
+        stream.until(lambda event, number=number: event["vm"]["tags"].get("number") == number)
+    assert small.status()["events"]["slowListenersCut"] == 0
+    stream.close()
+
+
+def test_event_larger_than_the_bound_reaches_those_who_read(node, small):
+    uuid = a_zone(small)
+    listener = Listener(small)
+    node.control.write_config(uuid, "tags", {"pad": "y" * (2 * MIB)})
+    eventually("it is served", lambda: small.vm(uuid)["tags"].get("pad"))
+    listener.caught_up(int(small.get("/ping").headers["x-vminfod-rev"]))
+    assert listener.vms[uuid] == small.vm(uuid)
+    assert small.status()["events"]["slowListenersCut"] == 0
+    listener.close()
+
+
+# Many of them.
+
+
+def test_listener_that_goes_is_forgotten_at_once(quiet_daemon):
+    def agents():
+        return [entry.get("userAgent") for entry in quiet_daemon.status()["eventsListeners"].values()]
+
+    stream = quiet_daemon.events("?heartbeat=3600", {"User-Agent": "short visit"})
+    assert agents() == ["short visit"]
+    stream.close()
+    eventually("it is gone", lambda: not agents(), within=5.0)
+
+
+def test_500_listeners_get_every_event(node, daemon):
+    before = daemon.status()["memory"]["rss"]
+    streams = [connection(daemon) for _ in range(LISTENERS)]
+    for sock in streams:
+        sock.sendall(b"GET /events?vms=false HTTP/1.1\r\n\r\n")
+    eventually("all listen", lambda: len(daemon.status(full=False)["eventsListeners"]) == LISTENERS, within=60.0)
+    first = int(daemon.get("/ping").headers["x-vminfod-rev"])
+    node.control.churn(60, seed=6, kinds=["alias", "zfs_set", "config", "snapshot", "boot", "halt"])
+    eventually("nothing is left to do", lambda: not daemon.status(full=False)["reloading"])
+    last = int(daemon.get("/ping").headers["x-vminfod-rev"])
+    assert last > 20
+    heard = set()
+    for sock in streams:
+        lines = lines_until(sock, last)
+        assert [line["rev"] for line in lines[1:]] == list(range(first + 1, last + 1))
+        heard.add(json.dumps(lines[1:]))
+        sock.close()
+    assert len(heard) == 1, "all got the same"
+    assert daemon.status()["memory"]["rss"] - before < 150 * MIB
+    eventually("all are forgotten", lambda: not daemon.status(full=False)["eventsListeners"])
+    assert daemon.status()["events"]["slowListenersCut"] == 0
+    assert is_well(daemon)
+
+
+def lines_until(sock, rev):
+    """The lines of a chunked stream up to that revision, parsed."""
+    file = sock.makefile("rb")
+    while file.readline().strip():
+        pass
+    lines, rest = [], b""
+    while not lines or lines[-1]["rev"] < rev:
+        rest += file.read(int(file.readline(), 16))
+        file.readline()
+        *whole, rest = rest.split(b"\n")
+        lines += map(json.loads, whole)
+    file.close()
+    return lines
+
+
+def test_flood_of_connections_is_turned_away_and_then_over(node):
+    """Descriptors for 2,500 on both sides; the daemon takes 2,000."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip(f"only {hard} descriptors are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    with RunningDaemon(node.root).start() as daemon:
+        standing = daemon.events()
+        flood = [connection(daemon) for _ in range(2200)]
+        turned_away = 0
+        for sock in flood[2000:]:
+            turned_away += status_of(sock.recv(4096)) == 503
+        assert turned_away == 200
+        uuid = a_zone_of(node)
+        node.control.write_config(uuid, "tags", {"during": "flood"})
+        standing.until(lambda event: event["vm"]["tags"] == {"during": "flood"})
+        for sock in flood:
+            sock.close()
+        eventually("the daemon answers again", daemon.answers)
+        eventually("all are forgotten", lambda: daemon.status()["connections"] == 2)
+        assert is_well(daemon)
+        standing.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def a_zone_of(node):
+    return next(vm["uuid"] for vm in node.control.vms() if vm["brand"].startswith("joyent")
+                and vm["zonepath"] == f"/zones/{vm['uuid']}")

@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What tools and files say when they are broken: one VM's trouble stays its own, nothing is taken for deleted, what was
+served stays served, and all is right again when the trouble is over."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from support.convergence import Listener, assert_converges, fresh_load, refreshes, served
+from support.running_daemon import RunningDaemon, eventually
+
+pytest_plugins = ["support.followers"]
+
+TOOLS = ("zoneadm", "zfs", "kstat")
+LISTS = {"zoneadm": "list -p -c", "zfs": "-d 3", "kstat": "-p -m zones -c zone_misc"}  # words of a list of all
+BROKEN = {
+    "fails": ("fail", {"stderr": "cannot allocate memory\n", "exit": 1}),
+    "fails without a word": ("fail", {"exit": 3}),
+    "is killed": ("die", {}),
+    "ends in the midst of a line": ("cut", {"bytes_out": 400}),
+    "says nothing": ("cut", {"lines": 0, "bytes_out": 0}),
+    "is garbled": ("garbage", {"bytes": "\x00\xff no line of it\n", "lines": 1}),
+    "talks garbage only": ("garbage", {"bytes": "what?\n", "exit": 0}),
+}
+WAYS = ["fails", "ends in the midst of a line", "says nothing", "is garbled"]  # where each takes seconds
+NOT_GARBLED = {("zfs", "is garbled")}  # a row of another width is no proof: a mountpoint may hold a newline
+
+
+@pytest.fixture
+def refreshing(node):
+    """A daemon that refreshes often."""
+    with RunningDaemon(node.root, "--refresh-interval", "0.2").start() as running:
+        yield running
+
+
+def a_zone(daemon):
+    return next(vm["uuid"] for vm in daemon.vms() if vm["brand"].startswith("joyent")
+                and vm["zone_state"] == "running" and vm["zonepath"] == f"/zones/{vm['uuid']}")
+
+
+def change(node, uuid, number):
+    node.run("zfs", "set", f"quota={number}G", f"zones/{uuid}", check=True)
+
+
+def emitted(daemon):
+    return [(record["msg"].split('"')[1], record["zonename"]) for record in daemon.logged("emitting")]
+
+
+# Files of one VM.
+
+
+def break_xml(path):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("<zone name='x'><attr </zone>")
+
+
+def empty(path):
+    with open(path, "w", encoding="utf-8"):
+        pass
+
+
+def replace_by_folder(path):
+    os.unlink(path)
+    os.mkdir(path)
+
+
+def replace_by_fifo(path):
+    os.unlink(path)
+    os.mkfifo(path)
+
+
+def replace_by_loop(path):
+    os.unlink(path)
+    os.symlink(path, path)
+
+
+def make_huge(path):
+    with open(path, "w", encoding="utf-8") as file:
+        file.truncate(70 << 20)
+
+
+def fill_with_zeros(path):
+    with open(path, "wb") as file:
+        file.write(b"\0" * 10_000)
+
+
+@pytest.mark.parametrize("harm", [break_xml, empty, replace_by_folder, replace_by_fifo, replace_by_loop, make_huge,
+                                  fill_with_zeros])
+def test_xml_that_is_broken_hides_no_other_vm(node, daemon, harm):
+    uuid = a_zone(daemon)
+    others = {name: vm for name, vm in served(daemon).items() if name != uuid}
+    path = node.control.real(f"/etc/zones/{uuid}.xml")
+    with open(path, "rb") as file:
+        good = file.read()
+    harm(path)
+    error = eventually("status tells", lambda: daemon.status()["zoneErrors"].get(uuid))
+    assert error["err"] and error["tries"] >= 1
+    assert daemon.vm(uuid) is not None, "what was read of it before is served"
+    assert {name: vm for name, vm in served(daemon).items() if name != uuid} == others
+
+    # A daemon that starts now serves the others too.
+    with RunningDaemon(node.root).start() as second:
+        assert {name: vm for name, vm in served(second).items() if name != uuid} == others
+        assert list(second.status()["zoneErrors"]) == [uuid]
+
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+        with open(path + ".new", "wb") as file:
+            file.write(good)
+        os.rename(path + ".new", path)
+        for each in (daemon, second):
+            eventually("it is read again", lambda each=each: not each.status()["zoneErrors"])
+            assert_converges(each)
+            assert not each.logged("unexpectedly")
+
+
+CONTENTS = [
+    "", '{"customer_metadata": {"a": "b', "[" * 100_000, "[" * 950 + "]" * 950, '{"a":' * 300 + "1" + "}" * 300,
+    '{"customer_metadata": {"\\ud800": "\\udfff"}}', '{"internal_metadata": 1e999}', "null", "1e400", "\x00\xff",
+    '{"customer_metadata": ' + "9" * 5000 + "}", '{"x": NaN}', '{"customer_metadata": ' + "[" * 98 + "]" * 98 + "}",
+]
+
+
+@pytest.mark.parametrize("file", ["metadata", "tags", "routes"])
+def test_config_file_with_anything_in_it_is_what_a_fresh_load_says(node, daemon, file):
+    uuids = [vm["uuid"] for vm in daemon.vms() if vm["zonepath"] == f"/zones/{vm['uuid']}"]
+    listener = Listener(daemon)
+    for uuid, content in zip(uuids, CONTENTS):
+        node.control.write_config(uuid, file, content)
+        node.control.write_config(uuid, "routes" if file != "routes" else "tags", {"last": 1})
+    assert_converges(daemon)
+    assert daemon.status()["zoneErrors"] == {}
+    listener.caught_up(int(daemon.get("/ping").headers["x-vminfod-rev"]))
+    assert listener.vms == served(daemon)
+    listener.close()
+    with RunningDaemon(node.root).start() as second:
+        assert served(second) == fresh_load(node.root)
+    assert [record for record in daemon.logged("", level=50) if "has no uuid" not in record["msg"]] == []
+
+
+@pytest.mark.parametrize("harm", [replace_by_folder, replace_by_fifo, replace_by_loop, make_huge])
+def test_config_file_that_cannot_be_read_keeps_the_old_values(node, daemon, harm):
+    uuid = a_zone(daemon)
+    node.control.write_config(uuid, "metadata", {"customer_metadata": {"kept": "yes"}})
+    eventually("it is served", lambda: daemon.vm(uuid)["customer_metadata"] == {"kept": "yes"})
+    node.control.tell("fswatcher", "deaf", path=uuid)  # it would tell of the moment in which there is no file
+    path = node.control.real(f"/zones/{uuid}/config/metadata.json")
+    harm(path)
+    assert daemon.get(f"/vms/{uuid}?fresh=true&timeout=0.5").status == 504
+    assert daemon.status()["zoneErrors"][uuid]["err"]
+    assert daemon.vm(uuid)["customer_metadata"] == {"kept": "yes"}
+    os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
+    node.control.write_config(uuid, "metadata", {"customer_metadata": {"kept": "no"}})
+    assert daemon.get(f"/vms/{uuid}?fresh=true").json()["customer_metadata"] == {"kept": "no"}
+    assert not daemon.status()["zoneErrors"]
+    assert_converges(daemon)
+
+
+# Sysinfo.
+
+
+def test_daemon_starts_without_sysinfo_and_takes_it_when_it_comes(node):
+    path = node.control.real("/tmp/.sysinfo.json")
+    os.rename(path, path + ".away")
+    with RunningDaemon(node.root).start() as daemon:
+        assert len(daemon.vms()) == 30
+        assert "ENOENT" in daemon.status()["sysinfoError"]
+        assert not any("server_uuid" in vm for vm in daemon.vms())
+        os.rename(path + ".away", path)
+        eventually("it is taken", lambda: all("server_uuid" in vm for vm in daemon.vms()))
+        assert daemon.status()["sysinfoError"] is None
+        assert_converges(daemon)
+
+
+@pytest.mark.parametrize("harm", [empty, replace_by_folder, break_xml, os.unlink])
+def test_sysinfo_that_is_broken_for_a_while_keeps_the_old_values(node, daemon, harm):
+    before = served(daemon)
+    path = node.control.real("/tmp/.sysinfo.json")
+    harm(path)
+    eventually("status tells", lambda: daemon.status()["sysinfoError"])
+    uuid = a_zone(daemon)
+    change(node, uuid, 21)
+    eventually("events go on", lambda: daemon.vm(uuid)["quota"] == 21)
+    assert served(daemon) == {**before, uuid: {**before[uuid], "quota": 21}}
+    if os.path.isdir(path):
+        os.rmdir(path)
+    node.control.write_sysinfo({**node.control.sysinfo(), "Live Image": "20991231T000000Z"})
+    eventually("the new one is taken", lambda: daemon.vm(uuid)["platform_buildstamp"] == "20991231T000000Z")
+    assert_converges(daemon)
+
+
+def test_sysinfo_that_changes_while_a_refresh_loads_is_not_put_back(node, daemon):
+    """The refresh has read the old one before."""
+    node.control.fault("zfs", "slow", match="-d 3", seconds=1)
+    node.control.kill_child("sysevent", match="EC_zfs")  # its successor asks for a refresh
+    eventually("the refresh loads", lambda: node.control.children("zfs"))
+    node.control.write_sysinfo({**node.control.sysinfo(), "Live Image": "20991231T000000Z"})
+    eventually("it is served", lambda: {vm["platform_buildstamp"] for vm in daemon.vms()} == {"20991231T000000Z"})
+    assert not refreshes(daemon)
+    eventually("the refresh has ended", lambda: refreshes(daemon))
+    assert {vm["platform_buildstamp"] for vm in daemon.vms()} == {"20991231T000000Z"}
+    assert len(emitted(daemon)) == 30, "one event each, and none back and forth"
+
+
+# Tools, at the start.
+
+
+@pytest.mark.parametrize("tool, how", [(t, how) for t in TOOLS for how in BROKEN if (t, how) not in NOT_GARBLED])
+def test_start_on_a_node_whose_tool_is_broken_fails_in_one_line(shared_node, tool, how):
+    kind, options = BROKEN[how]
+    shared_node.control.fault(tool, kind, match=LISTS[tool], times=None, **options)
+    daemon = RunningDaemon(shared_node.root).start(wait=False)
+    status = daemon.wait()
+    shared_node.control.clear_faults()
+    assert status == 1
+    assert daemon.stderr.startswith(b"vminfod: cannot ")
+    assert daemon.stderr.count(b"\n") == 1
+    assert b"Traceback" not in daemon.stderr
+    assert [record["msg"] for record in daemon.logged("", level=60)] == ["cannot start"]
+
+
+# Tools, during a refresh.
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_refresh_with_a_broken_tool_fails_changes_nothing_and_the_next_one_heals(node, refreshing, tool):
+    before = served(refreshing)
+    broken = [BROKEN[how] for how in WAYS if (tool, how) not in NOT_GARBLED]
+    for number, (kind, options) in enumerate(broken):
+        node.control.fault(tool, kind, match=LISTS[tool], times=1, **options)
+        eventually("the refresh has failed", lambda number=number: len(
+            refreshing.logged("the refresh failed", level=50)) == number + 1)
+        errors = refreshing.status()["refreshErrors"]
+        assert len(errors) == number + 1 and errors[-1]["err"]
+        done = refreshes(refreshing)
+        eventually("the next one has ended", lambda done=done: refreshes(refreshing) >= done + 2)
+    assert served(refreshing) == before
+    assert emitted(refreshing) == []
+    assert len(refreshing.logged("the refresh failed")) == len(broken)
+    assert not refreshing.status()["zoneErrors"]
+    uuid = a_zone(refreshing)
+    change(node, uuid, 22)
+    eventually("events go on", lambda: refreshing.vm(uuid)["quota"] == 22)
+
+
+@pytest.mark.parametrize("tool, lines", [("zoneadm", 3), ("zoneadm", 20), ("zfs", 1), ("zfs", 25), ("kstat", 9)])
+def test_list_that_is_cut_at_the_end_of_a_line_and_ends_well_deletes_nothing(node, refreshing, tool, lines):
+    """It looks whole. What it lacks is asked for by itself."""
+    before = served(refreshing)
+    done = refreshes(refreshing)
+    node.control.fault(tool, "cut", match=LISTS[tool], times=1, lines=lines)
+    eventually("two more refreshes have ended", lambda: refreshes(refreshing) >= done + 2)
+    assert served(refreshing) == before
+    assert emitted(refreshing) == []
+
+
+# Tools, asked about one zone.
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_broken_answers_about_one_zone_cost_it_nothing_that_lasts(node, daemon, tool):
+    uuid = a_zone(daemon)
+    before = daemon.vm(uuid)
+    broken = [BROKEN[how] for how in WAYS if (tool, how) not in NOT_GARBLED]
+    for number, (kind, options) in enumerate(broken):
+        options = {**options, "bytes_out": 60} if options.get("bytes_out") else options
+        node.control.fault(tool, kind, times=1, **options)
+        answer = daemon.get(f"/vms/{uuid}?fresh=true")
+        assert (answer.status, answer.json()) == (200, before), "it was tried again"
+        failed = daemon.logged("cannot read a zone", level=50)
+        assert [record["zonename"] for record in failed] == [uuid] * (number + 1)
+    assert emitted(daemon) == []
+    assert not daemon.status()["zoneErrors"]
+
+
+# Zones that come and go while they are looked at.
+
+
+def test_zone_that_vanishes_between_list_and_read_is_no_trouble(node):
+    with RunningDaemon(node.root, "--refresh-interval", "1").start() as daemon:
+        done = refreshes(daemon)
+        uuid = a_zone(daemon)
+        node.control.drop_events(times=None)
+        node.control.fault("zoneadm", "slow", match=LISTS["zoneadm"], seconds=0.5, times=1, when="after")
+        eventually("the list is on its way", lambda: node.control.children("zoneadm"))
+        node.control.remove_vm(uuid)
+        node.control.clear_event_rules()
+        eventually("it is gone", lambda: daemon.vm(uuid) is None)
+        eventually("the next refresh has ended", lambda: refreshes(daemon) >= done + 2)
+        assert not daemon.status()["refreshErrors"]
+        assert not daemon.status()["zoneErrors"]
+        assert_converges(daemon)
+        watched = daemon.status()["fswatcher"]
+        assert not [path for path in watched["watching"] + watched["not_yet_watching"] if uuid in path]
+
+
+def test_zone_that_vanishes_during_the_start_is_no_trouble(node):
+    uuid = node.control.vms()[5]["uuid"]
+    node.control.fault("zfs", "slow", match="-d 3", seconds=1, times=1)
+    with RunningDaemon(node.root).start(wait=False) as daemon:
+        eventually("the daemon loads", lambda: node.control.children("zfs"))
+        node.control.remove_vm(uuid)
+        added = node.control.add_vm(alias="came during the start")["uuid"]
+        eventually("the daemon answers", daemon.answers)
+        assert_converges(daemon)
+        assert daemon.vm(uuid) is None and daemon.vm(added) is not None
+        watched = daemon.status()["fswatcher"]
+        assert not [path for path in watched["watching"] + watched["not_yet_watching"] if uuid in path]
+        assert [path for path in watched["watching"] if added in path]
+
+
+def test_file_that_changes_while_its_zone_is_read_for_the_first_time_is_read_again(node, daemon):
+    """The zone is not served yet, so nobody can look it up: the event still counts."""
+    node.control.fault("zfs", "slow", match="-d 2", seconds=1, times=1)  # after the files were read
+    uuid = node.control.add_vm(alias="new", state="stopped")["uuid"]
+    eventually("it is being read", lambda: node.control.children("zfs"))
+    node.control.write_config(uuid, "tags", {"late": True})
+    eventually("it is served", lambda: daemon.vm(uuid))
+    eventually("as it is", lambda: daemon.vm(uuid)["tags"] == {"late": True})
+
+
+def test_dataset_that_changes_while_its_zone_is_read_for_the_first_time_is_read_again(node, daemon):
+    """Likewise, for a dataset whose name does not say whose it is."""
+    node.control.fault("zfs", "slow", match="-d 2 zones/new", seconds=1, times=1, when="after")
+    uuid = node.control.add_vm(alias="new", state="stopped", zonename="new")["uuid"]
+    node.run("zfs", "set", "quota=33G", "zones/new", check=True)
+    eventually("it is served", lambda: daemon.vm(uuid))
+    eventually("as it is", lambda: daemon.vm(uuid).get("quota") == 33)
+    assert_converges(daemon)
+
+
+# Odd events.
+
+
+@pytest.mark.parametrize("data", [
+    None, {}, {"zonename": None}, {"zonename": 7}, {"zonename": ""}, {"zonename": "../../etc/passwd"},
+    {"zonename": "-u"}, {"zonename": "a" * 65}, {"zonename": "a\0b"}, {"zonename": "global", "newstate": "running"},
+    {"zonename": "no-such-zone", "newstate": "running"}, {"zonename": "x", "newstate": {"a": []}},
+], ids=repr)
+def test_zone_event_that_tells_nothing_useful_is_passed_over(shared_node, shared_daemon, data):
+    node, daemon = shared_node, shared_daemon
+    uuid = a_zone(daemon)
+    restarts = daemon.vm(uuid)["init_restarts"]
+    seen = len(emitted(daemon))
+    node.control.publish("status", "change", data, channel="com.sun:zones:status", vendor="sun.com")
+    node.control.init_restart(uuid)
+    eventually("events go on", lambda: daemon.vm(uuid)["init_restarts"] == restarts + 1)
+    eventually("nothing is left to do", lambda: not daemon.status()["reloading"])
+    assert not daemon.status()["zoneErrors"]
+    assert child_is_well(daemon, "zonewatcher")
+    assert emitted(daemon)[seen:] == [("modify", uuid)]
+
+
+@pytest.mark.parametrize("changed", [
+    {"history_dsname": "a@b@c"}, {"history_dsname": "@"}, {"history_dsname": 7}, {"history_dsname": ""},
+    {"history_time": None}, {"history_time": "now"}, {"pool_name": None}, {"history_internal_name": None},
+    {"history_internal_name": "error"}, {"history_internal_name": ["set"]}, {"history_internal_str": 9},
+], ids=repr)
+def test_zfs_event_that_tells_nothing_useful_is_passed_over(shared_node, shared_daemon, changed):
+    node, daemon = shared_node, shared_daemon
+    uuid = a_zone(daemon)
+    new = daemon.vm(uuid)["quota"] + 1
+    seen = len(emitted(daemon))
+    data = {"pool_name": "zones", "pool_guid": 1, "history_dsname": f"zones/{uuid}", "history_dsid": 9,
+            "history_internal_name": "set", "history_internal_str": "quota=1", "history_time": 1767225600, **changed}
+    node.control.publish("EC_zfs", "ESC_ZFS_history_event", {k: v for k, v in data.items() if v is not None},
+                         vendor="SUNW", publisher="zfs")
+    change(node, uuid, new)
+    eventually("events go on", lambda: daemon.vm(uuid)["quota"] == new)
+    assert child_is_well(daemon, "zpoolwatcher")
+    assert emitted(daemon)[seen:] == [("modify", uuid)]
+
+
+def child_is_well(daemon, name):
+    child = daemon.status()["children"][name]
+    return child["state"] == "up" and child["restarts"] == 0
+
+
+@pytest.mark.parametrize("key", ["%00", "a%20b", "..%2f..%2fetc", "-u", "x" * 7000, "%ff%fe", "*"])
+def test_fresh_read_of_what_cannot_be_a_zone_asks_nobody(shared_node, shared_daemon, key):
+    node, daemon = shared_node, shared_daemon
+    node.control.forget_calls()
+    answer = daemon.get(f"/vms/{key}?fresh=true&timeout=5")
+    assert answer.status == 404
+    assert node.control.call_counts() == {}
+    assert daemon.status()["reloading"] == [] and daemon.status()["zoneErrors"] == {}
+
+
+def test_status_of_a_broken_node_is_still_json(node, daemon):
+    node.control.corrupt(f"/etc/zones/{a_zone(daemon)}.xml", content="<zone name=\"\x01\x7f\"><attr \\")
+    eventually("status tells", lambda: daemon.status()["zoneErrors"])
+    json.loads(daemon.get("/status?full=1").body)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The three children that tell of changes, and what they can do wrong: each fault ends with a new child, and with what
+was missed meanwhile made up for. None outlives the daemon."""
+
+import os
+import signal
+
+import pytest
+
+from support.convergence import assert_converges
+from support.processes import children_of, gone, is_alive
+from support.running_daemon import RunningDaemon, eventually
+
+# How status names a child -> the tool, and what is in its words.
+CHILDREN = {
+    "zonewatcher": ("sysevent", "zones:status"), "zpoolwatcher": ("sysevent", "EC_zfs"), "fswatcher": ("fswatcher", ""),
+}
+SYSEVENTS = ["zonewatcher", "zpoolwatcher"]
+
+SENSELESS = [
+    "garbage", "", "\x00\xff\xfe", "[]", '"text"', "{}", "7", "{" * 5000, "[" * 100_000,
+    '{"date":"never","type":"ready"}',
+    '{"date":"2026-01-01T00:00:00.000Z","type":"ready"}', '{"date":"2026-01-01T00:00:00.000Z","type":"what"}',
+]
+
+
+def child(daemon, name):
+    return daemon.status()["children"][name]
+
+
+def a_new_one_is_up(daemon, name, restarts=1):
+    eventually(f"a new {name} is up", lambda: (child(daemon, name)["state"], child(daemon, name)["restarts"]) == (
+        "up", restarts))
+
+
+def change(node, uuid, number):
+    """One change that each of the three would tell of."""
+    node.control.init_restart(uuid)
+    node.run("zfs", "set", f"quota={number}G", f"zones/{uuid}", check=True)
+    node.control.write_config(uuid, "tags", {"number": number})
+
+
+def a_zone(daemon):
+    return next(vm["uuid"] for vm in daemon.vms() if vm["brand"] == "joyent" and vm["zone_state"] == "running"
+                and vm["zonepath"] == f"/zones/{vm['uuid']}")
+
+
+@pytest.mark.parametrize("name, number", [
+    ("zonewatcher", signal.SIGKILL), ("zpoolwatcher", signal.SIGTERM), ("fswatcher", signal.SIGKILL),
+])
+def test_child_that_dies_is_replaced_and_what_it_missed_is_read(node, daemon, name, number):
+    tool, match = CHILDREN[name]
+    uuid = a_zone(daemon)
+    node.control.fault(tool, "fail", match=match, times=1, stderr="not yet\n")  # the first new one is no good either
+    assert node.control.kill_child(tool, number, match)
+    eventually("its end is noticed", lambda: child(daemon, name)["state"] != "up")
+    change(node, uuid, 41)
+    a_new_one_is_up(daemon, name, restarts=2)
+    eventually("what was missed is read", lambda: daemon.vm(uuid)["quota"] == 41 and daemon.vm(uuid)["tags"])
+    assert_converges(daemon)
+    change(node, uuid, 42)
+    assert_converges(daemon)
+    assert [record["level"] for record in daemon.logged("child lost")] == [50, 50]
+    assert child(daemon, name)["lastError"]
+    assert [other for other in CHILDREN if child(daemon, other)["restarts"]] == [name]
+
+
+@pytest.mark.parametrize("name", list(CHILDREN))
+def test_child_that_hangs_before_it_is_ready_is_replaced(node, name):
+    tool, match = CHILDREN[name]
+    node.control.fault(tool, "hang", match=match, times=1)
+    with RunningDaemon(node.root, "--child-limit", "1").start() as daemon:
+        a_new_one_is_up(daemon, name)
+        assert child(daemon, name)["lastError"].startswith("not ready within 1 s")
+        change(node, a_zone(daemon), 43)
+        assert_converges(daemon)
+
+
+@pytest.mark.parametrize("name", list(CHILDREN))
+def test_daemon_starts_without_a_child_that_never_gets_ready(node, name):
+    """Full refreshes do its work, badly, and /status says so."""
+    tool, match = CHILDREN[name]
+    node.control.fault(tool, "hang", match=match, times=None)
+    with RunningDaemon(node.root, "--child-limit", "0.5", "--refresh-interval", "1").start() as daemon:
+        assert child(daemon, name)["state"] != "up"
+        assert [record["child"] for record in daemon.logged("a watcher is not ready", level=50)] == [name]
+        uuid = a_zone(daemon)
+        change(node, uuid, 44)
+        eventually("the refresh has seen it", lambda: daemon.vm(uuid)["quota"] == 44 and daemon.vm(uuid)["tags"])
+        eventually("all of it", lambda: daemon.vm(uuid)["init_restarts"] == 1)
+
+
+@pytest.mark.parametrize("name", SYSEVENTS)
+def test_lines_that_make_no_sense_are_skipped_and_counted(node, daemon, name):
+    match = CHILDREN[name][1]
+    for number, line in enumerate(SENSELESS):
+        node.control.raw_line(line + "\n", match=match)
+        eventually(f"{line[:40]!r} was skipped", lambda count=number + 1: child(daemon, name)["skippedLines"] == count)
+    change(node, a_zone(daemon), 45)
+    assert_converges(daemon)
+    assert (child(daemon, name)["state"], child(daemon, name)["restarts"]) == ("up", 0)
+    assert 1 <= len(daemon.logged("skipped a line", level=40)) < len(SENSELESS), "the log is not flooded"
+    assert daemon.logged("full refresh starts"), "nobody knows what the lines should have said"
+
+
+@pytest.mark.parametrize("name", SYSEVENTS)
+def test_child_that_talks_nothing_but_garbage_is_replaced(node, daemon, name):
+    pid = child(daemon, name)["pid"]
+    node.control.raw_line("garbage\n" * 500, match=CHILDREN[name][1])
+    a_new_one_is_up(daemon, name)
+    assert gone([pid])
+    assert len(daemon.logged("skipped a line")) < 20, "the log is not flooded"
+    assert_converges(daemon)
+
+
+@pytest.mark.parametrize("name", SYSEVENTS)
+def test_endless_line_costs_no_memory_and_ends_with_its_newline(node, daemon, name):
+    before = daemon.status()["memory"]["rss"]
+    for _ in range(40):
+        node.control.raw_line("x" * (1 << 20), match=CHILDREN[name][1])
+    node.control.raw_line("\n", match=CHILDREN[name][1])
+    eventually("it was skipped", lambda: child(daemon, name)["skippedLines"] == 1)
+    assert daemon.status()["memory"]["rss"] - before < 20 << 20, "40 MiB came"
+    change(node, a_zone(daemon), 46)
+    assert_converges(daemon)
+    assert child(daemon, name)["restarts"] == 0
+
+
+def test_file_watcher_that_talks_garbage_at_its_start_is_endured(node):
+    node.control.fault("fswatcher", "garbage", bytes="garbage\nmore of it\n\xff\n", times=1)
+    with RunningDaemon(node.root).start() as daemon:
+        change(node, a_zone(daemon), 47)
+        assert_converges(daemon)
+        assert child(daemon, "fswatcher")["skippedLines"] == 3
+
+
+@pytest.mark.parametrize("name", list(CHILDREN))
+def test_words_on_stderr_are_logged_and_no_reason_to_end_anything(node, name):
+    """One line there was the end of the original (C10)."""
+    tool, match = CHILDREN[name]
+    node.control.fault(tool, "fail", match=match, stderr="something is odd\n" * 300, times=1)
+    with RunningDaemon(node.root).start() as daemon:
+        a_new_one_is_up(daemon, name)
+        lines = [record["line"] for record in daemon.logged("child wrote on stderr", level=40)]
+        assert lines == ["something is odd"] * 5, "and the rest is only kept for /status"
+
+
+def test_file_watcher_that_does_not_answer_is_replaced(node):
+    with RunningDaemon(node.root, "--child-limit", "1").start() as daemon:
+        pid = child(daemon, "fswatcher")["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            node.control.add_vm(alias="new")
+            eventually("the VM is served all the same", lambda: len(daemon.vms()) == 31)
+            a_new_one_is_up(daemon, "fswatcher")
+            assert gone([pid])
+            assert_converges(daemon)
+        finally:
+            if is_alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_file_that_the_watcher_is_deaf_for_is_seen_by_the_next_refresh(node):
+    with RunningDaemon(node.root, "--refresh-interval", "1").start() as daemon:
+        uuid = a_zone(daemon)
+        node.control.tell("fswatcher", "deaf", path=uuid)
+        node.control.write_config(uuid, "tags", {"missed": True})
+        eventually("the refresh has seen it", lambda: daemon.vm(uuid)["tags"] == {"missed": True})
+        [lost] = daemon.logged("lost events", level=40)
+        assert lost["zones"] == [uuid]
+
+
+def test_all_children_killed_again_and_again_cost_nothing_that_lasts(node, daemon):
+    uuid = a_zone(daemon)
+    for round_ in range(2):
+        for tool in ("sysevent", "fswatcher"):
+            node.control.kill_child(tool)
+        change(node, uuid, 50 + round_)
+        for name in CHILDREN:
+            a_new_one_is_up(daemon, name, restarts=round_ + 1)
+    assert_converges(daemon)
+    assert len(children_of(daemon.process.pid)) == 3, "the dead are buried"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_children_end_with_the_daemon(node, daemon, number):
+    pids = children_of(daemon.process.pid)
+    assert len(pids) == 3
+    assert daemon.stop(number) == 0
+    assert gone(pids)
+
+
+@pytest.mark.parametrize("name", list(CHILDREN))
+def test_child_that_takes_no_notice_of_sigterm_ends_with_the_daemon(node, daemon, name):
+    pid = child(daemon, name)["pid"]
+    os.kill(pid, signal.SIGSTOP)  # and so of nothing at all
+    assert daemon.stop() == 0
+    assert gone([pid])
+
+
+def test_children_end_when_the_daemon_is_killed_outright(node, daemon):
+    """The file watcher sees the end of its input, the others cannot write what comes next. On the platform the
+    service's contract ends all of them at once."""
+    pids = children_of(daemon.process.pid)
+    daemon.process.kill()
+    daemon.process.wait()
+    uuid = node.control.vms()[0]["uuid"]
+    eventually("all children end with the next event", lambda: (
+        node.run("zfs", "set", "quota=77G", f"zones/{uuid}") and node.control.ping() is None
+        and not any(map(is_alive, pids))))
+
+
+def test_child_that_is_not_there_does_not_keep_the_daemon_from_starting(node):
+    os.rename(f"{node.root}/usr/sbin/sysevent", f"{node.root}/usr/sbin/sysevent.away")
+    try:
+        with RunningDaemon(node.root, "--child-limit", "1").start() as daemon:
+            assert "No such file" in child(daemon, "zonewatcher")["lastError"]
+            os.rename(f"{node.root}/usr/sbin/sysevent.away", f"{node.root}/usr/sbin/sysevent")
+            eventually("both are up", lambda: all(child(daemon, name)["state"] == "up" for name in SYSEVENTS))
+            assert_converges(daemon)
+    finally:
+        if os.path.exists(f"{node.root}/usr/sbin/sysevent.away"):
+            os.rename(f"{node.root}/usr/sbin/sysevent.away", f"{node.root}/usr/sbin/sysevent")

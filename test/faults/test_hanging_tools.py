@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MPL-2.0
+"""A tool that hangs for one VM costs that VM its freshness until the tool's time limit, and nobody else anything."""
+
+import pytest
+
+from support.convergence import assert_converges, settle
+from support.running_daemon import RunningDaemon, eventually
+
+SHORT = "1.5"  # seconds that a command about one zone has, where a test waits for that
+MANY = 12  # more than run at once
+
+
+@pytest.fixture
+def impatient(node):
+    with RunningDaemon(node.root, "--zone-limit", SHORT).start() as running:
+        yield running
+
+
+def healthy_vms(node, daemon):
+    """VMs in order that run in zones named by their uuid, so that all tools are asked about them, and that show a
+    quota, which hardware VMs do not."""
+    return sorted(vm["uuid"] for vm in daemon.vms() if (vm["zonepath"], vm["zone_state"]) ==
+                  (f"/zones/{vm['uuid']}", "running") and vm["brand"] not in ("kvm", "bhyve"))
+
+
+def hang(node, tool, uuid):
+    """`tool` hangs from now on when the daemon asks it about the VM; kstat is asked by the zone's number."""
+    zoneid = next(zone["zoneid"] for zone in node.control.zones() if zone["uuid"] == uuid)
+    words = {"kstat": f"-i {zoneid}", "zfs": f"-d 2 zones/{uuid}", "zoneadm": uuid}
+    node.control.fault(tool, "hang", match=words[tool], times=None)
+
+
+def change_all_ways(node, stream, uuid, number):
+    """A change from each source to a healthy VM, each seen on the stream."""
+    def comes(source):
+        stream.until(lambda event: event["zonename"] == uuid and event["cause"]["source"] == source)
+
+    node.run("zfs", "set", f"quota={number}G", f"zones/{uuid}", check=True)
+    comes("zfs")
+    node.control.write_config(uuid, "tags", {"number": number})
+    comes("file")
+    node.control.init_restart(uuid)
+    comes("zone")
+
+
+@pytest.mark.parametrize("tool", ["zfs", "zoneadm", "kstat"])
+def test_tool_that_hangs_for_one_vm_holds_up_no_other(node, daemon, tool):
+    victim, other, *_ = healthy_vms(node, daemon)
+    hang(node, tool, victim)
+    fresh = daemon.raw().send(f"GET /vms/{victim}?fresh=true HTTP/1.1\r\n\r\n".encode())
+    eventually(f"{tool} hangs", lambda: node.control.children(tool))
+    old = daemon.vm(victim)
+    stream = daemon.events()
+    for number in (71, 72, 73):
+        change_all_ways(node, stream, other, number)
+    assert daemon.get("/ping").status == 200
+    assert daemon.get(f"/vms/{other}?fresh=true").status == 200
+    assert node.control.children(tool), "it still hangs"
+    status = daemon.status()
+    assert (status["state"], status["status"]) == ("running", "working")
+    assert status["reloading"] == [victim]
+    assert status["queue"]["vasync_queue"]["npending"] == 0
+    assert daemon.vm(victim) == old, "what is served of it is what was read last"
+    assert {event["zonename"] for event in stream.seen} == {other}
+    fresh.close()
+    stream.close()
+
+
+@pytest.mark.parametrize("tool", ["zfs", "zoneadm", "kstat"])
+def test_tool_that_hangs_for_many_vms_holds_up_no_other(node, daemon, tool):
+    """A sick pool has many VMs on it."""
+    *victims, other = healthy_vms(node, daemon)[: MANY + 1]
+    assert len(victims) == MANY
+    for victim in victims:
+        hang(node, tool, victim)
+        node.control.init_restart(victim)
+        node.run("zfs", "set", "quota=61G", f"zones/{victim}", check=True)
+    eventually(f"{tool} hangs for all of them", lambda: len(node.control.children(tool)) == MANY)
+    stream = daemon.events()
+    change_all_ways(node, stream, other, 74)
+    assert len(node.control.children(tool)) == MANY, "they still hang"
+    assert sorted(daemon.status()["reloading"]) == victims
+    stream.close()
+
+
+@pytest.mark.parametrize("tool", ["zfs", "zoneadm", "kstat"])
+def test_hanging_tool_is_killed_at_its_limit_told_of_and_tried_again(node, impatient, tool):
+    victim = healthy_vms(node, impatient)[0]
+    hang(node, tool, victim)
+    node.control.init_restart(victim)
+    node.run("zfs", "set", "quota=62G", f"zones/{victim}", check=True)
+    error = eventually("status tells", lambda: impatient.status()["zoneErrors"].get(victim))
+    assert (error["code"], error["tries"]) == ("ETIMEDOUT", 1)
+    assert error["err"] == f"{tool} did not end within {SHORT} s and was killed"
+    [record] = impatient.logged("cannot read a zone", level=50)
+    assert record["zonename"] == victim
+    node.control.clear_faults()
+    eventually("it is fresh again", lambda: not impatient.status()["zoneErrors"])
+    assert_converges(impatient)
+    assert not node.control.children(tool)
+
+
+def test_fresh_read_of_a_vm_that_hangs_ends_at_its_timeout(node, daemon):
+    victim = healthy_vms(node, daemon)[0]
+    hang(node, "zfs", victim)
+    answer = daemon.get(f"/vms/{victim}?fresh=true&timeout=0.5")
+    assert (answer.status, answer.body) == (504, b"VM not read within 0.5 s")
+    assert daemon.vm(victim)["uuid"] == victim
+
+
+def test_refresh_goes_round_a_vm_that_hangs(node):
+    """What the others missed is made up for while it hangs."""
+    with RunningDaemon(node.root, "--refresh-interval", "1").start() as daemon:
+        victim, other, *_ = healthy_vms(node, daemon)
+        hang(node, "zfs", victim)
+        node.run("zfs", "set", "quota=63G", f"zones/{victim}", check=True)
+        eventually("zfs hangs", lambda: node.control.children("zfs"))
+        node.control.drop_events(times=None)
+        node.run("zfs", "set", "quota=64G", f"zones/{other}", check=True)
+        eventually("the refresh has found it", lambda: daemon.vm(other)["quota"] == 64)
+        assert daemon.vm(victim)["quota"] != 63
+        assert not daemon.status()["refreshErrors"]
+
+
+def test_refresh_whose_list_hangs_fails_and_leaves_events_alone(node):
+    with RunningDaemon(node.root, "--refresh-interval", "0.5", "--node-limit", "2").start() as daemon:
+        uuid = healthy_vms(node, daemon)[0]
+        node.control.fault("zfs", "hang", match="-d 3", times=1)
+        eventually("the list hangs", lambda: node.control.children("zfs"))
+        assert daemon.status()["state"] == "running"
+        stream = daemon.events()
+        change_all_ways(node, stream, uuid, 75)
+        assert node.control.children("zfs"), "it still hangs"
+        assert daemon.status()["status"] == "fetching vm cache data"
+        [error] = eventually("the refresh has failed", lambda: daemon.status()["refreshErrors"])
+        assert error["err"] == "zfs did not end within 2 s and was killed"
+        eventually("the next one succeeds", lambda: len(daemon.logged("full refresh ended")) >= 2)
+        settle(daemon)
+        assert_converges(daemon)
+        stream.close()
+
+
+def test_kernel_statistics_that_hang_at_the_start_are_told_of_in_one_line(node):
+    node.control.fault("kstat", "hang", times=1)
+    daemon = RunningDaemon(node.root, "--zone-limit", "1").start(wait=False)
+    assert daemon.wait() == 1
+    assert daemon.stderr == b"vminfod: cannot load the node: kstat did not end within 1 s and was killed\n"

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Fixtures: a node that vmadm changes (writing.py).
+
+`cn` is shared by a module's tests, which change VMs of their own (cn.add(), cn.create()); `own_cn` is for what concerns
+the whole node or the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.writing import WrittenNode, written_node
+
+
+@pytest.fixture(scope="module")
+def cn() -> Iterator[WrittenNode]:
+    """Shared by the module: clear the faults you set."""
+    with written_node() as shared:
+        yield shared
+
+
+@pytest.fixture
+def own_cn() -> Iterator[WrittenNode]:
+    with written_node() as own:
+        yield own
+
+
+@pytest.fixture(autouse=True)
+def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "cn" in request.fixturenames:
+        request.getfixturevalue("cn").control.clear_faults()
