@@ -1,4 +1,28 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The vmadm command: reads are thin wrappers over vminfod's HTTP API.
+"""vmadm: read and change the VMs of a node. The `vmadm` command and the Python library behind it.
 
-This file stays empty of imports: each `vmadm get` would pay for them."""
+    from vmadm import Vmadm, VmadmError, update         # api.py has the whole of it
+
+This file imports nothing: each `vmadm get` would pay for it. The library's names are found when they are first used;
+no module of the package may have the name of one of them, or it would hide it."""
+
+from __future__ import annotations
+
+_API = frozenset((
+    "Vmadm", "create", "create_snapshot", "delete", "delete_snapshot", "kill", "reboot", "rollback_snapshot", "start",
+    "stop", "update", "validate",
+))  # fmt: skip
+_ERRORS = frozenset((
+    "AlreadyInState", "BadPayload", "DaemonAway", "Interrupted", "NotReached", "NotWritten", "OutcomeMissed",
+    "ToolFailed", "VmNotFound", "VmadmError", "WrongState",
+))  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    if name in _API:
+        from vmadm import api
+        return getattr(api, name)
+    if name in _ERRORS:
+        from vmadm import errors
+        return getattr(errors, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import sys
 
-from vminfod.address import BadAddress, address_from_environment
-from vminfod.clientlog import FATAL, LEVELS, StderrLog
-from vminfod.errors import ConnectionFailed, VminfodError
-from vminfod.stdio import STDERR, complain, put
-
 from vmadm.errors import BadUsage, CannotRunHere, CommandFailed
-from vmadm.usage import ALIASES, NOT_YET, usage_text
+from vmadm.usage import ALIASES, OUT_OF_REACH, WRITES, usage_text
+from vminfod.cli.stdio import STDERR, complain, put, put_last
+from vminfod.clients.address import BadAddress, address_from_environment
+from vminfod.clients.clientlog import FATAL, LEVELS, StderrLog
+from vminfod.clients.errors import ConnectionFailed, VminfodError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     try:
         return _run(argv, environ)
     except BadUsage as error:
-        put((f"{error}\n" if str(error) else "") + usage_text(PROGRAM), STDERR)
+        put_last((f"{error}\n" if str(error) else "") + usage_text(PROGRAM), STDERR)
         return BAD_USAGE
     except CannotRunHere as error:
         complain(f"FATAL: cannot run because: {error}")
@@ -58,9 +57,12 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> int:
         put(usage_text(PROGRAM))
         return 0
     command = ALIASES.get(word, word)
-    if command in NOT_YET:
-        complain(f"vmadm {word} is not part of this release: it comes with the next one")
+    if command in OUT_OF_REACH:
+        complain(f"vmadm {word} is out of reach of this implementation: docs/vmadm.md says what it would take")
         return FAILED
+    if command in WRITES:
+        from vmadm.writes import write
+        return write(command, word, words, environ, debug_log(environ))
     if command == "events":
         from vmadm.events import follow
         host, port = address_from_environment(environ)
@@ -71,9 +73,8 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> int:
 
 
 def _read(command: str, word: str, words: list[str], environ: Mapping[str, str]) -> int:
-    from vminfod.client import VminfodClient
-
     from vmadm import reads
+    from vminfod.client import VminfodClient
     host, port = address_from_environment(environ)
     client = VminfodClient(reads.CLIENT_NAME, host=host, port=port, log=debug_log(environ))
     if command == "list":

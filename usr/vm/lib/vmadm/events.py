@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import gc
 
-from vminfod.eventfeed import EventFeed
-from vminfod.eventlines import vms_by_zonename
-from vminfod.eventtext import event_text, json_text, ready_text
-from vminfod.identity import Identity
-from vminfod.plainjson import parsed_as_spelled
-from vminfod.stdio import end_with_reader, put
-
 from vmadm.cmdline import Option, is_uuid, parsed_words
 from vmadm.errors import CommandFailed
+from vminfod.cli.eventtext import event_text, json_text, ready_text
+from vminfod.cli.stdio import end_with_reader, put
+from vminfod.clients.eventfeed import EventFeed
+from vminfod.clients.eventlines import vms_by_zonename
+from vminfod.clients.identity import Identity
+from vminfod.clients.plainjson import parsed_as_spelled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn, Optional
 
-    from vminfod.clientlog import Log
+    from vminfod.clients.clientlog import Log
 
 OPTIONS = (Option("f", "full"), Option("j", "json"), Option("r", "ready"))
 

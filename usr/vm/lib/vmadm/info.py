@@ -6,10 +6,9 @@ runs."""
 
 from __future__ import annotations
 
-from vminfod.client import HTTPStatusError, VminfodClient, VminfodError, vm_path
-from vminfod.plainjson import parsed_as_spelled, pretty
-
 from vmadm.errors import CommandFailed
+from vminfod.client import HTTPStatusError, VminfodClient, VminfodError, vm_path
+from vminfod.clients.plainjson import parsed_as_spelled, pretty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

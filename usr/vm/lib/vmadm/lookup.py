@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from vminfod.plainjson import pretty
-
 from vmadm.errors import CommandFailed
+from vminfod.clients.plainjson import pretty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

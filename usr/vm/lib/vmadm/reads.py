@@ -6,12 +6,11 @@ which the original checked afterwards: scripts see the same first error as befor
 
 from __future__ import annotations
 
-from vminfod.client import HTTPStatusError, vm_path
-from vminfod.plainjson import parsed_as_spelled, pretty
-from vminfod.stdio import put
-
 from vmadm.cmdline import Option, parsed_words, uuid_operand
 from vmadm.errors import CommandFailed
+from vminfod.cli.stdio import put
+from vminfod.client import HTTPStatusError, vm_path
+from vminfod.clients.plainjson import parsed_as_spelled, pretty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,9 +66,8 @@ def get(client: VminfodClient, words: list[str], command: str) -> None:
 
 def info(client: VminfodClient, words: list[str]) -> None:
     """`info <uuid> [type,...]`. Raises BadUsage, CommandFailed, VminfodError."""
-    from vminfod.client import VminfodClient
-
     from vmadm.info import VMADMD_HOST, VMADMD_PORT, info_text
+    from vminfod.client import VminfodClient
     _, left = parsed_words(words, ())
     vm = _vm(client, uuid_operand(left, "info"))
     put(info_text(vm, left[1:], VminfodClient(CLIENT_NAME, host=VMADMD_HOST, port=VMADMD_PORT)))

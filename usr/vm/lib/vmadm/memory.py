@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MPL-2.0
+"""How a VM's memory properties follow each other when one of them is set (spec/vmadm.md 2.2, "Memory rules").
+
+Always: pure; all sizes in MiB; a property that is given is kept, but for the limits at the end of each function.
+Worked: a VM with 256 of everything that gets max_physical_memory 128 has 128 locked, 128 tmpfs and still 256 swap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vmload import brands
+
+MIN_SWAP = 256  # MiB; with less, zones failed to boot
+DEFAULT_IDS = 4096  # of max_msg_ids and its like, where nobody says anything
+ID_LIMITS = ("max_msg_ids", "max_sem_ids", "max_shm_ids")
+
+
+def with_memory(given: dict[str, Any], old: dict[str, Any], brand: str) -> dict[str, Any]:
+    """`given` (integers or absent) completed by the properties that follow; `old` is the VM, empty on create."""
+    new = dict(given)
+    if "ram" in new and "max_physical_memory" not in new:
+        new["max_physical_memory"] = new["ram"] + brands.facts(brand)["default_memory_overhead_mib"]
+    if "max_physical_memory" in new:
+        _follow_physical(new, old, brand)
+    _keep_limits(new, old, brand)
+    return new
+
+
+def _follow_physical(new: dict[str, Any], old: dict[str, Any], brand: str) -> None:
+    physical, old_physical = new["max_physical_memory"], old.get("max_physical_memory")
+    if "max_locked_memory" not in new:
+        old_locked = old.get("max_locked_memory")
+        if old_physical is None or old_locked is None:
+            new["max_locked_memory"] = physical
+        else:
+            new["max_locked_memory"] = max(0, round(physical - (old_physical - old_locked)))
+    if "max_swap" not in new:
+        old_swap = old.get("max_swap")
+        if old_physical is None or old_swap is None or (old_swap == MIN_SWAP and physical >= MIN_SWAP):
+            new["max_swap"] = physical
+        else:
+            new["max_swap"] = round(physical + (old_swap - old_physical))
+    if brands.facts(brand)["use_tmpfs"] and "tmpfs" not in new:
+        if old_physical and old.get("tmpfs") is not None:
+            new["tmpfs"] = int(old["tmpfs"] / old_physical * physical + 0.5)
+        else:
+            new["tmpfs"] = physical
+    if "max_shm_memory" not in new and "max_shm_memory" not in old:
+        new["max_shm_memory"] = physical
+    for name in ID_LIMITS:
+        if name not in new and name not in old:
+            new[name] = DEFAULT_IDS
+
+
+def _keep_limits(new: dict[str, Any], old: dict[str, Any], brand: str) -> None:
+    """What no combination may break, whoever asked for it."""
+    facts = brands.facts(brand)
+    touched = {"ram", "max_physical_memory", "max_locked_memory"} & new.keys()
+    ram = new.get("ram", old.get("ram"))
+    if facts["hvm"] and touched and ram is not None:
+        least = ram + facts["min_memory_overhead_mib"]
+        for name in ("max_physical_memory", "max_locked_memory"):
+            if name in new or old.get(name, least) < least:
+                new[name] = max(least, new.get(name, 0))
+    physical = new.get("max_physical_memory", old.get("max_physical_memory"))
+    if physical is not None:
+        if "tmpfs" in new:
+            new["tmpfs"] = min(new["tmpfs"], physical)
+        if "max_locked_memory" in new:
+            new["max_locked_memory"] = min(new["max_locked_memory"], physical)
+        if "max_swap" in new:
+            new["max_swap"] = max(new["max_swap"], physical)
+    if "max_swap" in new:
+        new["max_swap"] = max(new["max_swap"], MIN_SWAP)
