@@ -6,6 +6,8 @@ VMS ?= 30
 SNAPSHOTS ?= 0
 PORT ?= 9090
 IMPORT ?=
+# Tests wait more than they compute: more at once than there are cores.
+JOBS ?= 4
 
 .PHONY: help run test lint clean
 
@@ -26,7 +28,7 @@ run: $(VENV)/installed
 	@$(VENV)/bin/python mockcn/demo.py --vms $(VMS) --snapshots $(SNAPSHOTS) --port $(PORT) $(if $(IMPORT),--import $(IMPORT))
 
 test: lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(JOBS)
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -91,6 +91,8 @@ def terminal(cn):
 
 def test_creation_then_quota_then_zfs_behind_vmadms_back(cn, terminal):
     uuid = "c4103a37-356c-4898-fe9e-bc61fd3f7ac8"
+    # As slow as the node of the RFD: steps that follow each other at once can come in one event on a busy machine.
+    cn.control.set_pace(install=3, boot=1)
     beside = terminal()
     payload = {"brand": "joyent-minimal", "image_uuid": IMAGE, "alias": "foo", "uuid": uuid}
     assert cn.ok("create", payload=payload) == f"Successfully created VM {uuid}"
@@ -116,6 +118,7 @@ def test_creation_then_quota_then_zfs_behind_vmadms_back(cn, terminal):
         "c4103a37 foo modify: transition_expire removed :: <number> -> undefined",
     ], between=(*YOUNGER, *last_modified))
     beside.close()
+    cn.control.set_pace(install=0, boot=0)
     assert cn.vm(uuid)["state"] == "running"
 
     grow_old(cn, uuid)
