@@ -9,7 +9,17 @@ import pytest
 from support.convergence import Listener, assert_converges, await_refresh, differences, refreshes, served, settle
 from support.running_daemon import RunningDaemon, eventually
 
+pytest_plugins = ["support.onenode"]
+
 SLOW = 1.5  # seconds that zfs takes for the list of all, where a test does something meanwhile
+
+
+@pytest.fixture
+def node(one_node):
+    """One for all tests of this file, well again after each."""
+    yield one_node
+    one_node.control.clear_faults()
+    one_node.control.clear_event_rules()
 
 
 @pytest.fixture

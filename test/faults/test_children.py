@@ -2,6 +2,7 @@
 """The three children that tell of changes, and what they can do wrong: each fault ends with a new child, and with what
 was missed meanwhile made up for. None outlives the daemon."""
 
+import itertools
 import os
 import signal
 
@@ -11,10 +12,13 @@ from support.convergence import assert_converges
 from support.processes import children_of, gone, is_alive
 from support.running_daemon import RunningDaemon, eventually
 
+pytest_plugins = ["support.onenode"]
+
 # How status names a child -> the tool, and what is in its words.
 CHILDREN = {
     "zonewatcher": ("sysevent", "zones:status"), "zpoolwatcher": ("sysevent", "EC_zfs"), "fswatcher": ("fswatcher", ""),
 }
+numbers = itertools.count(100)  # no two changes are the same
 SYSEVENTS = ["zonewatcher", "zpoolwatcher"]
 
 SENSELESS = [
@@ -22,6 +26,14 @@ SENSELESS = [
     '{"date":"never","type":"ready"}',
     '{"date":"2026-01-01T00:00:00.000Z","type":"ready"}', '{"date":"2026-01-01T00:00:00.000Z","type":"what"}',
 ]
+
+
+@pytest.fixture
+def node(one_node):
+    """One for all tests of this file, well again after each."""
+    yield one_node
+    one_node.control.clear_faults()
+    one_node.control.clear_event_rules()
 
 
 def child(daemon, name):
@@ -33,11 +45,17 @@ def a_new_one_is_up(daemon, name, restarts=1):
         "up", restarts))
 
 
-def change(node, uuid, number):
-    """One change that each of the three would tell of."""
+def change(node, uuid):
+    """One change that each of the three would tell of; what the quota and the tag are now."""
+    number = next(numbers)
     node.control.init_restart(uuid)
     node.run("zfs", "set", f"quota={number}G", f"zones/{uuid}", check=True)
     node.control.write_config(uuid, "tags", {"number": number})
+    return number
+
+
+def is_known(daemon, uuid, new):
+    return (daemon.vm(uuid)["quota"], daemon.vm(uuid)["tags"]) == (new, {"number": new})
 
 
 def a_zone(daemon):
@@ -54,11 +72,11 @@ def test_child_that_dies_is_replaced_and_what_it_missed_is_read(node, daemon, na
     node.control.fault(tool, "fail", match=match, times=1, stderr="not yet\n")  # the first new one is no good either
     assert node.control.kill_child(tool, number, match)
     eventually("its end is noticed", lambda: child(daemon, name)["state"] != "up")
-    change(node, uuid, 41)
+    new = change(node, uuid)
     a_new_one_is_up(daemon, name, restarts=2)
-    eventually("what was missed is read", lambda: daemon.vm(uuid)["quota"] == 41 and daemon.vm(uuid)["tags"])
+    eventually("what was missed is read", lambda: is_known(daemon, uuid, new))
     assert_converges(daemon)
-    change(node, uuid, 42)
+    change(node, uuid)
     assert_converges(daemon)
     assert [record["level"] for record in daemon.logged("child lost")] == [50, 50]
     assert child(daemon, name)["lastError"]
@@ -72,7 +90,7 @@ def test_child_that_hangs_before_it_is_ready_is_replaced(node, name):
     with RunningDaemon(node.root, "--child-limit", "1").start() as daemon:
         a_new_one_is_up(daemon, name)
         assert child(daemon, name)["lastError"].startswith("not ready within 1 s")
-        change(node, a_zone(daemon), 43)
+        change(node, a_zone(daemon))
         assert_converges(daemon)
 
 
@@ -85,9 +103,10 @@ def test_daemon_starts_without_a_child_that_never_gets_ready(node, name):
         assert child(daemon, name)["state"] != "up"
         assert [record["child"] for record in daemon.logged("a watcher is not ready", level=50)] == [name]
         uuid = a_zone(daemon)
-        change(node, uuid, 44)
-        eventually("the refresh has seen it", lambda: daemon.vm(uuid)["quota"] == 44 and daemon.vm(uuid)["tags"])
-        eventually("all of it", lambda: daemon.vm(uuid)["init_restarts"] == 1)
+        restarts = daemon.vm(uuid)["init_restarts"]
+        new = change(node, uuid)
+        eventually("the refresh has seen it", lambda: is_known(daemon, uuid, new))
+        eventually("all of it", lambda: daemon.vm(uuid)["init_restarts"] == restarts + 1)
 
 
 @pytest.mark.parametrize("name", SYSEVENTS)
@@ -96,7 +115,7 @@ def test_lines_that_make_no_sense_are_skipped_and_counted(node, daemon, name):
     for number, line in enumerate(SENSELESS):
         node.control.raw_line(line + "\n", match=match)
         eventually(f"{line[:40]!r} was skipped", lambda count=number + 1: child(daemon, name)["skippedLines"] == count)
-    change(node, a_zone(daemon), 45)
+    change(node, a_zone(daemon))
     assert_converges(daemon)
     assert (child(daemon, name)["state"], child(daemon, name)["restarts"]) == ("up", 0)
     assert 1 <= len(daemon.logged("skipped a line", level=40)) < len(SENSELESS), "the log is not flooded"
@@ -121,7 +140,7 @@ def test_endless_line_costs_no_memory_and_ends_with_its_newline(node, daemon, na
     node.control.raw_line("\n", match=CHILDREN[name][1])
     eventually("it was skipped", lambda: child(daemon, name)["skippedLines"] == 1)
     assert daemon.status()["memory"]["rss"] - before < 20 << 20, "40 MiB came"
-    change(node, a_zone(daemon), 46)
+    change(node, a_zone(daemon))
     assert_converges(daemon)
     assert child(daemon, name)["restarts"] == 0
 
@@ -129,7 +148,7 @@ def test_endless_line_costs_no_memory_and_ends_with_its_newline(node, daemon, na
 def test_file_watcher_that_talks_garbage_at_its_start_is_endured(node):
     node.control.fault("fswatcher", "garbage", bytes="garbage\nmore of it\n\xff\n", times=1)
     with RunningDaemon(node.root).start() as daemon:
-        change(node, a_zone(daemon), 47)
+        change(node, a_zone(daemon))
         assert_converges(daemon)
         assert child(daemon, "fswatcher")["skippedLines"] == 3
 
@@ -164,8 +183,9 @@ def test_file_that_the_watcher_is_deaf_for_is_seen_by_the_next_refresh(node):
     with RunningDaemon(node.root, "--refresh-interval", "1").start() as daemon:
         uuid = a_zone(daemon)
         node.control.tell("fswatcher", "deaf", path=uuid)
-        node.control.write_config(uuid, "tags", {"missed": True})
-        eventually("the refresh has seen it", lambda: daemon.vm(uuid)["tags"] == {"missed": True})
+        new = next(numbers)
+        node.control.write_config(uuid, "tags", {"missed": new})
+        eventually("the refresh has seen it", lambda: daemon.vm(uuid)["tags"] == {"missed": new})
         [lost] = daemon.logged("lost events", level=40)
         assert lost["zones"] == [uuid]
 
@@ -175,7 +195,7 @@ def test_all_children_killed_again_and_again_cost_nothing_that_lasts(node, daemo
     for round_ in range(2):
         for tool in ("sysevent", "fswatcher"):
             node.control.kill_child(tool)
-        change(node, uuid, 50 + round_)
+        change(node, uuid)
         for name in CHILDREN:
             a_new_one_is_up(daemon, name, restarts=round_ + 1)
     assert_converges(daemon)

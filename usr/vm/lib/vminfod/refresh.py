@@ -45,7 +45,7 @@ _TASK_LIMIT = 290.0
 _LEAST_BETWEEN = 2.0
 
 # Seconds until one that failed is tried again, then twice as long each time.
-_FIRST_RETRY = 5.0
+_FIRST_RETRY = 2.0
 
 SetStatus = Callable[[str, bool], None]  # what the daemon is doing, and whether the queue is paused for it
 

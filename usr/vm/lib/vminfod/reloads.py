@@ -44,6 +44,7 @@ from vmload.records import ZoneRecords
 # Seconds until a zone that could not be read is tried again; doubled each time, with jitter.
 _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
+_LASTING = 3  # failures in a row, some seconds
 
 # Events about datasets that are remembered while zones are read, some hundred bytes each.
 _EVENTS_MOST = 5000
@@ -302,9 +303,11 @@ class Reloads:
         else:
             known.error, known.tries = error, known.tries + 1
         tries = self.errors[zonename].tries
-        # Loud once, then quiet: it is in /status, and tried for ever.
-        (self._log.error if tries == 1 else self._log.debug)(
-            "cannot read a zone: keeping what is served of it", zonename=zonename, err=error, tries=tries
+        # Loud once, then quiet: it is in /status, and tried for ever. A zone without XML is mostly being made or unmade
+        # just now, and no trouble unless it stays so.
+        is_loud = tries == (_LASTING if isinstance(error, XmlGone) else 1)
+        (self._log.error if is_loud else self._log.debug)(
+            "cannot read a zone: trying again", zonename=zonename, err=error, tries=tries
         )
 
     def _back_off(self, zonename: str, seconds: float) -> None:
