@@ -36,7 +36,8 @@ def test_manifest_runs_as_root_and_staff_with_the_limits_of_the_original(service
     credential = service.find("method_context/method_credential")
     assert (credential.get("user"), credential.get("group")) == ("root", "staff")
     methods = {m.get("name"): m for m in service.findall("exec_method")}
-    assert {name: m.get("timeout_seconds") for name, m in methods.items()} == {"start": "300", "refresh": "60", "stop": "60"}
+    limits = {name: m.get("timeout_seconds") for name, m in methods.items()}
+    assert limits == {"start": "300", "refresh": "60", "stop": "60"}
     assert methods["start"].get("exec") == "/lib/svc/method/vminfod start"
     assert methods["refresh"].get("exec") == "/lib/svc/method/vminfod refresh"
     assert methods["stop"].get("exec") == "/lib/svc/method/vminfod stop %{restarter/contract}"
