@@ -5,6 +5,7 @@ Nothing here sleeps for a fixed time: everything waits for a state, with a deadl
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -18,6 +19,8 @@ from typing import Any, Optional
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SBIN = os.path.join(CHECKOUT, "usr", "vm", "sbin")
+
+_marks = itertools.count(1)
 
 SOON = 20.0  # seconds that a test waits for something that takes milliseconds: machines can be very busy
 
@@ -194,7 +197,21 @@ class RunningDaemon:
 
     def log(self) -> list[dict[str, Any]]:
         """The records logged so far."""
+        self._catch_up()
         return [json.loads(line) for line in list(self._log)]
+
+    def _catch_up(self) -> None:
+        """Wait until all that was logged before now has come through the pipe: the daemon logs a request of ours."""
+        quiet = {"warn", "error", "fatal"} & set(self.options)
+        if quiet or self.process.poll() is not None:
+            return
+        mark = f"/ping?log={next(_marks)}"
+        try:
+            if self.get(mark, within=5.0).status != 200:
+                return
+        except (OSError, AssertionError):
+            return  # it does not serve yet, or no more
+        eventually("the log has come", lambda: any(mark.encode() in line for line in reversed(list(self._log))))
 
     def logged(self, msg: str, level: int = 0) -> list[dict[str, Any]]:
         """The records whose message contains `msg`, at least at `level`."""
