@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ import pytest
 
 from mockcn import process
 from support.running_daemon import RunningDaemon
+
+# A shell that runs us in the background has SIGINT ignored, and so would every program that a test interrupts. What has a
+# handler here has the default there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -184,7 +184,7 @@ def test_reading_that_hangs_keeps_nobody_else_waiting(follow):
     assert fresh(follow, other).json()["quota"] == 20
     assert follow.daemon.get("/ping").status == 200
     assert not answers
-    assert follow.control.kill_child("zfs", match=zone)
+    eventually("zfs hangs and is killed", lambda: follow.control.kill_child("zfs", match=zone))
     waiting.join(30)
     assert [answer.status for answer in answers] == [200], "the reading that failed was tried again"
 

@@ -334,23 +334,37 @@ def test_zone_that_vanishes_during_the_start_is_no_trouble(node):
         assert [path for path in watched["watching"] if added in path]
 
 
+def being_read_for_the_first_time(node, daemon, **values):
+    """A VM that nobody has told the daemon of, and that it has just begun to read: zfs has listed its datasets, but the
+    answer takes a second. Gives the zone's name, and the connection that waits for the VM."""
+    node.control.drop_events(times=None)
+    zone = node.control.add_vm(alias="new", state="stopped", **values)
+    node.control.clear_event_rules()
+    name = zone["zonename"]
+    node.control.fault("zfs", "slow", match=f"-d 2 zones/{name}", seconds=1, times=1, when="after")
+    asked = daemon.raw().send(f"GET /vms/{name}?fresh=true HTTP/1.1\r\n\r\n".encode())
+    eventually("it is being read", lambda: any(
+        call["argv"][-2:] == ["2", f"zones/{name}"] for call in node.control.calls("zfs")))
+    eventually("its files are watched", lambda: f"/zones/{name}/config/tags.json" in str(daemon.status()["fswatcher"]))
+    assert daemon.vm(name) is None
+    return name, asked
+
+
 def test_file_that_changes_while_its_zone_is_read_for_the_first_time_is_read_again(node, daemon):
-    """The zone is not served yet, so nobody can look it up: the event still counts."""
-    node.control.fault("zfs", "slow", match="-d 2", seconds=1, times=1)  # after the files were read
-    uuid = node.control.add_vm(alias="new", state="stopped")["uuid"]
-    eventually("it is being read", lambda: node.control.children("zfs"))
-    node.control.write_config(uuid, "tags", {"late": True})
-    eventually("it is served", lambda: daemon.vm(uuid))
-    eventually("as it is", lambda: daemon.vm(uuid)["tags"] == {"late": True})
+    """The zone is not served yet, so that nobody can look it up: the event still counts."""
+    name, asked = being_read_for_the_first_time(node, daemon)
+    node.control.write_config(name, "tags", {"late": True})
+    assert asked.answer().status == 200
+    eventually("it is served as it is", lambda: daemon.vm(name)["tags"] == {"late": True})
+    assert_converges(daemon)
 
 
 def test_dataset_that_changes_while_its_zone_is_read_for_the_first_time_is_read_again(node, daemon):
     """Likewise, for a dataset whose name does not say whose it is."""
-    node.control.fault("zfs", "slow", match="-d 2 zones/new", seconds=1, times=1, when="after")
-    uuid = node.control.add_vm(alias="new", state="stopped", zonename="new")["uuid"]
+    name, asked = being_read_for_the_first_time(node, daemon, zonename="new")
     node.run("zfs", "set", "quota=33G", "zones/new", check=True)
-    eventually("it is served", lambda: daemon.vm(uuid))
-    eventually("as it is", lambda: daemon.vm(uuid).get("quota") == 33)
+    assert asked.answer().status == 200
+    eventually("it is served as it is", lambda: daemon.vm(name).get("quota") == 33)
     assert_converges(daemon)
 
 
