@@ -15,8 +15,8 @@ import pytest
 from mockcn import process
 from support.running_daemon import RunningDaemon
 
-# A shell that runs us in the background has SIGINT ignored, and so would every program that a test interrupts. What has a
-# handler here has the default there.
+# A shell that runs us in the background has SIGINT ignored, and so would every program that a test interrupts. What
+# has a handler here has the default there.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
