@@ -46,6 +46,11 @@ class Pinger:
         return time.perf_counter() - began
 
 
+def count(daemon: RunningDaemon, what: str) -> int:
+    """How many refreshes have started, or ended, without a request of our own to the daemon."""
+    return daemon.raw_log().count(f'"msg":"full refresh {what}"'.encode())
+
+
 def shown(name: str, times: list[float]) -> str:
     ordered = sorted(times)
     percent = ordered[int(len(ordered) * 0.99)]
@@ -65,12 +70,12 @@ def measure(vms: int, snapshots: int, refreshes: int) -> None:
                 pinger = Pinger(daemon.port)
                 idle: list[float] = []
                 during: list[float] = []
-                ends = refreshes + len(daemon.logged("full refresh ended"))
-                while (done := len(daemon.logged("full refresh ended"))) < ends or len(idle) < IDLE_PINGS:
-                    loads = len(daemon.logged("full refresh starts")) > done
+                ends = refreshes + count(daemon, "ended")
+                while (done := count(daemon, "ended")) < ends or len(idle) < IDLE_PINGS:
+                    loads = count(daemon, "starts") > done
                     seconds = pinger.ping()
                     # One during which a refresh began or ended counts as one of that refresh.
-                    loads = loads or len(daemon.logged("full refresh starts")) > done
+                    loads = loads or count(daemon, "starts") > done
                     (during if loads else idle).append(seconds)
                     time.sleep(EVERY)
                 print(shown("idle", idle))

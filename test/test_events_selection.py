@@ -121,6 +121,19 @@ def test_fields_do_not_narrow_create_and_delete(follow, listen):
     assert [stream.next()["type"], stream.next()["type"]] == ["create", "delete"]
 
 
+def test_fields_pass_a_modify_in_which_only_the_order_changed_and_something_else(follow, listen):
+    zone = follow.add(resolvers=["192.0.2.1", "192.0.2.2"], state="configured")
+    stream = listen(f"?fields=resolvers&uuid={zone}")
+    xml = follow.control.read_xml(zone)
+    for old, new in (("192.0.2.1,192.0.2.2", "192.0.2.2,192.0.2.1"), ('value="Zm9v"', 'value="YmFy"')):
+        assert old in xml
+        xml = xml.replace(old, new)
+    follow.control.edit_xml(zone, xml)
+    event = stream.next()
+    assert event["vm"]["resolvers"] == ["192.0.2.2", "192.0.2.1"]
+    assert "alias" in [change["prettyPath"] for change in event["changes"]]
+
+
 def test_fields_pass_a_modify_in_which_only_the_order_changed(follow, listen):
     zone = follow.add(resolvers=["192.0.2.1", "192.0.2.2"], state="configured")
     stream, other = listen(f"?fields=resolvers&uuid={zone}"), listen(f"?fields=alias&uuid={zone}")

@@ -152,7 +152,8 @@ def test_connections_that_are_reset_in_the_midst_are_forgotten(quiet_daemon):
 # Responses that nobody reads.
 
 
-def test_clients_that_never_read_the_list_cost_nothing_but_their_connection(node):
+@pytest.mark.parametrize("path", [b"/vms", b"/events"])
+def test_clients_that_never_read_the_list_cost_nothing_but_their_connection(node, path):
     for uuid in [vm["uuid"] for vm in node.control.vms() if vm["state"] != "configured"][:25]:
         node.control.write_config(uuid, "metadata", {"customer_metadata": {"pad": PADDING}})
     with RunningDaemon(node.root).start() as daemon:
@@ -161,7 +162,7 @@ def test_clients_that_never_read_the_list_cost_nothing_but_their_connection(node
         before = daemon.status()["memory"]["rss"]
         stuck = [connection(daemon, receive_buffer=4096) for _ in range(100)]
         for sock in stuck:
-            sock.sendall(b"GET /vms HTTP/1.1\r\n\r\n")
+            sock.sendall(b"GET " + path + b" HTTP/1.1\r\n\r\n")
         eventually("all are being answered", lambda: daemon.status()["connections"] >= 100)
         assert is_well(daemon)
         assert daemon.status()["memory"]["rss"] - before < 60 * MIB, f"100 times {size >> 20} MiB were asked for"

@@ -136,7 +136,7 @@ class Cache:
             self._reindex(zonename, entry.records, records)
             entry.records = records
             return []
-        changed = {str(change["path"][0]) for change in changes} or _reordered(entry.vm, vm)
+        changed = {str(change["path"][0]) for change in changes} | _differing(entry.vm, vm)
         self._store(zonename, records, vm, self._hub.rev + 1)
         self._emit("modify", zonename, vm["uuid"], {"vm": vm, "changes": changes}, cause, changed=changed)
         return changes
@@ -201,7 +201,8 @@ class Cache:
             self._users_below.setdefault(name, set()).add(zonename)
 
 
-def _reordered(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
+def _differing(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
+    """The properties of `new` that `old` has otherwise, if only in the order of a list, which a diff does not see."""
     return {key for key in new if old.get(key) != new[key]}
 
 

@@ -14,7 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from gevent.event import Event as Flag
 
@@ -72,6 +72,10 @@ class Limits:
     backlog_events: int = BACKLOG_EVENTS
 
 
+# Part of what is sent: a line, or a piece of one.
+_Piece = Union[bytes, memoryview]
+
+
 class Listener:
     """One open /events stream.
 
@@ -89,8 +93,8 @@ class Listener:
         self._on_cut = on_cut
         # The ready line and what is replayed come first and do not count: the hub bounds them, and a snapshot larger
         # than the backlog must not get the listener cut before it could read any of it.
-        self._first: deque[bytes] = deque()
-        self._backlog: deque[bytes] = deque()
+        self._first: deque[_Piece] = deque()
+        self._backlog: deque[_Piece] = deque()
         self._backlog_bytes = 0  # of just the lines in _backlog
         self._wake = Flag()
 
@@ -110,12 +114,14 @@ class Listener:
         self._backlog_bytes += len(event.line)
         self._wake.set()
 
-    def begin_with(self, line: bytes) -> None:
-        """Send `line` before all events: the ready line, and what is replayed."""
-        self._first.append(line)
+    def begin_with(self, *pieces: bytes) -> None:
+        """Send these before all events: the pieces of the ready line, and what is replayed."""
+        self._first += pieces
 
     def take(self, timeout: Optional[float]) -> Optional[bytes]:
-        """The next lines joined, at least one. b"" if `timeout` seconds passed in silence, None if it is the end."""
+        """The next lines joined, or a part of one that is large.
+
+        b"" if `timeout` seconds passed in silence, None if it is the end."""
         if not self._first and not self._backlog and self.cut_reason is None:
             self._wake.clear()
             self._wake.wait(timeout)
@@ -125,7 +131,7 @@ class Listener:
         if not batch:
             batch = _batch_of(self._backlog)
             self._backlog_bytes -= sum(map(len, batch))
-        self.sent_lines += len(batch)
+        self.sent_lines += sum(piece[-1:] == b"\n" for piece in batch)
         return b"".join(batch)
 
     def cut(self, reason: str) -> None:
@@ -150,12 +156,17 @@ class Listener:
         return shown
 
 
-def _batch_of(lines: deque[bytes]) -> list[bytes]:
-    """Take lines off the left: one at least, more as long as they fit into a batch."""
-    batch: list[bytes] = []
+def _batch_of(pieces: deque[_Piece]) -> list[_Piece]:
+    """Take pieces off the left: as many as fit into a batch, or as much of the first one."""
+    if pieces and len(pieces[0]) > _BATCH:
+        # Not whole: on its way to the socket it is copied, for each listener, and a snapshot has some megabytes.
+        whole = memoryview(pieces.popleft())
+        pieces.appendleft(whole[_BATCH:])
+        return [whole[:_BATCH]]
+    batch: list[_Piece] = []
     size = 0
-    while lines and (not batch or size + len(lines[0]) <= _BATCH):
-        batch.append(lines.popleft())
+    while pieces and size + len(pieces[0]) <= _BATCH:
+        batch.append(pieces.popleft())
         size += len(batch[-1])
     return batch
 
@@ -216,8 +227,11 @@ class Hub:
         listener = Listener(self, selection, user_agent, on_cut)
         head = {"type": "ready", "date": listener.created_date, "uuid": listener.uuid}
         tail = jsontext.encode({"epoch": self.epoch, "rev": self.rev})[1:] + b"\n"
-        snapshot = b"" if vms is None else b'"vms":"' + vms + b'",'
-        listener.begin_with(jsontext.encode(head)[:-1] + b"," + snapshot + tail)
+        start = jsontext.encode(head)[:-1] + b","
+        if vms is None:
+            listener.begin_with(start + tail)
+        else:
+            listener.begin_with(start + b'"vms":"', vms, b'",' + tail)  # in pieces: all listeners share the snapshot
         if since is not None:
             for event in self._ring:
                 if event.rev > since and selection.takes(event):
