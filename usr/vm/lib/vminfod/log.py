@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MPL-2.0
 """The daemon's log: Logbook underneath, one bunyan record a line on standard output (daemon.md section 14).
 
-Always: a record is one line of JSON whatever it holds; a log that cannot be written to never stops the daemon.
+Always: a record is one line of JSON whatever it holds; a log that refuses to be written (disk full, reader gone) never
+        ends the daemon. A pipe whose reader stands still would hold it up: SMF's log is a file.
 Never in a record: a VM object, its metadata, or the values of a change. Metadata are secrets, and logs are copied.
 Callers log what happened, to which zone, how long it took, as fields; this module cannot know which field is secret."""
 
