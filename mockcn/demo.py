@@ -22,6 +22,7 @@ from collections.abc import Iterator
 _CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SBIN = os.path.join(_CHECKOUT, "usr", "vm", "sbin")
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STOP_SECONDS = 20.0  # for a process to end when it is asked to; then it is killed
 
 
@@ -40,7 +41,7 @@ class _Signals:
         self._held = self._pending = False
 
     def listen(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, self._take)
 
     def _take(self, *_: object) -> None:
@@ -75,18 +76,12 @@ def main() -> int:
         status = 1
     except _Stop:
         print()
-    with _signals_ignored():
-        cleanup.close()
+    # Taking down takes a moment; a second Ctrl-C must not leave half of it.
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    cleanup.close()
     print("everything is taken down")
     return status
-
-
-@contextlib.contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """Taking down takes a moment; a second Ctrl-C must not leave half of it."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    yield
 
 
 def _options() -> argparse.Namespace:

@@ -13,7 +13,6 @@ Always: whatever a client does (dies midway, sends nonsense, never reads), only 
 Always: the fault that applies to a call is decided before the command runs."""
 
 import json
-import os
 import socket
 import struct
 import threading
@@ -146,8 +145,6 @@ class Server:
             pass            # the tool died or was killed: nothing of the node depends on it
         except Exception as err:    # noqa: BLE001 - a fault of ours in one call must not take the node down
             say(f"{client.tool or 'a client'}: {type(err).__name__}: {err}")
-            if os.environ.get("MOCKCN_TRACEBACK"):
-                raise
         finally:
             with self._lock:
                 self._clients.discard(client)

@@ -96,12 +96,6 @@ def is_ip(text: str) -> bool:
     return True
 
 
-def kind_of(name: str) -> Optional[str]:
-    """The payload type of a property or member (`nics.*.ip`); None if it is in no payload."""
-    facts = _facts(name)
-    return None if facts is None else str(facts["type"])
-
-
 def _facts(name: str) -> Optional[dict[str, Any]]:
     """The payload facts of a property; None for one that has none. Members are not properties of a payload."""
     entry = properties.table().get(name)

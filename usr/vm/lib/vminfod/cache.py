@@ -71,11 +71,6 @@ class Cache:
         zonename = self.zonename(key)
         return None if zonename is None else self._entries[zonename].rev
 
-    def object(self, zonename: str) -> Optional[dict[str, Any]]:
-        """The VM object itself; must not be changed."""
-        entry = self._entries.get(zonename)
-        return None if entry is None else entry.vm
-
     def records(self, zonename: str) -> Optional[ZoneRecords]:
         """What the VM was made of; None if it is not served."""
         entry = self._entries.get(zonename)

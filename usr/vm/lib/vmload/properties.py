@@ -18,9 +18,6 @@ from typing import Any, Optional
 
 from vmload import dates, numberrule
 
-# The groups of records in load order (vmobj.md section 1); zoneadm is always read.
-GROUPS = frozenset({"sysinfo", "kstat", "zonexml", "lastexited", "last_modified", "json", "zfs"})
-
 _TABLE = os.path.join(os.path.dirname(__file__), "vm-properties.json")
 
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
