@@ -4,12 +4,11 @@
 Always: a line of it is one of the four messages, or BadLine says why not; no line raises anything else.
 Not here: which paths are wanted (fswatcher.py)."""
 
-import json
 import os
 from dataclasses import dataclass
 from typing import Any, ClassVar, Optional, Union
 
-from vminfod.watchers.lines import BadLine
+from vminfod.watchers.lines import BadLine, json_object
 
 PATH_MOST, NAME_MOST = 1023, 255  # bytes. The child reads no longer path, and aborts at a longer name in it
 
@@ -89,12 +88,7 @@ def command_line(key: int, command: str, path: str) -> bytes:
 
 def parse_message(line: bytes) -> Union[Ready, Answer, FileChange, ChildError]:
     """One line of the child. BadLine for one that is no message of it."""
-    try:
-        record = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise BadLine("no JSON") from error
-    if not isinstance(record, dict):
-        raise BadLine("no JSON object")
+    record = json_object(line)
     time = _time(record.get("time"))
     kind = record.get("type")
     if kind == "ready":

@@ -3,8 +3,12 @@
 
 Always: a line comes out once, whole, without its newline, however the bytes were cut up; what is kept never exceeds the
         limit by more than one piece (bug L2). A line that is longer is left out and counted.
-Here as well: the two ways in which a line can be of no use to its reader.
-Not here: decoding. Bytes are only text when the line is whole, since a character can be cut by a read."""
+        Bytes become text only when the line is whole, since a character can be cut by a read.
+Here as well: what all children's lines are, JSON objects, and the two ways in which one can be of no use to its reader.
+Not here: what a record means."""
+
+import json
+from typing import Any
 
 LINE_MOST = 1 << 20  # bytes. The longest honest line is a file watcher's STATUS of some thousand paths, below 0.5 MiB
 
@@ -15,6 +19,17 @@ class BadLine(ValueError):
 
 class OddEvent(BadLine):
     """A line in good order about something that lacks what we need. Skipped and counted; its writer is not to blame."""
+
+
+def json_object(line: bytes) -> dict[str, Any]:
+    """The JSON object that a line is. BadLine if it is none."""
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BadLine("no JSON") from error
+    if not isinstance(record, dict):
+        raise BadLine("no JSON object")
+    return record
 
 
 class LineSplitter:

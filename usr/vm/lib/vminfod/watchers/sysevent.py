@@ -4,13 +4,12 @@
 Always: a line is either ready, an event, or an error that says why not; no line raises anything else.
 Not here: what an event of a zone or a dataset means (zonewatcher.py, zpoolwatcher.py)."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
 from vminfod.times import epoch_ms
-from vminfod.watchers.lines import BadLine, OddEvent
+from vminfod.watchers.lines import BadLine, OddEvent, json_object
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,7 @@ class Sysevent:
 
 def parse_sysevent(line: bytes) -> Union[Ready, Sysevent]:
     """One line. BadLine for what is no message of this tool, OddEvent for an event without a class."""
-    try:
-        record = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise BadLine("no JSON") from error
-    if not isinstance(record, dict):
-        raise BadLine("no JSON object")
+    record = json_object(line)
     date_ms = epoch_ms(record.get("date"))
     if date_ms is None:
         raise BadLine("no valid date")
