@@ -11,7 +11,7 @@ import sys
 
 from vmadm.errors import BadUsage, CannotRunHere, CommandFailed
 from vmadm.usage import ALIASES, OUT_OF_REACH, WRITES, usage_text
-from vminfod.cli.stdio import STDERR, complain, put, put_last
+from vminfod.cli.stdio import STDERR, complain, put, put_last, run_to_end
 from vminfod.clients.address import BadAddress, address_from_environment
 from vminfod.clients.clientlog import FATAL, LEVELS, StderrLog
 from vminfod.clients.errors import ConnectionFailed, VminfodError
@@ -21,12 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROGRAM = "vmadm"
-FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+FAILED, BAD_USAGE = 1, 2
 SILENT = FATAL + 1  # agents take anything on stderr for an error, so that nothing is logged unless asked for
 
 
 def main(argv: list[str], environ: Mapping[str, str]) -> int:
     """Run `vmadm argv...`; gives the exit code."""
+    return run_to_end(lambda: _told(argv, environ))
+
+
+def _told(argv: list[str], environ: Mapping[str, str]) -> int:
+    """Run the command and tell its errors."""
     try:
         return _run(argv, environ)
     except BadUsage as error:
@@ -39,12 +44,6 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         complain(f"cannot reach vminfod: {error}")
     except (CommandFailed, VminfodError, BadAddress) as error:
         complain(str(error))
-    except BrokenPipeError:
-        return 0
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except OSError as error:
-        complain(f"cannot write: {error.strerror}")
     return FAILED
 
 

@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 STDOUT = 1
 STDERR = 2
+INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
 
 
 def put(text: str, descriptor: int = STDOUT) -> None:
@@ -35,6 +40,20 @@ def put_last(text: str, descriptor: int) -> None:
 def complain(message: str) -> None:
     """`message` as the last line on stderr."""
     put_last(message + "\n", STDERR)
+
+
+def run_to_end(run: Callable[[], int]) -> int:
+    """The exit code of a tool: what `run` gives, unless its reader went away, Ctrl-C ended it, or nothing can be
+    written."""
+    try:
+        return run()
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        complain(f"cannot write: {error.strerror}")
+        return 1
 
 
 def end_with_reader() -> None:

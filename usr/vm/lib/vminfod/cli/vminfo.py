@@ -7,7 +7,7 @@ every case, the reason of a failure to stderr."""
 from __future__ import annotations
 
 from vminfod.cli.options import BadOption, parsed_options
-from vminfod.cli.stdio import STDOUT, complain, end_with_reader, put, put_last
+from vminfod.cli.stdio import STDOUT, complain, end_with_reader, put, put_last, run_to_end
 from vminfod.client import VminfodClient, vm_path
 from vminfod.clients.address import BadAddress, address_from_environment
 from vminfod.clients.clientlog import ERROR, StderrLog
@@ -38,7 +38,6 @@ OPTIONS = {  # command -> letter -> long name
     "vm": HELP,
     "events": {**HELP, "j": "json", "f": "full", "r": "ready"},
 }
-INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
 
 
 class BadUsage(Exception):
@@ -47,6 +46,11 @@ class BadUsage(Exception):
 
 def main(argv: list[str], environ: Mapping[str, str]) -> int:
     """Run `vminfo argv...`; gives the exit code."""
+    return run_to_end(lambda: _told(argv, environ))
+
+
+def _told(argv: list[str], environ: Mapping[str, str]) -> int:
+    """Run the command and tell its errors."""
     try:
         return _run(argv, environ)
     except BadUsage as error:
@@ -56,12 +60,6 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         put_last(USAGE, STDOUT)
     except (VminfodError, BadAddress) as error:
         complain(str(error))
-    except BrokenPipeError:
-        return 0
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except OSError as error:
-        complain(f"cannot write: {error.strerror}")
     return 1
 
 

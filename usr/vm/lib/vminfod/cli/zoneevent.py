@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from vminfod.cli.options import BadOption, parsed_options
-from vminfod.cli.stdio import STDERR, complain, end_with_reader, put, put_last
+from vminfod.cli.stdio import STDERR, complain, end_with_reader, put, put_last, run_to_end
 from vminfod.clients.address import BadAddress, address_from_environment
 from vminfod.clients.clientlog import LEVELS, StderrLog
 from vminfod.clients.errors import VminfodError
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 RETRY = 1.0  # seconds, as the original
-INTERRUPTED = 130
 
 USAGE = """\
 Usage: zoneevent [-i ident] [-l level] [-h]
@@ -36,6 +35,11 @@ Prints a line of JSON for each change of a zone's state.
 
 def main(argv: list[str], environ: Mapping[str, str]) -> int:
     """Run `zoneevent argv...`; gives the exit code."""
+    return run_to_end(lambda: _told(argv, environ))
+
+
+def _told(argv: list[str], environ: Mapping[str, str]) -> int:
+    """Run the command and tell its errors."""
     try:
         options, _ = parsed_options(argv, {"h": "help"}, {"i": "ident", "l": "level"})
         if "help" in options:
@@ -52,12 +56,6 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         put_last(USAGE, STDERR)
     except BadAddress as error:
         complain(str(error))
-    except BrokenPipeError:
-        return 0
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except OSError as error:
-        complain(f"cannot write: {error.strerror}")
     return 1
 
 
