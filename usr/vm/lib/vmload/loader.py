@@ -31,6 +31,14 @@ from vmload.system import System, TimeLimits
 Call = Callable[..., Any]
 
 
+_NOTHING_READ = ZoneFiles()
+
+# The parts that come from a zone's files, and the group of properties that needs each (vmobj.md section 1).
+_GROUP_OF_FILES = {
+    part.ZONEXML: "zonexml", part.LAST_EXITED: "lastexited", part.LAST_MODIFIED: "last_modified", part.JSON: "json",
+}  # fmt: skip
+
+
 def directly(kind: str, step: Callable[..., Any], *arguments: Any) -> Any:
     """The Call of a caller that may block."""
     return step(*arguments)
@@ -87,7 +95,7 @@ class Loader:
         sysinfo = self.read_sysinfo([]) if _wants(wanted, "sysinfo") else None
         if wanted is None:
             return assemble(self._read_parts(zone, None, part.ALL, (), directly), sysinfo)
-        files = self._files(zone, wanted)
+        files = self._files(zone, _parts_of(wanted))
         zoneinfo = self.reader.zoneinfo(zone) if _wants(wanted, "kstat") else None
         listed = {}
         if _wants(wanted, "zfs") and wanted.zfs_fields:
@@ -163,7 +171,7 @@ class Loader:
         zoneinfo = old.zoneinfo if old is not None else None
         if part.ZONEINFO in parts:
             zoneinfo = call("kstat", self.reader.zoneinfo, zone)
-        files = call("files", self._files_anew, zone, old.files if old is not None else None, parts)
+        files = call("files", self._files, zone, parts, old.files if old is not None else _NOTHING_READ)
         known = old.datasets if old is not None and part.DATASETS not in parts else {}
         datasets = {}
         for parent, depth in parents_of(zone, files, _root_of(zone, old)).items():
@@ -206,30 +214,18 @@ class Loader:
     ) -> tuple[dict[str, ZoneFiles], dict[str, LoadError]]:
         files: dict[str, ZoneFiles] = {}
         errors: dict[str, LoadError] = {}
+        parts = _parts_of(wanted)
         for zone in zones:
             try:
                 with _alone():
-                    files[zone.zonename] = self._files(zone, wanted)
+                    files[zone.zonename] = self._files(zone, parts)
             except LoadError as error:
                 errors[zone.zonename] = error
         return files, errors
 
-    def _files(self, zone: Zone, wanted: Optional[Wanted] = None) -> ZoneFiles:
-        """What the files of `zone` say, as far as `wanted` asks for it. Raises LoadError."""
+    def _files(self, zone: Zone, parts: Collection[str], old: ZoneFiles = _NOTHING_READ) -> ZoneFiles:
+        """What the files of `zone` say: `parts` read anew, the others as they are in `old`. Raises LoadError."""
         vmobj.check(zone)
-        xml = self.reader.zone_xml(zone.zonename) if _wants(wanted, "zonexml") else None
-        return ZoneFiles(
-            xml,
-            self.reader.last_exited(zone) if _wants(wanted, "lastexited") else None,
-            self.reader.last_modified(zone) if _wants(wanted, "last_modified") else None,
-            self.reader.config(zone) if _wants(wanted, "json") else None,
-            self.reader.receive_payload(zone) if vmobj.is_receiving(zone, xml) else None,
-        )
-
-    def _files_anew(self, zone: Zone, old: Optional[ZoneFiles], parts: Collection[str]) -> ZoneFiles:
-        """As _files(), but what is not in `parts` is taken from `old`."""
-        if old is None:
-            return self._files(zone)
         xml = self.reader.zone_xml(zone.zonename) if part.ZONEXML in parts else old.xml
         return ZoneFiles(
             xml,
@@ -295,6 +291,11 @@ def _mounted_at_zonepath(zone: Zone, datasets: Datasets) -> Optional[str]:
     if namesake is not None and namesake["mountpoint"] == zone.zonepath:
         return zone.zonepath[1:]
     return datasets.mountpoints.get(zone.zonepath)
+
+
+def _parts_of(wanted: Optional[Wanted]) -> Collection[str]:
+    """The parts that come from files, as far as `wanted` asks for them."""
+    return [name for name, group in _GROUP_OF_FILES.items() if _wants(wanted, group)]
 
 
 def _wants(wanted: Optional[Wanted], group: str) -> bool:
