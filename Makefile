@@ -32,6 +32,7 @@ test: lint
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m mypy
 
 clean:

@@ -54,8 +54,10 @@ def count(daemon: RunningDaemon, what: str) -> int:
 def shown(name: str, times: list[float]) -> str:
     ordered = sorted(times)
     percent = ordered[int(len(ordered) * 0.99)]
-    return (f"{name:16} {len(times):6} pings   median {statistics.median(times) * 1000:7.2f} ms"
-            f"   99 % {percent * 1000:7.2f} ms   worst {ordered[-1] * 1000:7.2f} ms")
+    return (
+        f"{name:16} {len(times):6} pings   median {statistics.median(times) * 1000:7.2f} ms"
+        f"   99 % {percent * 1000:7.2f} ms   worst {ordered[-1] * 1000:7.2f} ms"
+    )
 
 
 def measure(vms: int, snapshots: int, refreshes: int) -> None:
@@ -64,8 +66,10 @@ def measure(vms: int, snapshots: int, refreshes: int) -> None:
         with process.start(os.path.join(folder, "node"), vms=vms, snapshots=snapshots) as node:
             began = time.monotonic()
             with RunningDaemon(node.root, "--refresh-interval", "5").start() as daemon:
-                print(f"start            {time.monotonic() - began:.2f} s until it answers, {vms} VMs, "
-                      f"{snapshots} snapshots")
+                print(
+                    f"start            {time.monotonic() - began:.2f} s until it answers, {vms} VMs, "
+                    f"{snapshots} snapshots"
+                )
                 print(f"memory           {daemon.status(full=False)['memory']['rss'] >> 20} MiB after the start")
                 pinger = Pinger(daemon.port)
                 idle: list[float] = []
@@ -80,8 +84,10 @@ def measure(vms: int, snapshots: int, refreshes: int) -> None:
                     time.sleep(EVERY)
                 print(shown("idle", idle))
                 print(shown("during refresh", during))
-                print(f"ratio            median {statistics.median(during) / statistics.median(idle):.1f}, "
-                      f"worst {max(during) / max(idle):.1f}")
+                print(
+                    f"ratio            median {statistics.median(during) / statistics.median(idle):.1f}, "
+                    f"worst {max(during) / max(idle):.1f}"
+                )
                 took = [record["took"] for record in daemon.logged("full refresh ended")]
                 print(f"refreshes        {len(took)}, each {', '.join(took)}")
                 print(f"memory           {daemon.status(full=False)['memory']['rss'] >> 20} MiB after {len(took)}")

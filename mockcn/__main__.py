@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-if __package__ in (None, ""):       # started as a folder: make the folder above importable, as `python3 -m` does
+if __package__ in (None, ""):  # started as a folder: make the folder above importable, as `python3 -m` does
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from mockcn import ctl, importer, population
@@ -21,7 +21,7 @@ from mockcn.orders import Orders
 from mockcn.population import say
 from mockcn.server import Server
 
-PARENT_EVERY = 1.0      # seconds between looks whether the parent still lives
+PARENT_EVERY = 1.0  # seconds between looks whether the parent still lives
 
 ABOUT = """A mock SmartOS compute node, for running and testing vminfod where there is no SmartOS.
 
@@ -42,24 +42,39 @@ When the node is ready one line of JSON appears on standard output: {"ready":tru
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(prog="mockcn", description=ABOUT, epilog=EXAMPLES,
-                                    formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--root", required=True, metavar="DIR",
-                       help="folder to lay the node out in; must be empty or not there")
-    words.add_argument("--vms", type=int, default=30, metavar="N",
-                       help="number of VMs (30); from 30 on the odd ones too")
-    words.add_argument("--snapshots", type=int, default=0, metavar="M",
-                       help="further snapshots, spread over the VMs (0)")
+    words = argparse.ArgumentParser(
+        prog="mockcn", description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    words.add_argument(
+        "--root", required=True, metavar="DIR", help="folder to lay the node out in; must be empty or not there"
+    )
+    words.add_argument(
+        "--vms", type=int, default=30, metavar="N", help="number of VMs (30); from 30 on the odd ones too"
+    )
+    words.add_argument(
+        "--snapshots", type=int, default=0, metavar="M", help="further snapshots, spread over the VMs (0)"
+    )
     words.add_argument("--seed", type=int, default=1, help="same seed, same node (1)")
-    words.add_argument("--import", action="append", default=[], dest="imports", metavar="DIR",
-                       help="also take the zone XML files (*.xml) in DIR, unchanged; can be given again")
+    words.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        dest="imports",
+        metavar="DIR",
+        help="also take the zone XML files (*.xml) in DIR, unchanged; can be given again",
+    )
     words.add_argument("--install-seconds", type=float, metavar="S", help="how long zoneadm install takes (0.3)")
     words.add_argument("--boot-seconds", type=float, metavar="S", help="from ready to running (0.3)")
     words.add_argument("--halt-seconds", type=float, metavar="S", help="from shutting_down to installed (0.1)")
-    words.add_argument("--shutdown-seconds", type=float, metavar="S",
-                       help="until a guest that was asked to shut down does (0.3)")
-    words.add_argument("--guest-seconds", type=float, metavar="S",
-                       help="from running until the guest is done with its /var/svc/provisioning (0.5)")
+    words.add_argument(
+        "--shutdown-seconds", type=float, metavar="S", help="until a guest that was asked to shut down does (0.3)"
+    )
+    words.add_argument(
+        "--guest-seconds",
+        type=float,
+        metavar="S",
+        help="from running until the guest is done with its /var/svc/provisioning (0.5)",
+    )
     words.add_argument("--keep", action="store_true", help="leave the files under DIR when ending")
     words.add_argument("--with-parent", type=int, metavar="PID", help="end also when the parent is no longer PID")
     return words
@@ -124,8 +139,19 @@ def run(layout: Layout, options: argparse.Namespace, ending: threading.Event) ->
     layout.install_tools()
     server.start()
     layout.point_to_socket()
-    print(json.dumps({"ready": True, "root": layout.root, "vms": node.vm_count(), "pid": os.getpid(),
-                      "seconds": round(time.monotonic() - started, 3)}, separators=(",", ":")), flush=True)
+    print(
+        json.dumps(
+            {
+                "ready": True,
+                "root": layout.root,
+                "vms": node.vm_count(),
+                "pid": os.getpid(),
+                "seconds": round(time.monotonic() - started, 3),
+            },
+            separators=(",", ":"),
+        ),
+        flush=True,
+    )
     while not ending.wait(PARENT_EVERY if options.with_parent else None):
         if os.getppid() != options.with_parent:
             say("the process that started this node is gone, so the node ends too")

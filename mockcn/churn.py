@@ -20,13 +20,43 @@ from mockcn.vms import Vm, settle, unsettle
 if TYPE_CHECKING:
     from mockcn.orders import Orders
 
-WEIGHTS = {"alias": 3, "memory": 2, "cpu_cap": 2, "flag": 2, "nic_add": 1, "nic_remove": 1, "nic_change": 1,
-           "transition": 1, "failed": 1, "config": 4, "config_removed": 1, "config_in_place": 1, "boot": 3, "halt": 3,
-           "init_restart": 2, "zfs_set": 4, "zfs_inherit": 2, "snapshot": 5, "snapshot_destroy": 3,
-           "snapshot_rename": 1, "hold": 2, "release": 2, "rollback": 2, "receive": 2, "data_child": 2, "volume": 2,
-           "foreign": 3, "foreign_rename": 1, "promote": 1, "scrub": 1, "sysinfo": 1, "vm_add": 1, "vm_remove": 1}
-TRIES = 200             # draws in a row that fitted nothing, before it is given up
-FEWEST_VMS = 3          # vm_remove leaves at least these
+WEIGHTS = {
+    "alias": 3,
+    "memory": 2,
+    "cpu_cap": 2,
+    "flag": 2,
+    "nic_add": 1,
+    "nic_remove": 1,
+    "nic_change": 1,
+    "transition": 1,
+    "failed": 1,
+    "config": 4,
+    "config_removed": 1,
+    "config_in_place": 1,
+    "boot": 3,
+    "halt": 3,
+    "init_restart": 2,
+    "zfs_set": 4,
+    "zfs_inherit": 2,
+    "snapshot": 5,
+    "snapshot_destroy": 3,
+    "snapshot_rename": 1,
+    "hold": 2,
+    "release": 2,
+    "rollback": 2,
+    "receive": 2,
+    "data_child": 2,
+    "volume": 2,
+    "foreign": 3,
+    "foreign_rename": 1,
+    "promote": 1,
+    "scrub": 1,
+    "sysinfo": 1,
+    "vm_add": 1,
+    "vm_remove": 1,
+}
+TRIES = 200  # draws in a row that fitted nothing, before it is given up
+FEWEST_VMS = 3  # vm_remove leaves at least these
 WORDS = ["amber", "basalt", "cedar", "delta", "ember", "fjord", "\u00fcber", "line\nbreak", 'quo"te', ""]
 
 
@@ -64,8 +94,11 @@ class _Churn:
     def _zone(self, *states: str) -> Optional[Zone]:
         """A VM with readable XML, in one of these states if any are named."""
         with self.node.lock:
-            fit = [zone for zone in self.node.zones.zones.values()
-                   if zone.is_vm and zone.name != "garbage" and (not states or zone.shown_state in states)]
+            fit = [
+                zone
+                for zone in self.node.zones.zones.values()
+                if zone.is_vm and zone.name != "garbage" and (not states or zone.shown_state in states)
+            ]
         return self.random.choice(fit) if fit else None
 
     def _dataset(self) -> Optional[Dataset]:
@@ -77,8 +110,11 @@ class _Churn:
             root = self.node.pools.dataset(zone.zonepath[1:])
             fit = [root, *root.sorted_children()]
             if root.parent is not None:
-                fit += [child for label, child in sorted(root.parent.children.items())
-                        if label.startswith(root.label + "-disk")]
+                fit += [
+                    child
+                    for label, child in sorted(root.parent.children.items())
+                    if label.startswith(root.label + "-disk")
+                ]
         return self.random.choice(fit)
 
     def _snapshot(self) -> Optional[Snapshot]:
@@ -142,8 +178,11 @@ class _Churn:
         return f"{zone.name} {value}"
 
     def _macs(self, zone: Zone) -> list[str]:
-        return [line.split('mac-addr="')[1].split('"')[0] for line in self.orders.read_xml(zone.name).splitlines()
-                if 'mac-addr="' in line]
+        return [
+            line.split('mac-addr="')[1].split('"')[0]
+            for line in self.orders.read_xml(zone.name).splitlines()
+            if 'mac-addr="' in line
+        ]
 
     def do_nic_add(self) -> Optional[str]:
         zone = self._zone()
@@ -153,8 +192,17 @@ class _Churn:
         mac = f"02:08:20:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}"
         if mac in self._macs(zone):
             return None
-        self.orders.add_nic(zone.name, {"interface": f"net{len(self._macs(zone))}", "mac": mac, "nic_tag": "external",
-                                        "vlan_id": str(number % 4000), "ip": "dhcp", "ips": "dhcp"})
+        self.orders.add_nic(
+            zone.name,
+            {
+                "interface": f"net{len(self._macs(zone))}",
+                "mac": mac,
+                "nic_tag": "external",
+                "vlan_id": str(number % 4000),
+                "ip": "dhcp",
+                "ips": "dhcp",
+            },
+        )
         return f"{zone.name} {mac}"
 
     def do_nic_remove(self) -> Optional[str]:
@@ -187,7 +235,8 @@ class _Churn:
         content: dict[str, object] = {
             "tags": {"role": word, str(number): True, "n": number},
             "metadata": {"customer_metadata": {word or "empty": str(number)}, "internal_metadata": {"n": number}},
-            "routes": {f"10.{number % 250}.0.0/16": "192.0.2.1"}}
+            "routes": {f"10.{number % 250}.0.0/16": "192.0.2.1"},
+        }
         self.node.make_folder(zone.zonepath + "/config")
         self.orders.write_config(zone.name, file, content[file], in_place=in_place)
         return f"{zone.name} {file} {number}"
@@ -239,10 +288,15 @@ class _Churn:
         return zone.name
 
     def do_vm_add(self) -> Optional[str]:
-        vm = Vm(uuid_from(self.random), self.random.choice(["joyent", "joyent-minimal", "lx", "bhyve", "kvm"]),
-                alias=f"added-{self._number()}", delegated=self.random.random() < 0.3,
-                state=self.random.choice(["running", "stopped"]), snapshots=["vmsnap-first"],
-                files={"tags": {"added": True}})
+        vm = Vm(
+            uuid_from(self.random),
+            self.random.choice(["joyent", "joyent-minimal", "lx", "bhyve", "kvm"]),
+            alias=f"added-{self._number()}",
+            delegated=self.random.random() < 0.3,
+            state=self.random.choice(["running", "stopped"]),
+            snapshots=["vmsnap-first"],
+            files={"tags": {"added": True}},
+        )
         if vm.brand in ("bhyve", "kvm"):
             vm.disks.append({"boot": "true", "model": "virtio", "media": "disk", "size": "1024"})
             vm.delegated = False
@@ -267,9 +321,13 @@ class _Churn:
             return None
         settings = [("compression", self.random.choice(["off", "lz4", "gzip", "on"]))]
         if dataset.kind == "filesystem":
-            settings += [("quota", self.random.choice(["0", "300G", "12345678901234"])),
-                         ("recordsize", self.random.choice(["8K", "128K"])), ("atime", "off"),
-                         ("filesystem_limit", self.random.choice(["none", "20"])), ("refquota", "400G")]
+            settings += [
+                ("quota", self.random.choice(["0", "300G", "12345678901234"])),
+                ("recordsize", self.random.choice(["8K", "128K"])),
+                ("atime", "off"),
+                ("filesystem_limit", self.random.choice(["none", "20"])),
+                ("refquota", "400G"),
+            ]
         name, text = self.random.choice(settings)
         with self.node.lock:
             self.node.pools.set(dataset, [self.node.pools.check_set(dataset, name, text)])
@@ -294,8 +352,11 @@ class _Churn:
             return None
         with self.node.lock:
             dataset.space_written(self._number() * 512)
-            self.node.pools.snapshot([f"{dataset.name}@{name}"], recursive=self.random.random() < 0.1
-                                     and not any(name in below.snapshots for below in dataset.descendants()))
+            self.node.pools.snapshot(
+                [f"{dataset.name}@{name}"],
+                recursive=self.random.random() < 0.1
+                and not any(name in below.snapshots for below in dataset.descendants()),
+            )
         return f"{dataset.name}@{name}"
 
     def do_snapshot_destroy(self) -> Optional[str]:
@@ -339,7 +400,7 @@ class _Churn:
         if snapshot is None:
             return None
         names = list(snapshot.parent.snapshots)
-        newer = [snapshot.parent.snapshots[name] for name in names[names.index(snapshot.name) + 1:]]
+        newer = [snapshot.parent.snapshots[name] for name in names[names.index(snapshot.name) + 1 :]]
         if any(snap.holds or snap.clones for snap in newer):
             return None
         with self.node.lock:
@@ -384,8 +445,12 @@ class _Churn:
 
     def _foreign(self) -> list[Dataset]:
         with self.node.lock:
-            return [child for root in self.node.pools.roots() for child in root.sorted_children()
-                    if child.label.startswith("foreign-")]
+            return [
+                child
+                for root in self.node.pools.roots()
+                for child in root.sorted_children()
+                if child.label.startswith("foreign-")
+            ]
 
     def do_foreign(self) -> Optional[str]:
         """A dataset that is no VM's comes, or one goes."""

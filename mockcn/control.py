@@ -15,7 +15,7 @@ import socket
 from typing import Any, Callable, Optional, Union
 
 POINTER = ".mockcn/socket"
-ANSWER_WITHIN = 120     # seconds for one order; a slow boot is one. A churn gets more by its pauses
+ANSWER_WITHIN = 120  # seconds for one order; a slow boot is one. A churn gets more by its pauses
 
 
 class OrderRefused(Exception):
@@ -224,8 +224,9 @@ class Control:
 
     # -- events ----------------------------------------------------------------------------------------------------
 
-    def publish(self, klass: str, subclass: str, data: Optional[dict[str, Any]], channel: Optional[str] = None,
-                **more: Any) -> None:
+    def publish(
+        self, klass: str, subclass: str, data: Optional[dict[str, Any]], channel: Optional[str] = None, **more: Any
+    ) -> None:
         """Any system event."""
         self.order("publish", klass=klass, subclass=subclass, data=data, channel=channel, **more)
 

@@ -26,8 +26,11 @@ NOT_FOR_PEOPLE = ("order", "real")
 
 def orders() -> dict[str, Any]:
     """Name -> method, in the order of control.py."""
-    return {name: method for name, method in vars(Control).items()
-            if callable(method) and not name.startswith("_") and name not in NOT_FOR_PEOPLE}
+    return {
+        name: method
+        for name, method in vars(Control).items()
+        if callable(method) and not name.startswith("_") and name not in NOT_FOR_PEOPLE
+    }
 
 
 def value(text: str) -> Any:
@@ -39,14 +42,19 @@ def value(text: str) -> Any:
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(prog="mockcn ctl", description="Change a mock node that runs, or break it.",
-                                    epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words = argparse.ArgumentParser(
+        prog="mockcn ctl",
+        description="Change a mock node that runs, or break it.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     words.add_argument("--root", required=True, metavar="DIR", help="the node's root folder")
     subcommands = words.add_subparsers(dest="order", required=True, metavar="ORDER")
     for name, method in orders().items():
         about = (inspect.getdoc(method) or name.replace("_", " ")).partition("\n\n")[0]
-        sub = subcommands.add_parser(name, help=about.split(".")[0].replace("\n", " ").replace("%", "%%"),
-                                     description=about.replace("%", "%%"))
+        sub = subcommands.add_parser(
+            name, help=about.split(".")[0].replace("\n", " ").replace("%", "%%"), description=about.replace("%", "%%")
+        )
         for parameter in list(inspect.signature(method).parameters.values())[1:]:
             if parameter.kind is parameter.VAR_KEYWORD:
                 sub.usage = f"mockcn ctl --root DIR {name} [...] [NAME=VALUE ...]"

@@ -89,8 +89,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--vms", type=int, default=30, help="VMs on the node (30)")
     parser.add_argument("--snapshots", type=int, default=0, help="additional snapshots (0)")
     parser.add_argument("--port", type=int, default=9090, help="the daemon's port (9090)")
-    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="DIR",
-                        help="a folder of zone XML files to add to the node")  # fmt: skip
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder of zone XML files to add to the node",
+    )
     return parser.parse_args()
 
 

@@ -19,7 +19,7 @@ from mockcn.node import Node
 from mockcn.state import zonexml
 from mockcn.state.zones import Kernel, Zone, ZoneError
 
-PROVISIONING = "/root/var/svc/provisioning"         # below the zonepath
+PROVISIONING = "/root/var/svc/provisioning"  # below the zonepath
 PROVISIONED = "/root/var/svc/provision_success"
 HARDWARE = ("bhyve", "kvm")
 
@@ -67,7 +67,7 @@ def signalled(node: Node, zone: Zone, number: int) -> None:
         if number == signal.SIGKILL:
             with node.lock:
                 node.zones.init_restart(zone)
-        return      # init of a whole system takes no notice of the others
+        return  # init of a whole system takes no notice of the others
 
     def end(status: int) -> None:
         with zone.busy:
@@ -84,8 +84,14 @@ def signalled(node: Node, zone: Zone, number: int) -> None:
 def with_init(node: Node, pid: int) -> Optional[Zone]:
     """The zone whose init has that pid."""
     with node.lock:
-        return next((zone for zone in node.zones.zones.values() if zone.kernel is not None and pid > 0 and
-                     zone.kernel.init_pid == pid), None)
+        return next(
+            (
+                zone
+                for zone in node.zones.zones.values()
+                if zone.kernel is not None and pid > 0 and zone.kernel.init_pid == pid
+            ),
+            None,
+        )
 
 
 def _attrs(node: Node, zone: Zone) -> dict[str, str]:
@@ -93,7 +99,7 @@ def _attrs(node: Node, zone: Zone) -> dict[str, str]:
         with node.lock:
             element = zonexml.parse(node.zones.read_xml(zone))
     except (OSError, zonexml.NotXml):
-        return {}       # nobody can read it, zoneadmd neither: as if nothing was set
+        return {}  # nobody can read it, zoneadmd neither: as if nothing was set
     return {attr.get("name", ""): attr.get("value", "") for attr in element.findall("attr")}
 
 
@@ -102,7 +108,8 @@ def _later(seconds: float, name: str, work: Callable[[], None]) -> None:
         try:
             work()
         except (ZoneError, OSError):
-            return      # the zone has gone another way, or is gone altogether: nothing is left to do
+            return  # the zone has gone another way, or is gone altogether: nothing is left to do
+
     timer = threading.Timer(seconds, run)
     timer.name, timer.daemon = name, True
     timer.start()

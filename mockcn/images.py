@@ -34,7 +34,7 @@ class Image:
     mib: int
     pools: tuple[str, ...] = (MAIN,)
     volume: int = 0
-    moves_marker: bool = True       # its zoneinit tells that provisioning has ended
+    moves_marker: bool = True  # its zoneinit tells that provisioning has ended
     requirements: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, Any] = field(default_factory=dict)
 
@@ -47,13 +47,36 @@ class Image:
 IMAGES = (
     Image("5b8c4e3a-0f8e-11ee-9f0c-1b6d0c3e2a11", "base-64-lts", "22.4.0", "zone-dataset", 410),
     Image("a7d2c0de-7c42-4c4a-8a55-6d0a2b7e9c01", "minimal-64-lts", "23.4.1", "zone-dataset", 655, (MAIN, SECOND)),
-    Image("63d6e664-3f1f-11e8-aef6-a3120cf8dd9d", "debian-9", "20180413", "lx-dataset", 350, (MAIN, SECOND),
-          requirements={"brand": "lx"}, tags={"role": "os", "kernel_version": "4.3.0"}),
-    Image("c193a558-1d63-11e9-97cf-97bb3ee5c14f", "debian-12-bhyve", "20240101", "zvol", 520, (MAIN, SECOND), 10240,
-          requirements={"bootrom": "uefi", "min_ram": 256}),
+    Image(
+        "63d6e664-3f1f-11e8-aef6-a3120cf8dd9d",
+        "debian-9",
+        "20180413",
+        "lx-dataset",
+        350,
+        (MAIN, SECOND),
+        requirements={"brand": "lx"},
+        tags={"role": "os", "kernel_version": "4.3.0"},
+    ),
+    Image(
+        "c193a558-1d63-11e9-97cf-97bb3ee5c14f",
+        "debian-12-bhyve",
+        "20240101",
+        "zvol",
+        520,
+        (MAIN, SECOND),
+        10240,
+        requirements={"bootrom": "uefi", "min_ram": 256},
+    ),
     Image("e1faace4-e19b-11e5-928b-83849e2fd94a", "centos-7", "20160304", "zvol", 890, volume=10240),
-    Image("3f9e7a40-2d10-4a7e-8a8c-5a1d6b0f7c33", "docker-layer", "3f9e7a402d10", "docker", 280, (MAIN, SECOND),
-          requirements={"brand": "lx"}),
+    Image(
+        "3f9e7a40-2d10-4a7e-8a8c-5a1d6b0f7c33",
+        "docker-layer",
+        "3f9e7a402d10",
+        "docker",
+        280,
+        (MAIN, SECOND),
+        requirements={"brand": "lx"},
+    ),
     Image("01b2c898-945f-11e1-a523-af1afbe22822", "smartos", "1.6.3", "zone-dataset", 180, (MAIN, SECOND)),
     Image("c02a2044-c1bd-11e4-bd8c-dfc1db8b0182", "legacy-32", "1.3.18", "zone-dataset", 120, moves_marker=False),
 )
@@ -74,8 +97,13 @@ def put_in_place(node: Node, pool: str, creation: int) -> None:
         props: dict[str, Value] = {"compression": "lz4"}
         if image.type == "zvol":
             props["volblocksize"] = 8192
-        dataset = node.pools.create(f"{pool}/{image.uuid}", props, creation=creation, sparse=True,
-                                    volsize=image.volume << 20 if image.type == "zvol" else None)
+        dataset = node.pools.create(
+            f"{pool}/{image.uuid}",
+            props,
+            creation=creation,
+            sparse=True,
+            volsize=image.volume << 20 if image.type == "zvol" else None,
+        )
         dataset.space_written(image.mib << 20)
         files = {} if image.type == "zvol" else _files(image, creation)
         node.mounts.make(dataset, files)
@@ -84,8 +112,13 @@ def put_in_place(node: Node, pool: str, creation: int) -> None:
 
 def _files(image: Image, when: int) -> Files:
     """The few files of an image that somebody may look for in a clone of it."""
-    texts = {"root/etc/release": f"{image.name} {image.version}\n", "root/etc/svc/repository.db": "",
-             "root/var/log/authlog": "", "root/var/adm/wtmpx": "", "root/var/adm/utmpx": ""}
+    texts = {
+        "root/etc/release": f"{image.name} {image.version}\n",
+        "root/etc/svc/repository.db": "",
+        "root/var/log/authlog": "",
+        "root/var/adm/wtmpx": "",
+        "root/var/adm/utmpx": "",
+    }
     if image.type == "zone-dataset" and image.moves_marker:
         texts[ZONEINIT] = json.dumps({"version": image.version, "features": {"var_svc_provisioning": True}}) + "\n"
     return {path: (text.encode(), when * 1_000_000_000, 0o644) for path, text in texts.items()}
@@ -94,15 +127,26 @@ def _files(image: Image, when: int) -> Files:
 def manifest(image: Image, pool: str) -> dict[str, Any]:
     """What imgadm knows of an image on a pool."""
     content: dict[str, Any] = {
-        "v": 2, "uuid": image.uuid, "owner": NO_OWNER, "name": image.name, "version": image.version,
-        "state": "active", "disabled": False, "public": True,
+        "v": 2,
+        "uuid": image.uuid,
+        "owner": NO_OWNER,
+        "name": image.name,
+        "version": image.version,
+        "state": "active",
+        "disabled": False,
+        "public": True,
         "published_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(1_520_000_000 + image.mib)),
-        "type": image.type, "os": image.os,
+        "type": image.type,
+        "os": image.os,
         "files": [{"sha1": image.uuid.replace("-", "") + "00000000", "size": image.mib << 19, "compression": "gzip"}],
-        "description": f"{image.name} for a mock node", "requirements": image.requirements, "tags": image.tags}
+        "description": f"{image.name} for a mock node",
+        "requirements": image.requirements,
+        "tags": image.tags,
+    }
     if image.type == "zvol":
-        content.update({"image_size": image.volume, "disk_driver": "virtio", "nic_driver": "virtio",
-                        "cpu_type": "host"})
+        content.update(
+            {"image_size": image.volume, "disk_driver": "virtio", "nic_driver": "virtio", "cpu_type": "host"}
+        )
     return {"manifest": content, "zpool": pool, "source": "https://images.example.com"}
 
 

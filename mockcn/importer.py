@@ -18,8 +18,8 @@ from mockcn.state.properties import Value
 from mockcn.state.zones import Zone, looks_like_uuid
 
 ZVOL = "/dev/zvol/"
-DEFAULT_SIZE = 1024         # MiB of a volume of which the XML says nothing
-QUOTA = 10 << 30            # bytes for a zone root
+DEFAULT_SIZE = 1024  # MiB of a volume of which the XML says nothing
+QUOTA = 10 << 30  # bytes for a zone root
 
 
 def take(node: Node, folder: str) -> list[Zone]:
@@ -41,7 +41,7 @@ def take_one(node: Node, name: str, content: bytes) -> list[Zone]:
     try:
         element = zonexml.parse(content.decode("utf-8", "replace"))
     except zonexml.NotXml:
-        element = Element("zone")       # nothing is known of it; its file is put in place all the same
+        element = Element("zone")  # nothing is known of it; its file is put in place all the same
     name = element.get("name", name)
     if name in node.zones.zones:
         say(f"import: there is a zone {name} already, its file was left out")
@@ -49,9 +49,15 @@ def take_one(node: Node, name: str, content: bytes) -> list[Zone]:
     zonepath = element.get("zonepath") or f"/zones/{name}"
     uuid = name if looks_like_uuid(name) else uuid_from(random.Random(zlib.crc32(name.encode()) + node.seed))
     debugid = element.get("debugid", "")
-    zone = Zone(name, uuid, zonepath, "installed", element.get("brand", "joyent"),
-                shared_ip=element.get("ip-type", "shared") != "exclusive",
-                debugid=int(debugid) if debugid.isdigit() else node.zones.new_debugid())
+    zone = Zone(
+        name,
+        uuid,
+        zonepath,
+        "installed",
+        element.get("brand", "joyent"),
+        shared_ip=element.get("ip-type", "shared") != "exclusive",
+        debugid=int(debugid) if debugid.isdigit() else node.zones.new_debugid(),
+    )
     with node.lock:
         node.zones.add(zone, content)
         _make_state(node, zone, element)
@@ -78,7 +84,7 @@ def _make_state(node: Node, zone: Zone, element: Element) -> None:
     with open(node.real(f"{zone.zonepath}/config/tags.json"), "w", encoding="utf-8") as file:
         file.write('{"imported":true}\n')
     for path in (zone.xml_path, f"{zone.zonepath}/config/metadata.json", f"{zone.zonepath}/config/tags.json"):
-        os.utime(node.real(path), (BASE_TIME, BASE_TIME))       # the same dates at each start
+        os.utime(node.real(path), (BASE_TIME, BASE_TIME))  # the same dates at each start
 
 
 def _pool_of(node: Node, name: str) -> None:
@@ -95,7 +101,7 @@ def _dataset(node: Node, name: str, props: dict[str, Value]) -> None:
 
 def _volume(node: Node, device: Element) -> None:
     """`/dev/zvol/rdsk/zones/U/disk0` -> the volume zones/U/disk0 of the size that its net-attrs give."""
-    name = device.get("match", "")[len(ZVOL):].partition("/")[2]
+    name = device.get("match", "")[len(ZVOL) :].partition("/")[2]
     attrs = {attr.get("name"): attr.get("value", "") for attr in device if attr.tag == "net-attr"}
     size = attrs.get("size") or attrs.get("image-size") or ""
     mib = int(size) if size.isdigit() and int(size) else DEFAULT_SIZE

@@ -23,10 +23,18 @@ from mockcn.state.zones import Zone, ZoneError
 from mockcn.transitions import Reached
 
 GIB = 1 << 30
-CORES_QUOTA = 100 * GIB     # bytes of a zone's cores dataset
-FOLDERS = ("config", "root/etc", "root/root", "root/tmp", "root/var/adm", "root/var/log", "root/var/svc",
-           "root/var/tmp")      # below the zonepath, whatever the image has
-PRIVATE_MODE = 0o700        # of the zonepath: nobody but root gets into a zone's files from outside
+CORES_QUOTA = 100 * GIB  # bytes of a zone's cores dataset
+FOLDERS = (
+    "config",
+    "root/etc",
+    "root/root",
+    "root/tmp",
+    "root/var/adm",
+    "root/var/log",
+    "root/var/svc",
+    "root/var/tmp",
+)  # below the zonepath, whatever the image has
+PRIVATE_MODE = 0o700  # of the zonepath: nobody but root gets into a zone's files from outside
 
 
 @dataclass(frozen=True)
@@ -88,8 +96,9 @@ def uninstall(node: Node, zone: Zone, reached: Reached) -> None:
         reached("configured")
         with node.lock:
             node.mounts.remove(zone.zonepath)
-            node.mounted = {where: source for where, source in node.mounted.items()
-                            if not where.startswith(zone.zonepath + "/")}
+            node.mounted = {
+                where: source for where, source in node.mounted.items() if not where.startswith(zone.zonepath + "/")
+            }
             node.zones.set_state(zone, "configured")
 
 
@@ -99,10 +108,13 @@ def datasets(node: Node, zone: Zone) -> list[str]:
     names = [_cores(zone)]
     try:
         element = zonexml.parse(node.zones.read_xml(zone))
-        names += [child.get("name", "") for child in element.findall("dataset")
-                  if not child.get("name", "").startswith(root + "/")]
+        names += [
+            child.get("name", "")
+            for child in element.findall("dataset")
+            if not child.get("name", "").startswith(root + "/")
+        ]
     except (OSError, zonexml.NotXml):
-        pass        # unreadable: then nothing but its own place is known
+        pass  # unreadable: then nothing but its own place is known
     return [*names, root]
 
 
@@ -122,8 +134,10 @@ def _check_filesystems(node: Node, zone: Zone) -> None:
     for filesystem in element.findall("filesystem"):
         source = filesystem.get("special", "")
         if filesystem.get("type") == "lofs" and not os.path.exists(node.real(source)):
-            raise ZoneError(f"could not verify fs {filesystem.get('directory')}: could not access {source}: "
-                            f"No such file or directory\nzoneadm: zone {zone.name} failed to verify")
+            raise ZoneError(
+                f"could not verify fs {filesystem.get('directory')}: could not access {source}: "
+                f"No such file or directory\nzoneadm: zone {zone.name} failed to verify"
+            )
 
 
 def _image(node: Node, pool: str, uuid: str) -> Snapshot:
@@ -138,7 +152,7 @@ def _make_root(node: Node, zone: Zone, image: str) -> None:
     root = zone.zonepath.lstrip("/")
     if image:
         node.pools.clone(_image(node, root.split("/")[0], image), root)
-    elif not node.pools.exists(root):       # a bhyve VM has it already, with its disks below
+    elif not node.pools.exists(root):  # a bhyve VM has it already, with its disks below
         node.pools.create(root)
 
 
@@ -187,4 +201,3 @@ def attach(node: Node, zone: Zone) -> None:
         if not node.pools.exists(zone.zonepath.lstrip("/")):
             raise ZoneError(f"zoneadm: zone '{zone.name}': cannot attach, there is no {zone.zonepath}")
         node.zones.set_state(zone, "installed")
-

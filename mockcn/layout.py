@@ -11,14 +11,27 @@ import sys
 import tempfile
 
 TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tools")
-SBIN_TOOLS = ("zoneadm", "zonecfg", "zfs", "zpool", "sysevent", "imgadm", "nictagadm", "zlogin", "dladm", "svccfg",
-              "svcadm", "mount", "umount")
+SBIN_TOOLS = (
+    "zoneadm",
+    "zonecfg",
+    "zfs",
+    "zpool",
+    "sysevent",
+    "imgadm",
+    "nictagadm",
+    "zlogin",
+    "dladm",
+    "svccfg",
+    "svcadm",
+    "mount",
+    "umount",
+)
 BIN_TOOLS = ("kstat", "prctl", "pwait", "kill", "ptree", "svcs")
 THIN_TOOLS = {**dict.fromkeys(SBIN_TOOLS, "usr/sbin"), **dict.fromkeys(BIN_TOOLS, "usr/bin")}
 FOLDERS = ("etc/zones", "zones", "tmp", "usr/sbin", "usr/bin", "usr/vm/sbin", ".mockcn")
-PRIVATE = ".mockcn"             # ours, below the root; no part of the node
-SOCKET_LENGTH = 100             # bytes of a unix socket's path that every system takes
-SHEBANG_LENGTH = 120            # bytes of a shebang line that every system takes
+PRIVATE = ".mockcn"  # ours, below the root; no part of the node
+SOCKET_LENGTH = 100  # bytes of a unix socket's path that every system takes
+SHEBANG_LENGTH = 120  # bytes of a shebang line that every system takes
 
 
 class RootInUse(Exception):
@@ -61,8 +74,9 @@ class Layout:
     def _install(self, where: str, call: str) -> None:
         path = os.path.join(self.root, where)
         with open(path, "w", encoding="utf-8") as file:
-            file.write(f"{shebang()}import sys\nsys.path.insert(0, {TOOLS!r})\nimport link\n"
-                       f"link.installed(__file__)\n{call}\n")
+            file.write(
+                f"{shebang()}import sys\nsys.path.insert(0, {TOOLS!r})\nimport link\nlink.installed(__file__)\n{call}\n"
+            )
         os.chmod(path, 0o755)
 
     def close(self) -> None:

@@ -22,9 +22,13 @@ from mockcn.state.zones import Step, Zones
 HOSTNAME = "headnode"
 MAIN_POOL_GUID = 14466837440529934112
 SYSINFO = "/tmp/.sysinfo.json"
-NIC_TAGS = (("admin", "00:50:56:34:60:4c", "e1000g0", "normal"), ("external", "00:50:56:3d:a7:95", "e1000g1", "normal"),
-            ("internal", "00:50:56:3d:a7:96", "e1000g2", "normal"),
-            ("storage", "00:50:56:3d:a7:97", "e1000g3", "normal"), ("stub0", "-", "-", "etherstub"))
+NIC_TAGS = (
+    ("admin", "00:50:56:34:60:4c", "e1000g0", "normal"),
+    ("external", "00:50:56:3d:a7:95", "e1000g1", "normal"),
+    ("internal", "00:50:56:3d:a7:96", "e1000g2", "normal"),
+    ("storage", "00:50:56:3d:a7:97", "e1000g3", "normal"),
+    ("stub0", "-", "-", "etherstub"),
+)
 
 
 class Node:
@@ -42,7 +46,7 @@ class Node:
         self.started = int(time.time())
         self.pace = Pace()
         self.nic_tags: list[list[str]] = [list(tag) for tag in NIC_TAGS]
-        self.mounted: dict[str, str] = {}       # folder -> what is mounted there, of those that `mount` was told of
+        self.mounted: dict[str, str] = {}  # folder -> what is mounted there, of those that `mount` was told of
 
     def real(self, path: str) -> str:
         """Where the node's file `path` really lies."""

@@ -34,7 +34,7 @@ class Refused(Exception):
 class Orders:
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._new = random.Random(node.seed + 77)       # uuids of VMs added later
+        self._new = random.Random(node.seed + 77)  # uuids of VMs added later
         self.server: Optional[Server] = None
 
     def carry_out(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -44,23 +44,44 @@ class Orders:
             return {"error": f"no order is called {request.get('order')!r}", "kind": "Refused"}
         try:
             return {"result": order(**request.get("args", {}))}
-        except (Refused, churn.NothingFits, ZoneError, ZfsError, zonexml.NotXml,
-                OSError, TypeError, ValueError, KeyError) as err:
+        except (
+            Refused,
+            churn.NothingFits,
+            ZoneError,
+            ZfsError,
+            zonexml.NotXml,
+            OSError,
+            TypeError,
+            ValueError,
+            KeyError,
+        ) as err:
             return {"error": str(err), "kind": type(err).__name__}
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def zones(self) -> list[dict[str, Any]]:
         with self._node.lock:
-            return [{"zonename": zone.name, "uuid": zone.uuid or (zone.name if zone.is_vm else ""),
-                     "state": zone.shown_state, "brand": zone.brand, "zonepath": zone.zonepath, "is_vm": zone.is_vm,
-                     "zoneid": zone.kernel.zoneid if zone.kernel else None}
-                    for zone in self._node.zones.zones.values()]
+            return [
+                {
+                    "zonename": zone.name,
+                    "uuid": zone.uuid or (zone.name if zone.is_vm else ""),
+                    "state": zone.shown_state,
+                    "brand": zone.brand,
+                    "zonepath": zone.zonepath,
+                    "is_vm": zone.is_vm,
+                    "zoneid": zone.kernel.zoneid if zone.kernel else None,
+                }
+                for zone in self._node.zones.zones.values()
+            ]
 
     def datasets(self, under: str = "") -> list[str]:
         with self._node.lock:
-            return [dataset.name for root in self._node.pools.roots() for dataset in root.descendants()
-                    if dataset.name.startswith(under)]
+            return [
+                dataset.name
+                for root in self._node.pools.roots()
+                for dataset in root.descendants()
+                if dataset.name.startswith(under)
+            ]
 
     def snapshots_of(self, dataset: str) -> list[str]:
         with self._node.lock:
@@ -152,6 +173,7 @@ class Orders:
         def change(zone: Element) -> None:
             for name in ("zone.max-physical-memory", "zone.max-locked-memory", "zone.max-swap"):
                 zonexml.set_rctl(zone, name, mib << 20)
+
         self._edit(key, change)
 
     def add_nic(self, key: str, nic: dict[str, str]) -> None:
@@ -163,6 +185,7 @@ class Orders:
                 if network.get("mac-addr") == mac:
                     return zone.remove(network)
             raise Refused(f"no nic {mac}")
+
         self._edit(key, change)
 
     def set_nic(self, key: str, mac: str, name: str, value: Optional[str]) -> None:
@@ -171,6 +194,7 @@ class Orders:
                 if network.get("mac-addr") == mac:
                     return zonexml.set_net_attr(network, name, value)
             raise Refused(f"no nic {mac}")
+
         self._edit(key, change)
 
     def write_config(self, key: str, file: str, content: Any, in_place: bool = False) -> None:
@@ -231,8 +255,16 @@ class Orders:
 
     # -- events ----------------------------------------------------------------------------------------------------
 
-    def publish(self, klass: str, subclass: str, data: Optional[dict[str, Any]], channel: Optional[str] = None,
-                vendor: str = "sun.com", publisher: str = "kernel", pid: int = 0) -> None:
+    def publish(
+        self,
+        klass: str,
+        subclass: str,
+        data: Optional[dict[str, Any]],
+        channel: Optional[str] = None,
+        vendor: str = "sun.com",
+        publisher: str = "kernel",
+        pid: int = 0,
+    ) -> None:
         self._node.events.publish(Event(vendor, publisher, klass, subclass, pid, data, channel))
 
     def ping(self) -> None:
@@ -242,8 +274,9 @@ class Orders:
     def raw_line(self, line: str, match: str = "") -> int:
         return self._node.events.raw(line.encode("latin-1", "replace"), match)
 
-    def event_rule(self, kind: str, match: str = "", times: Optional[int] = 1, chance: float = 1,
-                   seconds: float = 0.2) -> None:
+    def event_rule(
+        self, kind: str, match: str = "", times: Optional[int] = 1, chance: float = 1, seconds: float = 0.2
+    ) -> None:
         if kind not in ("drop", "duplicate", "delay", "reorder"):
             raise Refused(f"events can be dropped, duplicated, delayed or reordered, not {kind!r}")
         self._node.events.add_rule(Rule(kind, match, times, chance, seconds))
@@ -262,6 +295,7 @@ class Orders:
     def tell(self, tool: str, kind: str, **options: Any) -> int:
         """An order to the tools of that name that run and listen (fswatcher); how many there were."""
         from mockcn.server import encode_fault
+
         assert self.server is not None
         clients = self.server.clients(tool)
         for client in clients:
@@ -305,8 +339,9 @@ class Orders:
 
     def _pool_wide(self, subclass: str, name: str) -> None:
         pool = self._node.pools.pools[name]
-        self._node.events.publish(Event("SUNW", "zfs", "EC_zfs", subclass, 0, {
-            "pool_name": name, "pool_guid": pool.guid}))
+        self._node.events.publish(
+            Event("SUNW", "zfs", "EC_zfs", subclass, 0, {"pool_name": name, "pool_guid": pool.guid})
+        )
 
     def _edit(self, key: str, change: Any) -> None:
         """Read a zone's XML, let `change` work on its element, put the new text in place."""

@@ -9,11 +9,11 @@ from typing import Any, Optional
 
 @dataclass
 class Pace:
-    install: float = 0.3        # zoneadm install, from `incomplete` to `installed`
-    boot: float = 0.3           # from `ready`, when the kernel has the zone, to `running`
-    halt: float = 0.1           # from `shutting_down` to `installed`
-    shutdown: float = 0.3       # a guest that was asked to shut down, until it does
-    guest: Optional[float] = 0.5    # from `running` until the guest is done with /var/svc/provisioning; None: never
+    install: float = 0.3  # zoneadm install, from `incomplete` to `installed`
+    boot: float = 0.3  # from `ready`, when the kernel has the zone, to `running`
+    halt: float = 0.1  # from `shutting_down` to `installed`
+    shutdown: float = 0.3  # a guest that was asked to shut down, until it does
+    guest: Optional[float] = 0.5  # from `running` until the guest is done with /var/svc/provisioning; None: never
 
     def change(self, values: dict[str, Any]) -> None:
         """Set some by name. Raises ValueError for a name or number that makes no sense."""

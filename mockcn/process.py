@@ -22,9 +22,9 @@ from mockcn.control import Control
 from mockcn.layout import THIN_TOOLS
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-READY_WITHIN = 60       # seconds; 1,000 VMs with 100,000 snapshots take a few
-STOPPED_WITHIN = 20     # seconds, most of them for removing the files
-TOOL_WITHIN = 60        # seconds that run() waits for a tool
+READY_WITHIN = 60  # seconds; 1,000 VMs with 100,000 snapshots take a few
+STOPPED_WITHIN = 20  # seconds, most of them for removing the files
+TOOL_WITHIN = 60  # seconds that run() waits for a tool
 TOOLS = {**THIN_TOOLS, "fswatcher": "usr/vm/sbin"}
 
 
@@ -47,11 +47,20 @@ class MockNode:
         """The path of an executable of the node."""
         return os.path.join(self.root, TOOLS[name], name)
 
-    def run(self, name: str, *words: str, timeout: float = TOOL_WITHIN, check: bool = False,
-            stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    def run(
+        self, name: str, *words: str, timeout: float = TOOL_WITHIN, check: bool = False, stdin: str = ""
+    ) -> "subprocess.CompletedProcess[str]":
         """Run a tool to its end: `.returncode`, `.stdout`, `.stderr`. check: CalledProcessError unless it is 0."""
-        return subprocess.run([self.tool(name), *words], input=stdin, capture_output=True, text=True,
-                              encoding="utf-8", errors="surrogateescape", timeout=timeout, check=check)
+        return subprocess.run(
+            [self.tool(name), *words],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=timeout,
+            check=check,
+        )
 
     def popen(self, name: str, *words: str, **options: Any) -> "subprocess.Popen[bytes]":
         """Start a tool that goes on, with pipes in binary; the caller ends it."""
@@ -81,24 +90,49 @@ class MockNode:
     def __enter__(self) -> "MockNode":
         return self
 
-    def __exit__(self, kind: Optional[type[BaseException]], err: Optional[BaseException],
-                 trace: Optional[TracebackType]) -> None:
+    def __exit__(
+        self, kind: Optional[type[BaseException]], err: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
         self.stop()
 
 
-def start(root: Any, *, vms: int = 30, snapshots: int = 0, seed: int = 1, imports: Iterable[Any] = (),
-          seconds: Optional[dict[str, float]] = None, keep: bool = False, timeout: float = READY_WITHIN) -> MockNode:
+def start(
+    root: Any,
+    *,
+    vms: int = 30,
+    snapshots: int = 0,
+    seed: int = 1,
+    imports: Iterable[Any] = (),
+    seconds: Optional[dict[str, float]] = None,
+    keep: bool = False,
+    timeout: float = READY_WITHIN,
+) -> MockNode:
     """Start a node in `root` (empty or not there yet) and wait until it is ready. Raises NotStarted.
 
     `seconds`: how long zones take, by the names of pace.py, such as {"boot": 0}."""
-    words = ["--root", str(root), "--vms", str(vms), "--snapshots", str(snapshots), "--seed", str(seed),
-             "--with-parent", str(os.getpid())]
+    words = [
+        "--root",
+        str(root),
+        "--vms",
+        str(vms),
+        "--snapshots",
+        str(snapshots),
+        "--seed",
+        str(seed),
+        "--with-parent",
+        str(os.getpid()),
+    ]
     for folder in imports:
         words += ["--import", str(folder)]
     for name, value in (seconds or {}).items():
         words += [f"--{name}-seconds", str(value)]
-    child = subprocess.Popen([sys.executable, os.path.join(CHECKOUT, "mockcn"), *words, *(["--keep"] if keep else [])],
-                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, os.path.join(CHECKOUT, "mockcn"), *words, *(["--keep"] if keep else [])],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     stderr: list[str] = []
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_pump, args=[child.stdout, lines.put], name="node's stdout", daemon=True).start()

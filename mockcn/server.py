@@ -38,14 +38,28 @@ from mockcn.state.events import Subscriber
 from mockcn.state.faults import Fault
 from mockcn.wounded import Hurt, Wounded
 
-LONGEST_MESSAGE = 64 << 20      # bytes. Control may send whole files; the words of a tool are far below
-BACKLOG = 512                   # connections waiting to be taken: a burst of tools is no reason to refuse one
+LONGEST_MESSAGE = 64 << 20  # bytes. Control may send whole files; the words of a tool are far below
+BACKLOG = 512  # connections waiting to be taken: a burst of tools is no reason to refuse one
 COMMANDS: dict[str, Callable[[Node, list[str], Output], int]] = {
-    "zoneadm": zoneadm.main, "zonecfg": zonecfg.main, "zfs": zfs.main, "kstat": kstat.main, "imgadm": imgadm.main,
-    "nictagadm": nictagadm.main, "zlogin": zlogin.main, "zpool": simple.zpool, "prctl": simple.prctl,
-    "dladm": simple.silent, "svccfg": simple.silent, "svcadm": simple.silent, "svcs": simple.silent,
-    "mount": mounting.mount, "umount": mounting.umount, "kill": processes.kill, "pwait": processes.pwait,
-    "ptree": processes.ptree}
+    "zoneadm": zoneadm.main,
+    "zonecfg": zonecfg.main,
+    "zfs": zfs.main,
+    "kstat": kstat.main,
+    "imgadm": imgadm.main,
+    "nictagadm": nictagadm.main,
+    "zlogin": zlogin.main,
+    "zpool": simple.zpool,
+    "prctl": simple.prctl,
+    "dladm": simple.silent,
+    "svccfg": simple.silent,
+    "svcadm": simple.silent,
+    "svcs": simple.silent,
+    "mount": mounting.mount,
+    "umount": mounting.umount,
+    "kill": processes.kill,
+    "pwait": processes.pwait,
+    "ptree": processes.ptree,
+}
 
 
 class Client:
@@ -79,6 +93,7 @@ class Client:
 
     def watch(self) -> None:
         """Set `gone` when the client closes. All that it may send from now on is what ask() wants."""
+
         def wait() -> None:
             try:
                 while piece := self.connection.recv(65536):
@@ -86,10 +101,11 @@ class Client:
                         self._received += piece
                         self._arrived.notify()
             except OSError:
-                pass        # reset by the peer, or closed by us at the end: gone either way
+                pass  # reset by the peer, or closed by us at the end: gone either way
             self.gone.set()
             with self._arrived:
                 self._arrived.notify()
+
         threading.Thread(target=wait, name=f"watch {self.tool} {self.pid}", daemon=True).start()
 
 
@@ -115,7 +131,7 @@ class Server:
             try:
                 client.connection.shutdown(socket.SHUT_RDWR)
             except OSError:
-                continue    # it was faster
+                continue  # it was faster
         self._node.lock.acquire()
 
     def clients(self, tool: Optional[str] = None) -> list[Client]:
@@ -142,8 +158,8 @@ class Server:
         try:
             self._talk(client)
         except (OSError, EOFError):
-            pass            # the tool died or was killed: nothing of the node depends on it
-        except Exception as err:    # noqa: BLE001 - a fault of ours in one call must not take the node down
+            pass  # the tool died or was killed: nothing of the node depends on it
+        except Exception as err:  # noqa: BLE001 - a fault of ours in one call must not take the node down
             say(f"{client.tool or 'a client'}: {type(err).__name__}: {err}")
         finally:
             with self._lock:
@@ -208,9 +224,11 @@ def encode_fault(words: dict[str, str]) -> bytes:
 
 def _close_with(client: Client, subscriber: Subscriber) -> None:
     """End the subscription as soon as the tool is gone."""
+
     def wait() -> None:
         client.gone.wait()
         subscriber.close()
+
     threading.Thread(target=wait, name=f"close {client.pid}", daemon=True).start()
 
 

@@ -39,7 +39,7 @@ def boot(node: Node, zone: Zone, reached: Reached = unwatched) -> None:
         with node.lock:
             waiting = zone.kernel is not None and zone.kernel.state == "ready"
             steps = node.zones.start_steps(zone) if waiting else node.zones.boot_steps(zone)
-        for name, step in zip(BOOT_STEPS[-len(steps):], steps, strict=True):
+        for name, step in zip(BOOT_STEPS[-len(steps) :], steps, strict=True):
             reached(name)
             if name == "running":
                 time.sleep(node.pace.boot)

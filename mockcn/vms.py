@@ -32,17 +32,17 @@ class Vm:
 
     uuid: str
     brand: str = "joyent-minimal"
-    zonename: str = ""                  # empty: the uuid
-    index_uuid: Optional[str] = None    # the uuid in the index; None: the VM's
+    zonename: str = ""  # empty: the uuid
+    index_uuid: Optional[str] = None  # the uuid in the index; None: the VM's
     alias: str = ""
-    state: str = "running"              # running, stopped, configured or incomplete
+    state: str = "running"  # running, stopped, configured or incomplete
     pool: str = "zones"
     ram: int = 256
     quota: int = 10
     vcpus: int = 1
     cpu_shares: int = 100
     cpu_cap: Optional[int] = None
-    created: int = 1767225600           # seconds since the epoch
+    created: int = 1767225600  # seconds since the epoch
     autoboot: bool = True
     owner: str = NO_OWNER
     billing: str = NO_OWNER
@@ -50,21 +50,21 @@ class Vm:
     image: str = ""
     hostname: str = ""
     resolvers: list[str] = field(default_factory=list)
-    nics: list[dict[str, str]] = field(default_factory=list)        # see nic_element()
+    nics: list[dict[str, str]] = field(default_factory=list)  # see nic_element()
     disks: list[dict[str, str]] = field(default_factory=list)
-    pci_devices: list[dict[str, str]] = field(default_factory=list)     # match and net-attrs
-    filesystems: list[dict[str, Any]] = field(default_factory=list)     # attributes, and `options`
+    pci_devices: list[dict[str, str]] = field(default_factory=list)  # match and net-attrs
+    filesystems: list[dict[str, Any]] = field(default_factory=list)  # attributes, and `options`
     delegated: bool = False
-    data_children: list[str] = field(default_factory=list)          # below the delegated dataset, with a snapshot each
-    attrs: dict[str, str] = field(default_factory=dict)             # further <attr>s, as they stand in the XML
-    root_props: dict[str, Value] = field(default_factory=dict)      # zfs properties of the root dataset
+    data_children: list[str] = field(default_factory=list)  # below the delegated dataset, with a snapshot each
+    attrs: dict[str, str] = field(default_factory=dict)  # further <attr>s, as they stand in the XML
+    root_props: dict[str, Value] = field(default_factory=dict)  # zfs properties of the root dataset
     data_props: dict[str, Value] = field(default_factory=dict)
-    files: dict[str, Any] = field(default_factory=dict)             # metadata, tags, routes -> content; absent: no file
-    snapshots: list[str] = field(default_factory=list)              # of the root dataset, a day apart
-    indestructible: str = ""            # "root", "data" or "root,data"
-    last_exit: Optional[int] = None     # wait status in lastexited
-    receiving: Optional[dict[str, Any]] = None      # content of UUID-receiving.json
-    datasets_exist: bool = True         # false: the zone has no root dataset (yet)
+    files: dict[str, Any] = field(default_factory=dict)  # metadata, tags, routes -> content; absent: no file
+    snapshots: list[str] = field(default_factory=list)  # of the root dataset, a day apart
+    indestructible: str = ""  # "root", "data" or "root,data"
+    last_exit: Optional[int] = None  # wait status in lastexited
+    receiving: Optional[dict[str, Any]] = None  # content of UUID-receiving.json
+    datasets_exist: bool = True  # false: the zone has no root dataset (yet)
 
     @property
     def name(self) -> str:
@@ -92,8 +92,15 @@ def settle(node: Node, vm: Vm) -> Zone:
     """Put the VM on the node, in the order that creating one has. Callers hold no lock."""
     with node.lock:
         debugid = node.zones.new_debugid()
-        zone = Zone(vm.name, vm.uuid if vm.index_uuid is None else vm.index_uuid, vm.zonepath, "configured", vm.brand,
-                    shared_ip=False, debugid=debugid)
+        zone = Zone(
+            vm.name,
+            vm.uuid if vm.index_uuid is None else vm.index_uuid,
+            vm.zonepath,
+            "configured",
+            vm.brand,
+            shared_ip=False,
+            debugid=debugid,
+        )
         xml = zonexml.text(zone_element(vm, debugid)).encode()
         node.zones.add(zone, xml)
         if vm.receiving is not None:
@@ -130,8 +137,11 @@ def unsettle(node: Node, zone: Zone) -> None:
         beside = []
         parent, _, label = root.rpartition("/")
         if node.pools.exists(parent):
-            beside = [child.name for child in node.pools.dataset(parent).children.values()
-                      if child.label.startswith(f"{label}-disk")]
+            beside = [
+                child.name
+                for child in node.pools.dataset(parent).children.values()
+                if child.label.startswith(f"{label}-disk")
+            ]
         for name in [root, *beside, f"{root.split('/')[0]}/cores/{label}"]:
             if node.pools.exists(name):
                 dataset = node.pools.dataset(name)
@@ -148,12 +158,20 @@ def unsettle(node: Node, zone: Zone) -> None:
 
 # -- the XML -----------------------------------------------------------------------------------------------------------
 
+
 def zone_element(vm: Vm, debugid: int) -> Element:
-    zone = Element("zone", {
-        "name": vm.name, "zonepath": vm.zonepath,
-        "autoboot": "true" if vm.autoboot and vm.brand != "kvm" else "false", "brand": vm.brand,
-        "ip-type": "exclusive", "limitpriv": HARDWARE_PRIVILEGES if vm.brand in HARDWARE else "default",
-        "debugid": str(debugid)})
+    zone = Element(
+        "zone",
+        {
+            "name": vm.name,
+            "zonepath": vm.zonepath,
+            "autoboot": "true" if vm.autoboot and vm.brand != "kvm" else "false",
+            "brand": vm.brand,
+            "ip-type": "exclusive",
+            "limitpriv": HARDWARE_PRIVILEGES if vm.brand in HARDWARE else "default",
+            "debugid": str(debugid),
+        },
+    )
     created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(vm.created))
     zonexml.set_attr(zone, "vm-version", "1")
     zonexml.set_attr(zone, "create-timestamp", f"{created}.{vm.created % 997:03d}Z")
@@ -173,8 +191,11 @@ def zone_element(vm: Vm, debugid: int) -> Element:
     if vm.delegated:
         SubElement(zone, "dataset", {"name": f"{vm.root_dataset}/data"})
     for filesystem in vm.filesystems:
-        element = SubElement(zone, "filesystem", {
-            key: filesystem[key] for key in ("special", "raw", "directory", "type") if key in filesystem})
+        element = SubElement(
+            zone,
+            "filesystem",
+            {key: filesystem[key] for key in ("special", "raw", "directory", "type") if key in filesystem},
+        )
         for option in filesystem.get("options", ()):
             SubElement(element, "fsoption", {"name": option})
     for name, value in vm.attrs.items():
@@ -184,10 +205,18 @@ def zone_element(vm: Vm, debugid: int) -> Element:
 
 def _limits(zone: Element, vm: Vm) -> None:
     memory = vm.ram + (1024 if vm.brand == "kvm" else 1280 if vm.brand == "bhyve" else 0)
-    limits = {"zone.cpu-shares": vm.cpu_shares, "zone.max-lwps": 2000, "zone.max-msg-ids": 4096,
-              "zone.max-sem-ids": 4096, "zone.max-shm-ids": 4096, "zone.max-shm-memory": memory * MIB,
-              "zone.zfs-io-priority": 100, "zone.max-physical-memory": memory * MIB,
-              "zone.max-locked-memory": memory * MIB, "zone.max-swap": max(256, memory) * MIB}
+    limits = {
+        "zone.cpu-shares": vm.cpu_shares,
+        "zone.max-lwps": 2000,
+        "zone.max-msg-ids": 4096,
+        "zone.max-sem-ids": 4096,
+        "zone.max-shm-ids": 4096,
+        "zone.max-shm-memory": memory * MIB,
+        "zone.zfs-io-priority": 100,
+        "zone.max-physical-memory": memory * MIB,
+        "zone.max-locked-memory": memory * MIB,
+        "zone.max-swap": max(256, memory) * MIB,
+    }
     for name, limit in limits.items():
         zonexml.set_rctl(zone, name, limit)
     if vm.cpu_cap is not None:
@@ -202,8 +231,9 @@ def _plain_attrs(vm: Vm) -> dict[str, str]:
     else:
         attrs["tmpfs"] = str(vm.ram)
     if vm.brand == "bhyve":
-        attrs.update({"com1": "/dev/zconsole", "com2": "socket,/tmp/vm.ttyb", "zlog-mode": "g--",
-                      "zlog-name": "platform.log"})
+        attrs.update(
+            {"com1": "/dev/zconsole", "com2": "socket,/tmp/vm.ttyb", "zlog-mode": "g--", "zlog-name": "platform.log"}
+        )
     if vm.brand == "kvm":
         attrs["vm-autoboot"] = "true" if vm.autoboot else "false"
     if vm.hostname:
@@ -228,14 +258,20 @@ def _device(match: str, values: dict[str, str]) -> Element:
 def nic_element(nic: dict[str, str]) -> Element:
     """A network element: `interface`, `mac`, `vlan_id`, `nic_tag` and `allowed_address` are attributes of it, the rest
     net-attrs by their own names."""
-    attributes = {"allowed_address": "allowed-address", "interface": "physical", "mac": "mac-addr",
-                  "vlan_id": "vlan-id", "nic_tag": "global-nic"}
+    attributes = {
+        "allowed_address": "allowed-address",
+        "interface": "physical",
+        "mac": "mac-addr",
+        "vlan_id": "vlan-id",
+        "nic_tag": "global-nic",
+    }
     network = Element("network", {attributes[key]: nic[key] for key in attributes if key in nic})
     zonexml.add_net_attrs(network, {key: value for key, value in nic.items() if key not in attributes})
     return network
 
 
 # -- datasets and files ------------------------------------------------------------------------------------------------
+
 
 def _make_datasets(node: Node, vm: Vm) -> None:
     pools = node.pools
@@ -249,8 +285,9 @@ def _make_datasets(node: Node, vm: Vm) -> None:
     root.space_written(90 * MIB + vm.created % (64 * MIB))
     if not pools.exists(f"{vm.pool}/cores"):
         pools.create(f"{vm.pool}/cores", {"mountpoint": f"/{vm.pool}/global/cores"}, creation=vm.created)
-    pools.create(f"{vm.pool}/cores/{vm.name}", {"quota": 100 * GIB, "mountpoint": f"{vm.zonepath}/cores"},
-                 creation=vm.created)
+    pools.create(
+        f"{vm.pool}/cores/{vm.name}", {"quota": 100 * GIB, "mountpoint": f"{vm.zonepath}/cores"}, creation=vm.created
+    )
     for number, disk in enumerate(vm.disks):
         if "match" in disk:
             continue
@@ -289,7 +326,10 @@ def _date_files(node: Node, vm: Vm) -> None:
     if not node.zones.silent:
         return
     when = vm.created + 90_000
-    for path in (f"/etc/zones/{vm.name}.xml", f"{vm.zonepath}/lastexited",
-                 *(f"{vm.zonepath}/config/{name}.json" for name in vm.files)):
+    for path in (
+        f"/etc/zones/{vm.name}.xml",
+        f"{vm.zonepath}/lastexited",
+        *(f"{vm.zonepath}/config/{name}.json" for name in vm.files),
+    ):
         if os.path.exists(node.real(path)):
             os.utime(node.real(path), (when, when))

@@ -29,8 +29,9 @@ def main(node: Node, words: list[str], output: Output) -> int:
     if not known:
         raise CommandFailed(f'imgadm get: error (UnknownZpool): zpool "{pool}" is not known')
     if content is None:
-        raise CommandFailed(f'imgadm get: error (ImageNotInstalled): image "{rest[0]}" was not found on zpool "{pool}"',
-                            3)
+        raise CommandFailed(
+            f'imgadm get: error (ImageNotInstalled): image "{rest[0]}" was not found on zpool "{pool}"', 3
+        )
     output.line(json.dumps(content, indent=2))
     return 0
 

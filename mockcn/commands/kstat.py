@@ -11,7 +11,7 @@ from mockcn.node import Node
 from mockcn.state.zones import Kernel, Zone
 
 USAGE = "Usage:\nkstat [ -qlp ] [ -T d|u ] [ -c class ] [ -m module ] [ -i instance ] [ -n name ] [ -s statistic ]"
-NAME_LENGTH = 30        # characters of a statistic's name in the kernel
+NAME_LENGTH = 30  # characters of a statistic's name in the kernel
 
 
 def main(node: Node, words: list[str], output: Output) -> int:
@@ -23,7 +23,7 @@ def main(node: Node, words: list[str], output: Output) -> int:
     if rest or "-p" not in chosen:
         raise CommandFailed(USAGE, 2)
     if chosen.get("-m", "zones") != "zones" or chosen.get("-c", "zone_misc") != "zone_misc":
-        return 1        # no such statistic: nothing printed
+        return 1  # no such statistic: nothing printed
     found = False
     for instance, name, values in _groups(node):
         short = name[:NAME_LENGTH]
@@ -50,12 +50,24 @@ def _groups(node: Node) -> list[tuple[str, str, dict[str, str]]]:
 
 def _values(name: str, kernel: Kernel, now: float) -> dict[str, str]:
     busy = kernel.zoneid * 7919 % 97 + 1
-    pid = kernel.init_pid & 0xffffffff      # unsigned: an init that has ended is 4294967295
+    pid = kernel.init_pid & 0xFFFFFFFF  # unsigned: an init that has ended is 4294967295
     return {
-        "avenrun_15min": str(busy), "avenrun_1min": str(busy * 2), "avenrun_5min": str(busy + 3),
-        "boot_time": str(kernel.boot_time), "class": "zone_misc", "crtime": f"{kernel.created:.9f}",
-        "forkfail_cap": "0", "forkfail_misc": "0", "forkfail_nomem": "0", "forkfail_noproc": "0",
-        "init_pid": str(pid), "init_restarts": str(kernel.init_restarts), "nested_interp": "0",
-        "nsec_sys": str(busy * 104_729_000), "nsec_user": str(busy * 1_299_709_000),
-        "nsec_waitrq": str(busy * 15_485_863), "snaptime": f"{now:.9f}", "zonename": name,
+        "avenrun_15min": str(busy),
+        "avenrun_1min": str(busy * 2),
+        "avenrun_5min": str(busy + 3),
+        "boot_time": str(kernel.boot_time),
+        "class": "zone_misc",
+        "crtime": f"{kernel.created:.9f}",
+        "forkfail_cap": "0",
+        "forkfail_misc": "0",
+        "forkfail_nomem": "0",
+        "forkfail_noproc": "0",
+        "init_pid": str(pid),
+        "init_restarts": str(kernel.init_restarts),
+        "nested_interp": "0",
+        "nsec_sys": str(busy * 104_729_000),
+        "nsec_user": str(busy * 1_299_709_000),
+        "nsec_waitrq": str(busy * 15_485_863),
+        "snaptime": f"{now:.9f}",
+        "zonename": name,
     }

@@ -49,5 +49,9 @@ def _is_there(node: Node, path: str) -> bool:
     above, marker, below = path.partition(SNAPSHOTS)
     if not marker:
         return os.path.exists(node.real(path))
-    return any(below.split("/")[0] in dataset.snapshots for root in node.pools.roots()
-               for dataset in root.descendants() if dataset.mounted_at() == above)
+    return any(
+        below.split("/")[0] in dataset.snapshots
+        for root in node.pools.roots()
+        for dataset in root.descendants()
+        if dataset.mounted_at() == above
+    )

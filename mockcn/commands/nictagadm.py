@@ -23,8 +23,9 @@ def main(node: Node, words: list[str], output: Output) -> int:
         if "-p" not in given:
             output.line(f"{'NAME':<14} {'MACADDRESS':<18} {'LINK':<14} TYPE")
         for tag in node.nic_tags:
-            output.line(given.get("-d", ":").join(tag) if "-p" in given else
-                        f"{tag[0]:<14} {tag[1]:<18} {tag[2]:<14} {tag[3]}")
+            output.line(
+                given.get("-d", ":").join(tag) if "-p" in given else f"{tag[0]:<14} {tag[1]:<18} {tag[2]:<14} {tag[3]}"
+            )
         return 0
     if words[0] != "exists" or not rest:
         raise CommandFailed(USAGE, 2)

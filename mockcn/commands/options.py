@@ -18,8 +18,9 @@ class Options:
             self._given, self.rest = getopt.getopt(words, letters)
         except getopt.GetoptError as err:
             what = "missing argument for" if "requires argument" in err.msg else "invalid option"
-            raise CommandFailed(f"{what} '{err.opt}'{' option' if 'missing' in what else ''}\nusage:\n\t{usage}",
-                                2) from err
+            raise CommandFailed(
+                f"{what} '{err.opt}'{' option' if 'missing' in what else ''}\nusage:\n\t{usage}", 2
+            ) from err
         if len(self.rest) < least:
             raise self.wrong("missing dataset argument")
         if most is not None and len(self.rest) > most:

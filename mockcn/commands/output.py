@@ -7,7 +7,7 @@ there a command whose tool was killed stops."""
 import threading
 from typing import Callable
 
-PIECE = 65536       # bytes gathered before they are sent on: few frames for a long listing
+PIECE = 65536  # bytes gathered before they are sent on: few frames for a long listing
 
 
 class CommandFailed(Exception):
@@ -29,7 +29,7 @@ class Output:
         self._ask = ask
         self._out = bytearray()
         self.gone = gone
-        self.strike: Callable[[str], None] = lambda step: None      # the fault's, if there is one
+        self.strike: Callable[[str], None] = lambda step: None  # the fault's, if there is one
 
     def input(self) -> str:
         """All of the tool's standard input."""

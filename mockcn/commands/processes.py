@@ -9,7 +9,7 @@ from mockcn import guest
 from mockcn.commands.output import CommandFailed, Output
 from mockcn.node import Node
 
-LOOK_EVERY = 0.02       # seconds between looks whether a process has ended
+LOOK_EVERY = 0.02  # seconds between looks whether a process has ended
 NUMBERS = {**{name[3:]: int(number) for name, number in signal.Signals.__members__.items()}, "0": 0}
 
 

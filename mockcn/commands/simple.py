@@ -16,8 +16,9 @@ def zpool(node: Node, words: list[str], output: Output) -> int:
     try:
         options, rest = getopt.getopt(words[1:], "Hpvo:T:")
     except getopt.GetoptError as err:
-        raise CommandFailed(f"invalid option '{err.opt}'\nusage:\n\tlist [-Hp] [-o property[,...]] [pool] ...",
-                            2) from err
+        raise CommandFailed(
+            f"invalid option '{err.opt}'\nusage:\n\tlist [-Hp] [-o property[,...]] [pool] ...", 2
+        ) from err
     given = dict(options)
     fields = given.get("-o", "name,health").split(",")
     for name in fields:
@@ -42,8 +43,9 @@ def prctl(node: Node, words: list[str], output: Output) -> int:
     with node.lock:
         zone = node.zones.zones.get(words[-1]) if words else None
     if zone is None or zone.kernel is None:
-        raise CommandFailed(f"prctl: {words[-1] if words else ''}: No controllable process found in task, project, "
-                            "or zone.")
+        raise CommandFailed(
+            f"prctl: {words[-1] if words else ''}: No controllable process found in task, project, or zone."
+        )
     return 0
 
 

@@ -42,9 +42,15 @@ class Request:
         return _json({"date": now, "type": "ready"}) if self.json else f"[{now}] ready\n".encode()
 
     def line(self, event: Event) -> bytes:
-        record: dict[str, Any] = {"date": iso_now(), "type": "event", "vendor": event.vendor,
-                                  "publisher": event.publisher, "class": event.klass, "subclass": event.subclass,
-                                  "pid": event.pid}
+        record: dict[str, Any] = {
+            "date": iso_now(),
+            "type": "event",
+            "vendor": event.vendor,
+            "publisher": event.publisher,
+            "class": event.klass,
+            "subclass": event.subclass,
+            "pid": event.pid,
+        }
         if event.data is not None:
             record["data"] = event.data
         if self.channel is not None:

@@ -11,12 +11,21 @@ from mockcn.state.pools import ZfsError
 Subcommand = Callable[[Node, list[str], Output], int]
 
 SUBCOMMANDS: dict[str, Subcommand] = {
-    "list": zfs_list.main, "get": zfs_show.get, "holds": zfs_show.holds,
-    "create": zfs_create.create, "clone": zfs_create.clone, "snapshot": zfs_create.snapshot,
+    "list": zfs_list.main,
+    "get": zfs_show.get,
+    "holds": zfs_show.holds,
+    "create": zfs_create.create,
+    "clone": zfs_create.clone,
+    "snapshot": zfs_create.snapshot,
     "snap": zfs_create.snapshot,
-    "set": zfs_change.set_properties, "inherit": zfs_change.inherit, "rename": zfs_change.rename,
-    "rollback": zfs_change.rollback, "promote": zfs_change.promote, "hold": zfs_change.hold,
-    "release": zfs_change.release, "destroy": zfs_change.destroy,
+    "set": zfs_change.set_properties,
+    "inherit": zfs_change.inherit,
+    "rename": zfs_change.rename,
+    "rollback": zfs_change.rollback,
+    "promote": zfs_change.promote,
+    "hold": zfs_change.hold,
+    "release": zfs_change.release,
+    "destroy": zfs_change.destroy,
 }
 
 
@@ -37,6 +46,12 @@ def main(node: Node, words: list[str], output: Output) -> int:
 
 def _usage(why: "str | None") -> str:
     lines = [why] if why else []
-    return "\n".join([*lines, "usage: zfs command args ...",
-                      "where 'command' is one of the following:", "",
-                      *(f"\t{name}" for name in sorted(SUBCOMMANDS))])
+    return "\n".join(
+        [
+            *lines,
+            "usage: zfs command args ...",
+            "where 'command' is one of the following:",
+            "",
+            *(f"\t{name}" for name in sorted(SUBCOMMANDS)),
+        ]
+    )

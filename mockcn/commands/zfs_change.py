@@ -15,14 +15,13 @@ ROLLBACK_USAGE = "rollback [-rRf] <snapshot>"
 PROMOTE_USAGE = "promote <clone-filesystem>"
 HOLD_USAGE = "hold [-r] <tag> <snapshot> ..."
 RELEASE_USAGE = "release [-r] <tag> <snapshot> ..."
-DESTROY_USAGE = ("destroy [-fnpRrv] <filesystem|volume>\n"
-                 "\tdestroy [-dnpRrv] <filesystem|volume>@<snap>[%<snap>][,...]")
+DESTROY_USAGE = "destroy [-fnpRrv] <filesystem|volume>\n\tdestroy [-dnpRrv] <filesystem|volume>@<snap>[%<snap>][,...]"
 
 
 def set_properties(node: Node, words: list[str], output: Output) -> int:
     options = Options(words, "", SET_USAGE, least=1)
     pairs = [word.partition("=") for word in options.rest if "=" in word]
-    names = options.rest[len(pairs):]
+    names = options.rest[len(pairs) :]
     if not pairs:
         raise options.wrong("missing property=value argument(s)")
     if not names:
@@ -42,8 +41,11 @@ def inherit(node: Node, words: list[str], output: Output) -> int:
     if prop.readonly:
         raise options.wrong(f"{prop.name} property is read-only")
     if not prop.inherits:
-        raise CommandFailed(f"'{prop.name}' property cannot be inherited\n"
-                            f"use 'zfs set {prop.name}=none' to clear\nusage:\n\t{INHERIT_USAGE}", 2)
+        raise CommandFailed(
+            f"'{prop.name}' property cannot be inherited\n"
+            f"use 'zfs set {prop.name}=none' to clear\nusage:\n\t{INHERIT_USAGE}",
+            2,
+        )
     with node.lock:
         for name in options.rest[1:]:
             top = node.pools.dataset(name)
@@ -66,8 +68,15 @@ def rename(node: Node, words: list[str], output: Output) -> int:
         parent, _, name = new.rpartition("@")
         if parent and parent != snapshot.parent.name:
             raise ZfsError(f"cannot rename to '{new}': snapshots must be part of same dataset")
-        chosen = [below.snapshots[snapshot.name] for below in snapshot.parent.descendants()
-                  if snapshot.name in below.snapshots] if options.flag("r") else [snapshot]
+        chosen = (
+            [
+                below.snapshots[snapshot.name]
+                for below in snapshot.parent.descendants()
+                if snapshot.name in below.snapshots
+            ]
+            if options.flag("r")
+            else [snapshot]
+        )
         node.pools.rename_snapshot(chosen, name)
     return 0
 
@@ -78,8 +87,11 @@ def rollback(node: Node, words: list[str], output: Output) -> int:
     if "@" not in name:
         raise ZfsError(f"cannot open '{name}': operation not applicable to datasets of this type")
     with node.lock:
-        node.pools.rollback(node.pools.snapshot_named(name), destroy_newer=options.flag("r") or options.flag("R"),
-                            destroy_clones=options.flag("R"))
+        node.pools.rollback(
+            node.pools.snapshot_named(name),
+            destroy_newer=options.flag("r") or options.flag("R"),
+            destroy_clones=options.flag("R"),
+        )
     return 0
 
 
@@ -116,8 +128,11 @@ def _tagged(node: Node, options: Options, verb: str, failure: str) -> list[Snaps
         if not at:
             raise CommandFailed(f"cannot {verb}: '{name}' is not a snapshot\nusage:\n\t{options.usage}", 2)
         top = node.pools.dataset(dataset)
-        found = [below.snapshots[snap] for below in (top.descendants() if options.flag("r") else [top])
-                 if snap in below.snapshots]
+        found = [
+            below.snapshots[snap]
+            for below in (top.descendants() if options.flag("r") else [top])
+            if snap in below.snapshots
+        ]
         if not found:
             raise ZfsError(f"{failure} '{name}': dataset does not exist")
         chosen += found

@@ -10,11 +10,13 @@ from mockcn.state.datasets import volume_reservation
 from mockcn.state.pools import NoDataset, ZfsError
 from mockcn.state.properties import BadValue, Value, find, parse, parse_size
 
-CREATE_USAGE = ("create [-Pnpv] [-o property=value] ... <filesystem>\n"
-                "\tcreate [-Pnpsv] [-b blocksize] [-o property=value] ... -V <size> <volume>")
+CREATE_USAGE = (
+    "create [-Pnpv] [-o property=value] ... <filesystem>\n"
+    "\tcreate [-Pnpsv] [-b blocksize] [-o property=value] ... -V <size> <volume>"
+)
 CLONE_USAGE = "clone [-Fp] [-o property=value] ... <snapshot> <filesystem|volume>"
 SNAPSHOT_USAGE = "snapshot [-r] [-o property=value] ... <filesystem|volume>@<snap> ..."
-DEFAULT_BLOCK = 8192        # bytes of a volume's block on illumos
+DEFAULT_BLOCK = 8192  # bytes of a volume's block on illumos
 
 
 def create(node: Node, words: list[str], output: Output) -> int:
@@ -25,7 +27,7 @@ def create(node: Node, words: list[str], output: Output) -> int:
     block = _size(options, "b", name) or int(props.get("volblocksize", DEFAULT_BLOCK))
     if volsize is not None:
         props["volblocksize"] = block
-        volsize = -(-volsize // block) * block      # rounded up to whole blocks
+        volsize = -(-volsize // block) * block  # rounded up to whole blocks
     if options.flag("n"):
         return _dry_run(node, options, name, volsize, props, block, output)
     with node.lock:
@@ -72,8 +74,11 @@ def _settings(options: Options, name: str, kind: str) -> dict[str, Value]:
         if prop is None:
             raise ZfsError(f"{where}invalid property '{key}'")
         if kind not in prop.on or (prop.readonly and prop.name != "volblocksize"):
-            what = f"'{prop.name}' is readonly" if prop.readonly else \
-                f"'{prop.name}' does not apply to datasets of this type"
+            what = (
+                f"'{prop.name}' is readonly"
+                if prop.readonly
+                else f"'{prop.name}' does not apply to datasets of this type"
+            )
             raise ZfsError(where + what)
         if prop.name in settings:
             raise CommandFailed(f"property '{prop.name}' specified multiple times\nusage:\n\t{options.usage}", 2)
@@ -104,8 +109,9 @@ def _size(options: Options, letter: str, name: str) -> Optional[int]:
     return size
 
 
-def _dry_run(node: Node, options: Options, name: str, volsize: Optional[int], props: dict[str, Value], block: int,
-             output: Output) -> int:
+def _dry_run(
+    node: Node, options: Options, name: str, volsize: Optional[int], props: dict[str, Value], block: int, output: Output
+) -> int:
     """-n: change nothing; with -P say in a parsable way what would be created. A dataset of that name may be there:
     that is how callers learn what an existing volume of another size would have to reserve."""
     with node.lock:

@@ -15,12 +15,22 @@ from mockcn.state.datasets import Dataset, Listing, Snapshot, Thing, value_of
 from mockcn.state.pools import ZfsError
 from mockcn.state.properties import find
 
-USAGE = ("list [-Hp] [-r|-d max] [-o property[,...]] [-s property]...\n"
-         "\t    [-S property]... [-t type[,...]] [filesystem|volume|snapshot] ...")
-KINDS = {"filesystem": "filesystem", "fs": "filesystem", "volume": "volume", "vol": "volume",
-         "snapshot": "snapshot", "snap": "snapshot", "bookmark": "bookmark", "bmark": "bookmark"}
+USAGE = (
+    "list [-Hp] [-r|-d max] [-o property[,...]] [-s property]...\n"
+    "\t    [-S property]... [-t type[,...]] [filesystem|volume|snapshot] ..."
+)
+KINDS = {
+    "filesystem": "filesystem",
+    "fs": "filesystem",
+    "volume": "volume",
+    "vol": "volume",
+    "snapshot": "snapshot",
+    "snap": "snapshot",
+    "bookmark": "bookmark",
+    "bmark": "bookmark",
+}
 DEFAULT_COLUMNS = ["name", "used", "available", "referenced", "mountpoint"]
-STEP = 200              # datasets printed under one hold of the lock: a millisecond or so
+STEP = 200  # datasets printed under one hold of the lock: a millisecond or so
 NO_LIMIT = 1 << 30
 
 
@@ -110,14 +120,15 @@ def _walk(tops: list[Thing], depth: int) -> Iterator[tuple[Thing, bool]]:
                 waiting += [(child, level + 1) for child in reversed(dataset.sorted_children())]
 
 
-def _print_pieces(node: Node, listing: Listing, tops: list[Thing], depth: int, kinds: frozenset[str],
-                  output: Output) -> None:
+def _print_pieces(
+    node: Node, listing: Listing, tops: list[Thing], depth: int, kinds: frozenset[str], output: Output
+) -> None:
     with node.lock:
         order = list(_walk(tops, depth))
     for start in range(0, len(order), STEP):
         with node.lock:
             rows = []
-            for thing, inside in order[start:start + STEP]:
+            for thing, inside in order[start : start + STEP]:
                 if isinstance(thing, Snapshot):
                     rows.append(listing.row(thing))
                     continue
@@ -139,8 +150,9 @@ def _things(node: Node, tops: list[Thing], depth: int, kinds: frozenset[str]) ->
     return things
 
 
-def _print_table(node: Node, listing: Listing, things: list[Thing], orders: list[tuple[str, str]], bare: bool,
-                 output: Output) -> None:
+def _print_table(
+    node: Node, listing: Listing, things: list[Thing], orders: list[tuple[str, str]], bare: bool, output: Output
+) -> None:
     for letter, name in reversed(orders):
         things = _sorted(node, things, name, backwards=letter == "S")
     with node.lock:
@@ -176,7 +188,9 @@ def aligned(rows: list[list[str]], right: list[bool]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [cell.rjust(width) if to_right else cell.ljust(width)
-                 for cell, width, to_right in zip(row, widths, right, strict=True)]
+        cells = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ]
         lines.append("  ".join(cells).rstrip() if not right[-1] else "  ".join(cells))
     return lines

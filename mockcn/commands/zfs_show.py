@@ -11,9 +11,11 @@ from mockcn.state.datasets import Dataset, Snapshot, Thing, value_of
 from mockcn.state.pools import ZfsError
 from mockcn.state.properties import PROPERTIES, Property, find, show
 
-GET_USAGE = ('get [-rHp] [-d max] [-o "all" | field[,...]]\n'
-             '\t    [-t type[,...]] [-s source[,...]]\n'
-             '\t    <"all" | property[,...]> [filesystem|volume|snapshot] ...')
+GET_USAGE = (
+    'get [-rHp] [-d max] [-o "all" | field[,...]]\n'
+    "\t    [-t type[,...]] [-s source[,...]]\n"
+    '\t    <"all" | property[,...]> [filesystem|volume|snapshot] ...'
+)
 HOLDS_USAGE = "holds [-rH] <snapshot> ..."
 FIELDS = ("name", "property", "value", "source")
 
@@ -72,8 +74,9 @@ def _with_descendants(thing: Thing, options: Options) -> list[Thing]:
     return found
 
 
-def _rows(node: Node, thing: Thing, wanted: list[Property], options: Options,
-          sources: "list[str] | None") -> list[dict[str, str]]:
+def _rows(
+    node: Node, thing: Thing, wanted: list[Property], options: Options, sources: "list[str] | None"
+) -> list[dict[str, str]]:
     rows = []
     for prop in wanted:
         value = value_of(thing, prop, node.pools.available)
@@ -81,8 +84,14 @@ def _rows(node: Node, thing: Thing, wanted: list[Property], options: Options,
             continue
         source = thing.source(prop) if isinstance(thing, Dataset) and value is not None else "-"
         if sources is None or (source if source != "-" else "none").split()[0] in sources:
-            rows.append({"name": thing.full_name if isinstance(thing, Snapshot) else thing.name,
-                         "property": prop.name, "value": show(prop, value, options.flag("p")), "source": source})
+            rows.append(
+                {
+                    "name": thing.full_name if isinstance(thing, Snapshot) else thing.name,
+                    "property": prop.name,
+                    "value": show(prop, value, options.flag("p")),
+                    "source": source,
+                }
+            )
     return rows
 
 
@@ -98,8 +107,10 @@ def holds(node: Node, words: list[str], output: Output) -> int:
             for below in top.descendants() if options.flag("r") else [top]:
                 if snap in below.snapshots:
                     held = below.snapshots[snap]
-                    rows += [[held.full_name, tag, time.strftime("%a %b %e %k:%M %Y", time.gmtime(when))]
-                             for tag, when in held.holds.items()]
+                    rows += [
+                        [held.full_name, tag, time.strftime("%a %b %e %k:%M %Y", time.gmtime(when))]
+                        for tag, when in held.holds.items()
+                    ]
     if options.flag("H"):
         for row in rows:
             output.line("\t".join(row))

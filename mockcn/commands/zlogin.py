@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """zlogin: a command in a zone. Shutting down is understood, anything else succeeds without a word (spec/vmadm.md 3.3).
 
-    zlogin [options] ZONE [command ...]"""
+zlogin [options] ZONE [command ...]"""
 
 import getopt
 import os
@@ -56,5 +56,5 @@ def _boots_again(command: list[str]) -> Optional[bool]:
             return True
         for place, word in enumerate(words):
             if word.startswith("-i"):
-                level = word[2:] or "".join(words[place + 1:place + 2])
+                level = word[2:] or "".join(words[place + 1 : place + 2])
     return False if level in DOWN_LEVELS else True if level in REBOOT_LEVELS else None

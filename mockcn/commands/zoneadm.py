@@ -96,9 +96,16 @@ def _wanted(zone: Zone, flags: set[str]) -> bool:
 
 
 def _row(zone: Zone) -> tuple[str, ...]:
-    return (str(zone.kernel.zoneid) if zone.kernel else "-", zone.name, zone.shown_state,
-            zone.zonepath.replace(":", "\\:"), zone.uuid, zone.brand, "shared" if zone.shared_ip else "excl",
-            "" if zone.debugid is None else str(zone.debugid))
+    return (
+        str(zone.kernel.zoneid) if zone.kernel else "-",
+        zone.name,
+        zone.shown_state,
+        zone.zonepath.replace(":", "\\:"),
+        zone.uuid,
+        zone.brand,
+        "shared" if zone.shared_ip else "excl",
+        "" if zone.debugid is None else str(zone.debugid),
+    )
 
 
 def _table_row(zoneid: str, name: str, state: str, path: str, brand: str, ip: str) -> str:

@@ -36,8 +36,9 @@ def _install(node: Node, zone: Zone, words: list[str], output: Output) -> int:
     quota = given.get("-q")
     if quota is not None and not quota.isdigit():
         raise CommandFailed(f"zoneadm: zone '{zone.name}': the quota '{quota}' is no number of gigabytes")
-    installing.install(node, zone, installing.Wanted(None if quota is None else int(quota), given.get("-t", "")),
-                       output.reached)
+    installing.install(
+        node, zone, installing.Wanted(None if quota is None else int(quota), given.get("-t", "")), output.reached
+    )
     return 0
 
 
@@ -103,5 +104,13 @@ def _alone(output: Output) -> Callable[[str], None]:
 
 Subcommand = Callable[[Node, Zone, "list[str]", Output], int]
 SUBCOMMANDS: dict[str, Subcommand] = {
-    "install": _install, "uninstall": _uninstall, "ready": _ready, "boot": _boot, "halt": _halt, "reboot": _reboot,
-    "shutdown": _shutdown, "detach": _detach, "attach": _attach}
+    "install": _install,
+    "uninstall": _uninstall,
+    "ready": _ready,
+    "boot": _boot,
+    "halt": _halt,
+    "reboot": _reboot,
+    "shutdown": _shutdown,
+    "detach": _detach,
+    "attach": _attach,
+}

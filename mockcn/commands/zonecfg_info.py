@@ -9,8 +9,18 @@ from mockcn.commands.output import Output
 from mockcn.commands.zonecfg_resources import CAPS, KINDS, find, limit
 from mockcn.commands.zonecfg_words import BadStatement, Statement
 
-PROPERTIES = ("zonepath", "brand", "autoboot", "bootargs", "pool", "limitpriv", "scheduling-class", "ip-type", "hostid",
-              "fs-allowed")
+PROPERTIES = (
+    "zonepath",
+    "brand",
+    "autoboot",
+    "bootargs",
+    "pool",
+    "limitpriv",
+    "scheduling-class",
+    "ip-type",
+    "hostid",
+    "fs-allowed",
+)
 MIB = 1 << 20
 
 
@@ -81,8 +91,13 @@ def _cap(zone: Element, resource: str) -> Iterator[str]:
         yield f"{resource}:"
         for name, value in limits.items():
             if value is not None:
-                shown = f"{value / 100:.2f}" if resource == "capped-cpu" else \
-                    f"{value // MIB}M" if value % MIB == 0 else str(value)
+                shown = (
+                    f"{value / 100:.2f}"
+                    if resource == "capped-cpu"
+                    else f"{value // MIB}M"
+                    if value % MIB == 0
+                    else str(value)
+                )
                 yield f"\t[{name}: {shown}]"
 
 

@@ -30,20 +30,38 @@ class Kind:
     tag: str
     attributes: dict[str, str]
     required: tuple[str, ...]
-    key: str                        # what no two may share, and `select` finds it by
-    list_name: str = ""             # what `add` within it adds: property or options
+    key: str  # what no two may share, and `select` finds it by
+    list_name: str = ""  # what `add` within it adds: property or options
     list_tag: str = ""
 
 
 KINDS = {
     "attr": Kind("attr", {"name": "name", "type": "type", "value": "value"}, ("name", "type", "value"), "name"),
-    "net": Kind("network", {"address": "address", "allowed-address": "allowed-address", "physical": "physical",
-                            "defrouter": "defrouter", "mac-addr": "mac-addr", "vlan-id": "vlan-id",
-                            "global-nic": "global-nic"},
-                ("physical",), "mac-addr", "property", "net-attr"),
+    "net": Kind(
+        "network",
+        {
+            "address": "address",
+            "allowed-address": "allowed-address",
+            "physical": "physical",
+            "defrouter": "defrouter",
+            "mac-addr": "mac-addr",
+            "vlan-id": "vlan-id",
+            "global-nic": "global-nic",
+        },
+        ("physical",),
+        "mac-addr",
+        "property",
+        "net-attr",
+    ),
     "device": Kind("device", {"match": "match"}, ("match",), "match", "property", "net-attr"),
-    "fs": Kind("filesystem", {"special": "special", "raw": "raw", "dir": "directory", "type": "type"},
-               ("dir", "special", "type"), "dir", "options", "fsoption"),
+    "fs": Kind(
+        "filesystem",
+        {"special": "special", "raw": "raw", "dir": "directory", "type": "type"},
+        ("dir", "special", "type"),
+        "dir",
+        "options",
+        "fsoption",
+    ),
     "dataset": Kind("dataset", {"name": "name"}, ("name",), "name"),
 }
 CAPS = {"capped-memory": MEMORY_CAPS, "capped-cpu": {"ncpus": CPU_CAP}}
@@ -85,8 +103,13 @@ def find(zone: Element, resource: str, given: list[Operand]) -> list[Element]:
         if operand.name not in kind.attributes:
             raise BadStatement(f"{operand.name or plain(operand.value, resource)}: {NO_SUCH_TYPE}")
         wanted[operand.name] = _normal(resource, operand.name, plain(operand.value, operand.name))
-    return [element for element in zone.findall(kind.tag) if all(
-        _normal(resource, name, element.get(kind.attributes[name], "")) == value for name, value in wanted.items())]
+    return [
+        element
+        for element in zone.findall(kind.tag)
+        if all(
+            _normal(resource, name, element.get(kind.attributes[name], "")) == value for name, value in wanted.items()
+        )
+    ]
 
 
 def _normal(resource: str, name: str, value: str) -> str:
@@ -102,10 +125,13 @@ class Draft:
         self._kind = KINDS[resource]
         self._selected = selected
         self._values: dict[str, str] = {}
-        self._list: dict[str, str] = {}         # net-attrs by name, or options
+        self._list: dict[str, str] = {}  # net-attrs by name, or options
         if selected is not None:
-            self._values = {name: selected.get(attribute, "") for name, attribute in self._kind.attributes.items()
-                            if selected.get(attribute) is not None}
+            self._values = {
+                name: selected.get(attribute, "")
+                for name, attribute in self._kind.attributes.items()
+                if selected.get(attribute) is not None
+            }
             self._list = {child.get("name", ""): child.get("value", "") for child in selected}
 
     def set(self, name: str, value: Value) -> None:
@@ -159,12 +185,20 @@ class Draft:
         same = find(self._zone, self.resource, [Operand(key, self._values[key])])
         if any(element is not self._selected for element in same):
             article = "An" if self.resource[0] in "aeiou" else "A"
-            raise BadStatement(f"{article} {self.resource} resource with the {key} '{self._values[key]}' "
-                               "already exists.")
+            raise BadStatement(
+                f"{article} {self.resource} resource with the {key} '{self._values[key]}' already exists."
+            )
         if self._selected is not None:
             self._zone.remove(self._selected)
-        element = SubElement(self._zone, self._kind.tag, {
-            attribute: self._values[name] for name, attribute in self._kind.attributes.items() if name in self._values})
+        element = SubElement(
+            self._zone,
+            self._kind.tag,
+            {
+                attribute: self._values[name]
+                for name, attribute in self._kind.attributes.items()
+                if name in self._values
+            },
+        )
         for name, value in self._list.items():
             words = {"name": name, "value": value} if self._kind.list_name == "property" else {"name": name}
             SubElement(element, self._kind.list_tag, words)

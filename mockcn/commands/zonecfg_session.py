@@ -35,11 +35,28 @@ from mockcn.node import Node
 from mockcn.state import zonexml
 from mockcn.state.zones import Zone
 
-CONTROLS = ("cpu-shares", "max-lwps", "max-msg-ids", "max-sem-ids", "max-shm-ids", "max-shm-memory", "zfs-io-priority",
-            "max-processes")
-ATTRIBUTES = {"zonepath": "zonepath", "brand": "brand", "autoboot": "autoboot", "ip-type": "ip-type",
-              "limitpriv": "limitpriv", "fs-allowed": "fs-allowed", "bootargs": "bootargs", "pool": "pool",
-              "scheduling-class": "scheduling-class", "hostid": "hostid"}
+CONTROLS = (
+    "cpu-shares",
+    "max-lwps",
+    "max-msg-ids",
+    "max-sem-ids",
+    "max-shm-ids",
+    "max-shm-memory",
+    "zfs-io-priority",
+    "max-processes",
+)
+ATTRIBUTES = {
+    "zonepath": "zonepath",
+    "brand": "brand",
+    "autoboot": "autoboot",
+    "ip-type": "ip-type",
+    "limitpriv": "limitpriv",
+    "fs-allowed": "fs-allowed",
+    "bootargs": "bootargs",
+    "pool": "pool",
+    "scheduling-class": "scheduling-class",
+    "hostid": "hostid",
+}
 NOT_WHEN_INSTALLED = ("zonepath", "brand", "ip-type")
 EMPTY = {"name": "", "zonepath": "", "autoboot": "false", "brand": "", "ip-type": "shared"}
 
@@ -49,19 +66,30 @@ class Session:
 
     def __init__(self, node: Node, name: str, output: Output) -> None:
         self.failed = False
-        self.over = False               # after `exit`
+        self.over = False  # after `exit`
         self._node = node
         self._name = name
         self._output = output
         self._draft: Optional[Union[Draft, CapDraft]] = None
         self._configuration: Optional[Element] = None
-        self._uuid: Optional[str] = None        # what `set uuid` said
-        self._new = False               # made by `create`, not there yet
+        self._uuid: Optional[str] = None  # what `set uuid` said
+        self._new = False  # made by `create`, not there yet
         self._changed = False
         self._verbs: dict[str, Callable[[Statement], None]] = {
-            "create": self._create, "delete": self._delete, "set": self._set, "clear": self._clear, "add": self._add,
-            "select": self._select, "remove": self._remove, "end": self._end, "cancel": self._cancel,
-            "info": self._info, "commit": self._commit, "verify": self._verify, "exit": self._exit}
+            "create": self._create,
+            "delete": self._delete,
+            "set": self._set,
+            "clear": self._clear,
+            "add": self._add,
+            "select": self._select,
+            "remove": self._remove,
+            "end": self._end,
+            "cancel": self._cancel,
+            "info": self._info,
+            "commit": self._commit,
+            "verify": self._verify,
+            "exit": self._exit,
+        }
 
     def carry_out(self, statement: Statement) -> None:
         """Raises BadStatement; the configuration then is as it was."""
@@ -138,9 +166,15 @@ class Session:
                 raise BadStatement(f"{self._name}: No such zone configured")
             if zone is None:
                 configuration.set("debugid", str(node.zones.new_debugid()))
-                zone = Zone(self._name, self._uuid or "", configuration.get("zonepath", ""), "configured",
-                            configuration.get("brand", ""), configuration.get("ip-type") != "exclusive",
-                            int(configuration.get("debugid", "0")))
+                zone = Zone(
+                    self._name,
+                    self._uuid or "",
+                    configuration.get("zonepath", ""),
+                    "configured",
+                    configuration.get("brand", ""),
+                    configuration.get("ip-type") != "exclusive",
+                    int(configuration.get("debugid", "0")),
+                )
                 node.zones.add(zone, zonexml.text(configuration).encode())
             else:
                 if configuration.get("debugid") is None and zone.debugid is not None:
@@ -156,8 +190,9 @@ class Session:
         self.over = True
 
     def _info(self, statement: Statement) -> None:
-        zonecfg_info.show(self._open(), self._uuid if self._uuid is not None else self._known_uuid(), statement,
-                          self._output)
+        zonecfg_info.show(
+            self._open(), self._uuid if self._uuid is not None else self._known_uuid(), statement, self._output
+        )
 
     def _known_uuid(self) -> str:
         zone = self._zone()
@@ -175,8 +210,9 @@ class Session:
             return
         if name in CONTROLS:
             text = plain(value, name)
-            zonexml.set_rctl(configuration, f"zone.{name}",
-                             size(text, name) if name == "max-shm-memory" else count(text, name))
+            zonexml.set_rctl(
+                configuration, f"zone.{name}", size(text, name) if name == "max-shm-memory" else count(text, name)
+            )
         elif name == "uuid":
             self._uuid = plain(value, name)
         elif name in ATTRIBUTES:
@@ -281,4 +317,3 @@ class Session:
         """The resource that was left open at the end of the script, and with it forgotten."""
         left, self._draft = self._draft, None
         return left.resource if left is not None else None
-

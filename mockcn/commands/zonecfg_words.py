@@ -97,8 +97,9 @@ def _tokens(text: str) -> list[tuple[str, str]]:
         quoted, mark, word = match.groups()
         if mark is not None:
             depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(mark, 0)
-        tokens.append(("quoted", quoted) if quoted is not None else ("mark", mark) if mark is not None
-                      else ("word", word))
+        tokens.append(
+            ("quoted", quoted) if quoted is not None else ("mark", mark) if mark is not None else ("word", word)
+        )
         place = match.end()
     return tokens
 

@@ -13,15 +13,29 @@ from typing import Any, Callable, Iterator, Optional, Union
 
 from mockcn.state.properties import PROPERTIES, Property, Value, find, show
 
-FULL_INDIRECT = 131072      # bytes of one indirect block of a volume
-POINTERS_PER_BLOCK = 1024   # block pointers in one of those
+FULL_INDIRECT = 131072  # bytes of one indirect block of a volume
+POINTERS_PER_BLOCK = 1024  # block pointers in one of those
 
 
 class Snapshot:
     """A snapshot. `files` are the dataset's small files at that time (mounts.py), None if nobody kept them."""
 
-    __slots__ = ("clones", "creation", "deferred", "dsid", "files", "holds", "name", "parent", "props", "referenced",
-                 "txg", "unique", "volsize", "written")
+    __slots__ = (
+        "clones",
+        "creation",
+        "deferred",
+        "dsid",
+        "files",
+        "holds",
+        "name",
+        "parent",
+        "props",
+        "referenced",
+        "txg",
+        "unique",
+        "volsize",
+        "written",
+    )
 
     def __init__(self, parent: "Dataset", name: str, creation: int, txg: int, dsid: int) -> None:
         self.parent = parent
@@ -33,9 +47,9 @@ class Snapshot:
         self.unique: int = 0
         self.referenced: int = parent.referenced
         self.volsize: Optional[Value] = parent.props.get("volsize")
-        self.holds: dict[str, int] = {}             # tag -> seconds since the epoch
+        self.holds: dict[str, int] = {}  # tag -> seconds since the epoch
         self.clones: Optional[set[Dataset]] = None
-        self.props: dict[str, str] = {}             # user properties
+        self.props: dict[str, str] = {}  # user properties
         self.files: Any = None
         self.deferred: bool = False
 
@@ -47,24 +61,38 @@ class Snapshot:
 class Dataset:
     """A filesystem or volume. `props` are the values set here (`local`); the rest is inherited or default."""
 
-    __slots__ = ("children", "creation", "dsid", "kind", "label", "name", "origin", "parent", "props", "referenced",
-                 "rows", "snapshots", "txg", "written")
+    __slots__ = (
+        "children",
+        "creation",
+        "dsid",
+        "kind",
+        "label",
+        "name",
+        "origin",
+        "parent",
+        "props",
+        "referenced",
+        "rows",
+        "snapshots",
+        "txg",
+        "written",
+    )
 
     def __init__(self, parent: "Optional[Dataset]", label: str, kind: str, creation: int, txg: int, dsid: int) -> None:
         self.parent = parent
-        self.label = label                                      # the last part of the name
+        self.label = label  # the last part of the name
         self.name: str = f"{parent.name}/{label}" if parent else label
-        self.kind: str = kind                                   # filesystem or volume
+        self.kind: str = kind  # filesystem or volume
         self.creation: int = creation
         self.txg: int = txg
         self.dsid: int = dsid
         self.props: dict[str, Value] = {}
         self.children: dict[str, Dataset] = {}
-        self.snapshots: dict[str, Snapshot] = {}                # oldest first
+        self.snapshots: dict[str, Snapshot] = {}  # oldest first
         self.origin: Optional[Snapshot] = None
         self.referenced: int = 24576 if kind == "filesystem" else 12288
         self.written: int = self.referenced
-        self.rows: dict[Any, bytes] = {}                        # printed rows by columns and kinds; see Listing
+        self.rows: dict[Any, bytes] = {}  # printed rows by columns and kinds; see Listing
 
     def touch(self, deep: bool = False) -> None:
         """Forget the printed rows, of all descendants too if `deep` (names and inherited values)."""
@@ -163,7 +191,7 @@ OF_OTHERS = ("available", "used", "usedbychildren", "clones", "origin", "mounted
 
 def volume_reservation(volsize: int, block: int, copies: int = 1) -> int:
     """Bytes that a full volume can need: its data, and one more copy than of those of the blocks that point to them."""
-    blocks = 7      # the object set's own
+    blocks = 7  # the object set's own
     level = volsize // block
     while level > 1:
         level = (level + POINTERS_PER_BLOCK - 1) // POINTERS_PER_BLOCK
@@ -231,8 +259,9 @@ _SNAPSHOT_VALUES: dict[str, Callable[[Snapshot], Any]] = {
 class Listing:
     """How to print rows for one set of columns and kinds. `block()` gives a dataset's own row and its snapshots'."""
 
-    def __init__(self, columns: list[str], kinds: frozenset[str], parsable: bool,
-                 available: Callable[[Dataset], int]) -> None:
+    def __init__(
+        self, columns: list[str], kinds: frozenset[str], parsable: bool, available: Callable[[Dataset], int]
+    ) -> None:
         self.columns: list[Property] = []
         for name in columns:
             prop = find(name)
@@ -288,9 +317,14 @@ class Listing:
         template, varying = self._template, self._varying
         if self.parsable:
             readers = [reader for _, reader in varying]
-            text = "".join([template % tuple([reader(snap) for reader in readers])
-                            for snap in dataset.snapshots.values()])
+            text = "".join(
+                [template % tuple([reader(snap) for reader in readers]) for snap in dataset.snapshots.values()]
+            )
         else:
-            text = "".join([template % tuple([show(prop, reader(snap), False) for prop, reader in varying])
-                            for snap in dataset.snapshots.values()])
+            text = "".join(
+                [
+                    template % tuple([show(prop, reader(snap), False) for prop, reader in varying])
+                    for snap in dataset.snapshots.values()
+                ]
+            )
         return text.encode("utf-8", "surrogateescape")

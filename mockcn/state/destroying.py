@@ -15,19 +15,31 @@ class Destroying(Pools):
         """Destroy a dataset; children and snapshots too if `recursive`, clones elsewhere too if `with_clones`."""
         everything = list(dataset.descendants())
         if dataset.parent is None:
-            raise ZfsError(f"cannot destroy '{dataset.name}': operation does not apply to pools\n"
-                           f"use 'zfs destroy -r {dataset.name}' to destroy all datasets in the pool\n"
-                           f"use 'zpool destroy {dataset.name}' to destroy the pool itself")
+            raise ZfsError(
+                f"cannot destroy '{dataset.name}': operation does not apply to pools\n"
+                f"use 'zfs destroy -r {dataset.name}' to destroy all datasets in the pool\n"
+                f"use 'zpool destroy {dataset.name}' to destroy the pool itself"
+            )
         snapshots = [snapshot for below in everything for snapshot in below.snapshots.values()]
         if (snapshots or len(everything) > 1) and not (recursive or with_clones):
             listing = [below.name for below in everything[1:]] + [snap.full_name for snap in snapshots]
-            raise ZfsError(f"cannot destroy '{dataset.name}': {dataset.kind} has children\n"
-                           "use '-r' to destroy the following datasets:\n" + "\n".join(sorted(listing)))
-        outside = sorted({clone.name for snap in snapshots for clone in snap.clones or ()
-                          if not (clone.name + "/").startswith(dataset.name + "/")})
+            raise ZfsError(
+                f"cannot destroy '{dataset.name}': {dataset.kind} has children\n"
+                "use '-r' to destroy the following datasets:\n" + "\n".join(sorted(listing))
+            )
+        outside = sorted(
+            {
+                clone.name
+                for snap in snapshots
+                for clone in snap.clones or ()
+                if not (clone.name + "/").startswith(dataset.name + "/")
+            }
+        )
         if outside and not with_clones:
-            raise ZfsError(f"cannot destroy '{dataset.name}': {dataset.kind} has dependent clones\n"
-                           "use '-R' to destroy the following datasets:\n" + "\n".join(outside))
+            raise ZfsError(
+                f"cannot destroy '{dataset.name}': {dataset.kind} has dependent clones\n"
+                "use '-R' to destroy the following datasets:\n" + "\n".join(outside)
+            )
         self._check_held(snapshots)
         for name in outside:
             if self.exists(name):
@@ -52,8 +64,10 @@ class Destroying(Pools):
             self._check_held(snapshots)
         clones = sorted({clone.name for snapshot in snapshots for clone in snapshot.clones or ()})
         if clones and not with_clones and not defer:
-            raise ZfsError(f"cannot destroy '{snapshots[0].full_name}': snapshot has dependent clones\n"
-                           "use '-R' to destroy the following datasets:\n" + "\n".join(clones))
+            raise ZfsError(
+                f"cannot destroy '{snapshots[0].full_name}': snapshot has dependent clones\n"
+                "use '-R' to destroy the following datasets:\n" + "\n".join(clones)
+            )
         for name in clones if with_clones else ():
             if self.exists(name):
                 self.destroy(self.dataset(name), with_clones=True)

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
-QUEUE_LENGTH = 20_000       # events a subscriber may lag behind. A burst of `destroy -r` on a big node fits
+QUEUE_LENGTH = 20_000  # events a subscriber may lag behind. A burst of `destroy -r` on a big node fits
 ZONE_CHANNEL = "com.sun:zones:status"
 
 
@@ -36,12 +36,12 @@ class Event:
 class Rule:
     """A fault for the next events whose text holds `match`: `times` of them (None: until cleared), with `chance`."""
 
-    kind: str                   # drop, duplicate, delay or reorder
+    kind: str  # drop, duplicate, delay or reorder
     match: str
     times: Optional[int]
     chance: float
-    seconds: float              # of a delay
-    held: list[Event] = field(default_factory=list)      # of a reorder: waits for the next matching event
+    seconds: float  # of a delay
+    held: list[Event] = field(default_factory=list)  # of a reorder: waits for the next matching event
 
 
 class Subscriber:
@@ -49,8 +49,8 @@ class Subscriber:
 
     def __init__(self, wants: Callable[[Event], bool], words: str) -> None:
         self.wants = wants
-        self.words = words      # what it was asked for, as the tool's arguments
-        self.queue: collections.deque[Any] = collections.deque()    # Event, or bytes to print as they are
+        self.words = words  # what it was asked for, as the tool's arguments
+        self.queue: collections.deque[Any] = collections.deque()  # Event, or bytes to print as they are
         self.waiting = threading.Condition()
         self.closed = False
         self.lost = 0
@@ -84,7 +84,7 @@ class EventBus:
         self._subscribers: list[Subscriber] = []
         self._rules: list[Rule] = []
         self._random = random.Random(seed)
-        self.published = 0      # events that the platform made, dropped ones too
+        self.published = 0  # events that the platform made, dropped ones too
         self.dropped = 0
 
     def subscribe(self, wants: Callable[[Event], bool], words: str) -> Subscriber:
@@ -119,12 +119,12 @@ class EventBus:
                 timer = threading.Timer(rule.seconds, self._deliver, [event])
                 timer.daemon = True
                 timer.start()
-            elif rule.held:                     # reorder: this one first, then the one that was kept back
+            elif rule.held:  # reorder: this one first, then the one that was kept back
                 self._deliver(event)
                 self._deliver(rule.held.pop())
             else:
                 rule.held.append(event)
-                timer = threading.Timer(rule.seconds, self._let_go, [rule])     # no successor came: not lost
+                timer = threading.Timer(rule.seconds, self._let_go, [rule])  # no successor came: not lost
                 timer.daemon = True
                 timer.start()
 

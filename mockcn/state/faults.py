@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Optional
 
-CALLS_KEPT = 10_000     # newest calls remembered with their words; the counters go on past it
+CALLS_KEPT = 10_000  # newest calls remembered with their words; the counters go on past it
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Fault:
     tool: str
     kind: str
     match: str
-    times: Optional[int]        # calls left; None: every call until cleared
+    times: Optional[int]  # calls left; None: every call until cleared
     options: dict[str, Any]
 
     def words(self) -> dict[str, str]:

@@ -15,17 +15,17 @@ from typing import Optional
 
 from mockcn.state.datasets import Dataset
 
-KEPT_SIZE = 1 << 20     # bytes: larger files are not copied into snapshots. Nothing that is read of a VM comes near
+KEPT_SIZE = 1 << 20  # bytes: larger files are not copied into snapshots. Nothing that is read of a VM comes near
 KEPT_FOLDERS = ("", "config")
-EXCHANGE = 2            # RENAME_EXCHANGE of renameat2(2)
+EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 
-Files = dict[str, tuple[bytes, int, int]]      # path below the mountpoint -> content, mtime in ns, mode
+Files = dict[str, tuple[bytes, int, int]]  # path below the mountpoint -> content, mtime in ns, mode
 
 
 class Mounts:
     def __init__(self, root: str, aside: str) -> None:
         self._root = root
-        self._aside = aside         # folder inside the same file system, for what is on its way in or out
+        self._aside = aside  # folder inside the same file system, for what is on its way in or out
         self._number = 0
 
     def real(self, path: str) -> str:
@@ -66,7 +66,7 @@ class Mounts:
             try:
                 names = sorted(os.listdir(base))
             except OSError:
-                continue        # no such folder: nothing to keep
+                continue  # no such folder: nothing to keep
             for name in names:
                 path = os.path.join(base, name)
                 try:
@@ -76,7 +76,7 @@ class Mounts:
                     with open(path, "rb") as file:
                         files[os.path.join(folder, name)] = (file.read(), status.st_mtime_ns, status.st_mode & 0o7777)
                 except OSError:
-                    continue    # went away or is unreadable while we looked: not in the snapshot
+                    continue  # went away or is unreadable while we looked: not in the snapshot
         return files
 
     def restore(self, dataset: Dataset, files: Files) -> None:
@@ -91,7 +91,7 @@ class Mounts:
         _fill(new, files)
         if os.path.isdir(os.path.join(old, "config")):
             os.makedirs(os.path.join(new, "config"), exist_ok=True)
-        _exchange(old, new)         # from here on `new` is the old folder
+        _exchange(old, new)  # from here on `new` is the old folder
         for entry in os.scandir(new):
             if entry.name not in KEPT_FOLDERS and entry.is_dir(follow_symlinks=False):
                 os.rename(entry.path, os.path.join(old, entry.name))

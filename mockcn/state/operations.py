@@ -20,29 +20,51 @@ from mockcn.state.properties import BadValue, Property, Value, event_text, find,
 class Operations(Destroying):
     """All that can be done to datasets. Callers hold the node's lock."""
 
-    def create(self, name: str, props: Optional[dict[str, Value]] = None, *, volsize: Optional[int] = None,
-               sparse: bool = False, parents: bool = False, creation: Optional[int] = None) -> Dataset:
+    def create(
+        self,
+        name: str,
+        props: Optional[dict[str, Value]] = None,
+        *,
+        volsize: Optional[int] = None,
+        sparse: bool = False,
+        parents: bool = False,
+        creation: Optional[int] = None,
+    ) -> Dataset:
         """Create a filesystem, or a volume of `volsize` bytes. `props` are values as parse() gives them."""
         self._check_new(name, parents)
         parent = self._parent(name, parents)
         pool = self.pool_of(name)
-        dataset = Dataset(parent, name.rsplit("/", 1)[1], "filesystem" if volsize is None else "volume",
-                          int(time.time()) if creation is None else creation, pool.next_txg(), pool.next_id())
+        dataset = Dataset(
+            parent,
+            name.rsplit("/", 1)[1],
+            "filesystem" if volsize is None else "volume",
+            int(time.time()) if creation is None else creation,
+            pool.next_txg(),
+            pool.next_id(),
+        )
         dataset.props.update(props or {})
         if volsize is not None:
             dataset.props["volsize"] = volsize
             dataset.props.setdefault("volblocksize", 8192)
             if not sparse:
-                dataset.props.setdefault("refreservation",
-                                         volume_reservation(volsize, int(dataset.props["volblocksize"])))
+                dataset.props.setdefault(
+                    "refreservation", volume_reservation(volsize, int(dataset.props["volblocksize"]))
+                )
         parent.children[dataset.label] = dataset
         self._mounts.make(dataset)
         self._history("create", dataset)
         self._announce_props(dataset)
         return dataset
 
-    def clone(self, snapshot: Snapshot, name: str, props: Optional[dict[str, Value]] = None,
-              *, parents: bool = False, files: Optional[Files] = None) -> Dataset:
+    def clone(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        props: Optional[dict[str, Value]] = None,
+        *,
+        parents: bool = False,
+        files: Optional[Files] = None,
+    ) -> Dataset:
         """A writable copy of a snapshot, with its files, or with `files` in place of them."""
         origin = snapshot.parent
         self._check_new(name, parents)
@@ -65,8 +87,14 @@ class Operations(Destroying):
             self._history("set", clone, self._setting(key, value))
         return clone
 
-    def snapshot(self, names: Iterable[str], *, recursive: bool = False, creation: Optional[int] = None,
-                 props: Optional[dict[str, str]] = None) -> list[Snapshot]:
+    def snapshot(
+        self,
+        names: Iterable[str],
+        *,
+        recursive: bool = False,
+        creation: Optional[int] = None,
+        props: Optional[dict[str, str]] = None,
+    ) -> list[Snapshot]:
         """Take snapshots DATASET@NAME, all or none."""
         wanted: list[tuple[Dataset, str]] = []
         for full in names:
@@ -84,16 +112,24 @@ class Operations(Destroying):
             if snap in dataset.snapshots:
                 raise ZfsError(f"cannot create snapshot '{full}': dataset already exists\nno snapshots were created")
         if len({dataset for dataset, _ in wanted}) < len(wanted):
-            raise ZfsError("cannot create snapshots : multiple snapshots of same fs not allowed\n"
-                           "no snapshots were created")
+            raise ZfsError(
+                "cannot create snapshots : multiple snapshots of same fs not allowed\nno snapshots were created"
+            )
         return [self.take(dataset, snap, creation, props) for dataset, snap in wanted]
 
-    def take(self, dataset: Dataset, name: str, creation: Optional[int] = None,
-             props: Optional[dict[str, str]] = None, files: Optional[Files] = None) -> Snapshot:
+    def take(
+        self,
+        dataset: Dataset,
+        name: str,
+        creation: Optional[int] = None,
+        props: Optional[dict[str, str]] = None,
+        files: Optional[Files] = None,
+    ) -> Snapshot:
         """One snapshot, of a name that is known to be good and new; `files` if they need not be read again."""
         pool = self.pool_of(dataset.name)
-        snapshot = Snapshot(dataset, name, int(time.time()) if creation is None else creation,
-                            pool.next_txg(), pool.next_id())
+        snapshot = Snapshot(
+            dataset, name, int(time.time()) if creation is None else creation, pool.next_txg(), pool.next_id()
+        )
         snapshot.unique = snapshot.written // 3
         snapshot.props.update(props or {})
         snapshot.files = self._mounts.capture(dataset) if files is None else files
@@ -119,8 +155,11 @@ class Operations(Destroying):
         if prop.name == "refreservation" and text == "auto":
             if isinstance(thing, Snapshot) or thing.kind != "volume":
                 raise ZfsError(f"{where}'refreservation' can be 'auto' on volumes only")
-            text = str(volume_reservation(int(thing.props["volsize"]), int(thing.props["volblocksize"]),
-                                          int(thing.props.get("copies", 1))))
+            text = str(
+                volume_reservation(
+                    int(thing.props["volsize"]), int(thing.props["volblocksize"]), int(thing.props.get("copies", 1))
+                )
+            )
         try:
             value = parse(prop, text)
         except BadValue as err:
@@ -132,8 +171,10 @@ class Operations(Destroying):
             if prop.name == "volsize":
                 block = int(thing.props.get("volblocksize", 8192))
                 if value == 0 or int(value) % block:
-                    raise ZfsError(f"{where}'volsize' " + (
-                        f"must be a multiple of volume block size ({block})" if value else "cannot be zero"))
+                    raise ZfsError(
+                        f"{where}'volsize' "
+                        + (f"must be a multiple of volume block size ({block})" if value else "cannot be zero")
+                    )
         return prop, value
 
     def set(self, thing: Thing, settings: list[tuple[Property, Value]]) -> None:
@@ -186,8 +227,7 @@ class Operations(Destroying):
     def release(self, snapshots: list[Snapshot], tag: str) -> None:
         for snapshot in snapshots:
             if tag not in snapshot.holds:
-                raise ZfsError(f"cannot release hold from snapshot '{snapshot.full_name}': "
-                               "no such tag on this dataset")
+                raise ZfsError(f"cannot release hold from snapshot '{snapshot.full_name}': no such tag on this dataset")
         for snapshot in snapshots:
             del snapshot.holds[tag]
             snapshot.parent.touch()
@@ -220,8 +260,9 @@ class Operations(Destroying):
                 raise ZfsError(f"cannot rename '{snapshot.full_name}': dataset already exists")
         for snapshot in snapshots:
             old, parent = snapshot.full_name, snapshot.parent
-            parent.snapshots = {new if name == snapshot.name else name: value
-                                for name, value in parent.snapshots.items()}
+            parent.snapshots = {
+                new if name == snapshot.name else name: value for name, value in parent.snapshots.items()
+            }
             snapshot.name = new
             parent.touch()
             self._event("rename", old, f"-> @{new}", snapshot.dsid)
@@ -230,11 +271,13 @@ class Operations(Destroying):
         """Back to `snapshot`; files come back too, without events on the old ones."""
         dataset = snapshot.parent
         names = list(dataset.snapshots)
-        newer = [dataset.snapshots[name] for name in names[names.index(snapshot.name) + 1:]]
+        newer = [dataset.snapshots[name] for name in names[names.index(snapshot.name) + 1 :]]
         if newer and not destroy_newer:
             listing = "\n".join(snap.full_name for snap in newer)
-            raise ZfsError(f"cannot rollback to '{snapshot.full_name}': more recent snapshots or bookmarks exist\n"
-                           f"use '-r' to force deletion of the following snapshots and bookmarks:\n{listing}")
+            raise ZfsError(
+                f"cannot rollback to '{snapshot.full_name}': more recent snapshots or bookmarks exist\n"
+                f"use '-r' to force deletion of the following snapshots and bookmarks:\n{listing}"
+            )
         self.destroy_snapshots(newer, with_clones=destroy_clones)
         dataset.referenced, dataset.written = snapshot.referenced, 0
         if snapshot.volsize is not None:
@@ -250,11 +293,13 @@ class Operations(Destroying):
             raise ZfsError(f"cannot promote '{clone.name}': not a cloned filesystem")
         old = origin.parent
         names = list(old.snapshots)
-        moving = [old.snapshots[name] for name in names[:names.index(origin.name) + 1]]
+        moving = [old.snapshots[name] for name in names[: names.index(origin.name) + 1]]
         for snapshot in moving:
             if snapshot.name in clone.snapshots:
-                raise ZfsError(f"cannot promote '{clone.name}': snapshot name '{snapshot.full_name}' "
-                               f"from origin \nconflicts with '{clone.name}' from target")
+                raise ZfsError(
+                    f"cannot promote '{clone.name}': snapshot name '{snapshot.full_name}' "
+                    f"from origin \nconflicts with '{clone.name}' from target"
+                )
         for snapshot in moving:
             del old.snapshots[snapshot.name]
             snapshot.parent = clone
@@ -266,8 +311,16 @@ class Operations(Destroying):
         old.touch()
         self._history("promote", clone)
 
-    def receive(self, name: str, snap: str, *, written: int = 1 << 20, interrupted: bool = False,
-                files: Optional[Files] = None, props: Optional[dict[str, Value]] = None) -> Dataset:
+    def receive(
+        self,
+        name: str,
+        snap: str,
+        *,
+        written: int = 1 << 20,
+        interrupted: bool = False,
+        files: Optional[Files] = None,
+        props: Optional[dict[str, Value]] = None,
+    ) -> Dataset:
         """What `zfs receive` does: a new filesystem `name` with snapshot `snap`, or the next snapshot of one that
         exists, which runs on a hidden clone. `files` are what the stream brings."""
         incremental = self.exists(name)
@@ -281,8 +334,9 @@ class Operations(Destroying):
             self._check_new(name, False)
             pool = self.pool_of(name)
             parent = self._parent(name, False)
-            dataset = Dataset(parent, name.rsplit("/", 1)[1], "filesystem", int(time.time()), pool.next_txg(),
-                              pool.next_id())
+            dataset = Dataset(
+                parent, name.rsplit("/", 1)[1], "filesystem", int(time.time()), pool.next_txg(), pool.next_id()
+            )
             dataset.props.update(props or {})
             parent.children[dataset.label] = dataset
             hidden, number = name, dataset.dsid

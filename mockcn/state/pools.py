@@ -13,8 +13,8 @@ from mockcn.state.events import Event, EventBus
 from mockcn.state.mounts import Mounts
 from mockcn.state.properties import Value, event_text, find
 
-POOL_SIZE = 4 << 40         # bytes. A common size for one node
-NAME_LENGTH = 255           # characters of a dataset's name, the snapshot's included
+POOL_SIZE = 4 << 40  # bytes. A common size for one node
+NAME_LENGTH = 255  # characters of a dataset's name, the snapshot's included
 BAD_CHARACTER = re.compile(r"[^-A-Za-z0-9_.: ]")
 
 
@@ -34,7 +34,7 @@ class Pool:
         self.name = name
         self.guid = guid
         self.txg = 1000
-        self.objects = 50       # numbers given to datasets and snapshots
+        self.objects = 50  # numbers given to datasets and snapshots
         self.exported = False
         self.root: Dataset
 
@@ -55,7 +55,7 @@ class Pools:
         self._mounts = mounts
         self._hostname = hostname
         self.pools: dict[str, Pool] = {}
-        self.silent = False         # while the node is being populated: no events, nobody could hear them
+        self.silent = False  # while the node is being populated: no events, nobody could hear them
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
@@ -71,8 +71,13 @@ class Pools:
     def dataset(self, name: str) -> Dataset:
         """The filesystem or volume of that name. Raises NoDataset, or ZfsError for a malformed name."""
         if not name or name.startswith("/") or name.endswith("/") or "//" in name:
-            what = "leading slash" if name.startswith("/") else \
-                "trailing slash" if name.endswith("/") else "empty component or misplaced '@' or '#' delimiter"
+            what = (
+                "leading slash"
+                if name.startswith("/")
+                else "trailing slash"
+                if name.endswith("/")
+                else "empty component or misplaced '@' or '#' delimiter"
+            )
             raise ZfsError(f"cannot open '{name}': {what} in name")
         found: Optional[Dataset] = self.pool_of(name).root
         for label in name.split("/")[1:]:
@@ -124,8 +129,9 @@ class Pools:
     def pool_event(self, pool: str, action: str, text: str) -> None:
         """A history event about the pool as a whole: it names no dataset."""
         known = self.pools[pool]
-        self._publish(known, {"history_internal_name": action, "history_hostname": self._hostname,
-                              "history_internal_str": text})
+        self._publish(
+            known, {"history_internal_name": action, "history_hostname": self._hostname, "history_internal_str": text}
+        )
 
     def _setting(self, key: str, value: Value) -> str:
         prop = find(key)
@@ -136,16 +142,36 @@ class Pools:
 
     def _event(self, action: str, name: str, text: str, number: int) -> None:
         if not self.silent:
-            self._publish(self.pool_of(name), {
-                "history_internal_name": action, "history_hostname": self._hostname, "history_dsname": name,
-                "history_internal_str": text, "history_dsid": number})
+            self._publish(
+                self.pool_of(name),
+                {
+                    "history_internal_name": action,
+                    "history_hostname": self._hostname,
+                    "history_dsname": name,
+                    "history_internal_str": text,
+                    "history_dsid": number,
+                },
+            )
 
     def _publish(self, pool: Pool, data: dict[str, Any]) -> None:
         if self.silent:
             return
-        self._events.publish(Event("SUNW", "zfs", "EC_zfs", "ESC_ZFS_history_event", 0, {
-            "pool_name": pool.name, "pool_guid": pool.guid, **data,
-            "history_txg": pool.next_txg(), "history_time": int(time.time())}))
+        self._events.publish(
+            Event(
+                "SUNW",
+                "zfs",
+                "EC_zfs",
+                "ESC_ZFS_history_event",
+                0,
+                {
+                    "pool_name": pool.name,
+                    "pool_guid": pool.guid,
+                    **data,
+                    "history_txg": pool.next_txg(),
+                    "history_time": int(time.time()),
+                },
+            )
+        )
 
     def _check_new(self, name: str, parents: bool) -> None:
         where = f"cannot create '{name}': "
@@ -160,8 +186,9 @@ class Pools:
         if self.exists(name):
             raise ZfsError(f"{where}dataset already exists")
         if "/" not in name or name.split("/")[0] not in self.pools:
-            raise ZfsError(f"{where}no such pool '{name.split('/')[0]}'" if "/" in name else
-                           f"{where}missing dataset name")
+            raise ZfsError(
+                f"{where}no such pool '{name.split('/')[0]}'" if "/" in name else f"{where}missing dataset name"
+            )
         above = name.rsplit("/", 1)[0]
         if not parents and not self.exists(above):
             raise ZfsError(f"{where}parent does not exist")

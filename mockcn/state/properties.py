@@ -12,10 +12,18 @@ from typing import Any, Optional, Union
 
 Value = Union[int, str]
 
-UNLIMITED = 18446744073709551615    # a filesystem_limit or snapshot_limit that is not set, as illumos prints it with -p
+UNLIMITED = 18446744073709551615  # a filesystem_limit or snapshot_limit that is not set, as illumos prints it with -p
 SWITCH = {"off": 0, "on": 1}
-COMPRESSION = {"on": 1, "off": 2, "lzjb": 3, "zle": 14, "lz4": 15, "gzip": 10, "zstd": 16,
-               **{f"gzip-{level}": 4 + level for level in range(1, 10)}}
+COMPRESSION = {
+    "on": 1,
+    "off": 2,
+    "lzjb": 3,
+    "zle": 14,
+    "lz4": 15,
+    "gzip": 10,
+    "zstd": 16,
+    **{f"gzip-{level}": 4 + level for level in range(1, 10)},
+}
 SUFFIXES = "BKMGTPE"
 
 
@@ -28,7 +36,7 @@ class Property:
     """`on` holds the letters of the kinds that have it: f(ilesystem), v(olume), s(napshot)."""
 
     name: str
-    kind: str                                   # size, quota, limit, count, choice, text, date
+    kind: str  # size, quota, limit, count, choice, text, date
     on: str
     default: Value = "-"
     inherits: bool = False
@@ -80,25 +88,44 @@ def _table() -> dict[str, Property]:
         Property("setuid", "choice", "f", "on", inherits=True, choices=SWITCH),
         Property("readonly", "choice", "fv", "off", inherits=True, choices=SWITCH, header="RDONLY"),
         Property("canmount", "choice", "f", "on", choices={"off": 0, "on": 1, "noauto": 2}),
-        Property("sync", "choice", "fv", "standard", inherits=True,
-                 choices={"standard": 0, "always": 1, "disabled": 2}),
-        Property("checksum", "choice", "fv", "on", inherits=True,
-                 choices={"on": 1, "off": 2, "fletcher2": 6, "fletcher4": 7, "sha256": 8}),
+        Property(
+            "sync", "choice", "fv", "standard", inherits=True, choices={"standard": 0, "always": 1, "disabled": 2}
+        ),
+        Property(
+            "checksum",
+            "choice",
+            "fv",
+            "on",
+            inherits=True,
+            choices={"on": 1, "off": 2, "fletcher2": 6, "fletcher4": 7, "sha256": 8},
+        ),
         Property("copies", "count", "fv", 1, inherits=True),
         Property("logbias", "choice", "fv", "latency", inherits=True, choices={"latency": 0, "throughput": 1}),
         Property("snapdir", "choice", "f", "hidden", inherits=True, choices={"hidden": 0, "visible": 1}),
-        Property("primarycache", "choice", "fv", "all", inherits=True,
-                 choices={"none": 0, "metadata": 1, "all": 2}),
+        Property("primarycache", "choice", "fv", "all", inherits=True, choices={"none": 0, "metadata": 1, "all": 2}),
         Property("sharenfs", "text", "f", "off", inherits=True),
     ]
     return {row.name: row for row in rows}
 
 
 PROPERTIES = _table()
-ALIASES = {"recsize": "recordsize", "refreserv": "refreservation", "reserv": "reservation", "refer": "referenced",
-           "avail": "available", "volblock": "volblocksize", "compress": "compression", "usedsnap": "usedbysnapshots",
-           "usedds": "usedbydataset", "usedchild": "usedbychildren", "usedrefreserv": "usedbyrefreservation",
-           "rdonly": "readonly", "fslimit": "filesystem_limit", "sslimit": "snapshot_limit", "ratio": "compressratio"}
+ALIASES = {
+    "recsize": "recordsize",
+    "refreserv": "refreservation",
+    "reserv": "reservation",
+    "refer": "referenced",
+    "avail": "available",
+    "volblock": "volblocksize",
+    "compress": "compression",
+    "usedsnap": "usedbysnapshots",
+    "usedds": "usedbydataset",
+    "usedchild": "usedbychildren",
+    "usedrefreserv": "usedbyrefreservation",
+    "rdonly": "readonly",
+    "fslimit": "filesystem_limit",
+    "sslimit": "snapshot_limit",
+    "ratio": "compressratio",
+}
 
 
 def find(name: str) -> Optional[Property]:

@@ -35,7 +35,7 @@ global:installed:/
 """
 INDEX = "/etc/zones/index"
 NO_ZONEID = -1
-NO_PID = -1                 # init has ended
+NO_PID = -1  # init has ended
 Step = Callable[[], None]
 
 
@@ -53,23 +53,23 @@ class Kernel:
 
     zoneid: int
     state: str
-    boot_time: int              # seconds since the epoch; 0 before init runs
-    init_pid: int               # 0 before init runs, NO_PID after it has ended
+    boot_time: int  # seconds since the epoch; 0 before init runs
+    init_pid: int  # 0 before init runs, NO_PID after it has ended
     init_restarts: int
-    created: float              # seconds since the node's boot
+    created: float  # seconds since the node's boot
 
 
 @dataclass
 class Zone:
     name: str
-    uuid: str                   # from the index; can be empty
+    uuid: str  # from the index; can be empty
     zonepath: str
-    state: str                  # configured, incomplete or installed
+    state: str  # configured, incomplete or installed
     brand: str
     shared_ip: bool = False
     debugid: Optional[int] = None
     kernel: Optional[Kernel] = None
-    deleted: bool = False       # out of the index, but still in the kernel
+    deleted: bool = False  # out of the index, but still in the kernel
     busy: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
     """Held by who takes the zone through states; always before the node's lock, never while that is held."""
 
@@ -102,11 +102,11 @@ class Zones:
     def __init__(self, events: EventBus, root: str) -> None:
         self._events = events
         self._root = root
-        self.zones: dict[str, Zone] = {}        # by name, in the order of the index
+        self.zones: dict[str, Zone] = {}  # by name, in the order of the index
         self._next_zoneid = 1
         self._next_pid = 4100
         self._next_debugid = 1
-        self.silent = False                     # while the node is being populated
+        self.silent = False  # while the node is being populated
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
@@ -152,7 +152,7 @@ class Zones:
         try:
             element = zonexml.parse(content.decode("utf-8", "replace"))
         except zonexml.NotXml:
-            return      # zoneadm goes on showing what it knew
+            return  # zoneadm goes on showing what it knew
         zone.brand = element.get("brand", zone.brand)
         zone.shared_ip = element.get("ip-type", "shared") != "exclusive"
 
@@ -179,8 +179,11 @@ class Zones:
 
     def write_index(self) -> None:
         if not self.silent:
-            lines = [f"{zone.name}:{zone.state}:{zone.zonepath}:{zone.uuid}\n" for zone in self.zones.values()
-                     if not zone.deleted]
+            lines = [
+                f"{zone.name}:{zone.state}:{zone.zonepath}:{zone.uuid}\n"
+                for zone in self.zones.values()
+                if not zone.deleted
+            ]
             write_atomically(self._root + INDEX, (INDEX_HEAD + "".join(lines)).encode())
 
     # -- the kernel ------------------------------------------------------------------------------------------------
@@ -193,16 +196,20 @@ class Zones:
             raise ZoneError(f"zoneadm: zone '{zone.name}': must be installed before boot.")
 
         def initialized() -> None:
-            if zone.kernel is not None:     # somebody else boots it at the same time, and was first
+            if zone.kernel is not None:  # somebody else boots it at the same time, and was first
                 raise ZoneError(f"zoneadm: zone '{zone.name}': zone is already booted")
             zone.kernel = Kernel(self._take_zoneid(), "ready", 0, 0, 0, self.uptime())
             self._kernel_event(zone, "uninitialized", "initialized")
 
-        return [initialized, lambda: self._kernel_event(zone, "initialized", "ready"),
-                *self.start_steps(zone, boot_time)]
+        return [
+            initialized,
+            lambda: self._kernel_event(zone, "initialized", "ready"),
+            *self.start_steps(zone, boot_time),
+        ]
 
     def start_steps(self, zone: Zone, boot_time: Optional[int] = None) -> list[Step]:
         """The second half of booting: from `ready`, where init does not run yet, to `running`."""
+
         def running() -> None:
             if zone.kernel is not None:
                 zone.kernel.state = "running"
@@ -250,8 +257,16 @@ class Zones:
             raise ZoneError(f"zoneadm: zone '{zone.name}': not running")
         zone.kernel.init_restarts += 1
         zone.kernel.init_pid = self._take_pid()
-        self._publish("init", "restart", {"zonename": zone.name, "restarts": zone.kernel.init_restarts,
-                                          "zoneid": zone.kernel.zoneid, "when": time.monotonic_ns()})
+        self._publish(
+            "init",
+            "restart",
+            {
+                "zonename": zone.name,
+                "restarts": zone.kernel.init_restarts,
+                "zoneid": zone.kernel.zoneid,
+                "when": time.monotonic_ns(),
+            },
+        )
 
     def set_kernel_state(self, zone: Zone, state: str) -> None:
         """Put a zone that is in the kernel into any state, without an event (for states that tests want to hold)."""
@@ -275,12 +290,19 @@ class Zones:
     def _kernel_event(self, zone: Zone, old: str, new: str, zoneid: Optional[int] = None) -> None:
         if zoneid is None:
             zoneid = zone.kernel.zoneid if zone.kernel else NO_ZONEID
-        self._publish("status", "change", {"zonename": zone.name, "newstate": new, "oldstate": old, "zoneid": zoneid,
-                                           "when": time.monotonic_ns()})
+        self._publish(
+            "status",
+            "change",
+            {"zonename": zone.name, "newstate": new, "oldstate": old, "zoneid": zoneid, "when": time.monotonic_ns()},
+        )
 
     def _config_event(self, zone: Zone, old: str, new: str) -> None:
-        self._publish("status", "change", {"zonename": zone.name, "newstate": new, "oldstate": old,
-                                           "zoneid": NO_ZONEID, "when": time.monotonic_ns()}, pid=self._take_pid())
+        self._publish(
+            "status",
+            "change",
+            {"zonename": zone.name, "newstate": new, "oldstate": old, "zoneid": NO_ZONEID, "when": time.monotonic_ns()},
+            pid=self._take_pid(),
+        )
 
     def _publish(self, klass: str, subclass: str, data: dict[str, object], pid: int = 0) -> None:
         if not self.silent:

@@ -16,7 +16,7 @@ HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 -->
 """
 ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\n": "&#10;", "\t": "&#9;", "\r": "&#13;"}
-NO_ACTION = ("zone.cpu-shares", "zone.zfs-io-priority")     # controls that weigh; all others deny
+NO_ACTION = ("zone.cpu-shares", "zone.zfs-io-priority")  # controls that weigh; all others deny
 
 
 class NotXml(Exception):
@@ -79,8 +79,11 @@ def set_rctl(zone: Element, name: str, limit: Optional[int]) -> None:
         zone.remove(found)
     if limit is not None:
         rctl = SubElement(zone, "rctl", {"name": name})
-        SubElement(rctl, "rctl-value", {"priv": "privileged", "limit": str(limit),
-                                        "action": "none" if name in NO_ACTION else "deny"})
+        SubElement(
+            rctl,
+            "rctl-value",
+            {"priv": "privileged", "limit": str(limit), "action": "none" if name in NO_ACTION else "deny"},
+        )
 
 
 def add_net_attrs(parent: Element, values: dict[str, str]) -> None:

@@ -54,15 +54,30 @@ FILE_DELETE, FILE_MODIFIED, FILE_RENAME_FROM, FILE_RENAME_TO = 0x10, 0x2, 0x40, 
 FILE_TRUNC, MOUNTEDOVER, UNMOUNTED = 0x100000, 0x40000000, 0x20000000
 FILE_EXCEPTION = FILE_DELETE | FILE_RENAME_FROM | FILE_RENAME_TO | UNMOUNTED | MOUNTEDOVER
 NAMES = (
-    ("FILE_ACCESS", 0x1), ("FILE_ATTRIB", 0x4), ("FILE_DELETE", FILE_DELETE), ("FILE_EXCEPTION", FILE_EXCEPTION),
-    ("FILE_MODIFIED", FILE_MODIFIED), ("FILE_RENAME_FROM", FILE_RENAME_FROM), ("FILE_RENAME_TO", FILE_RENAME_TO),
-    ("FILE_TRUNC", FILE_TRUNC), ("FILE_NOFOLLOW", 0x10000000), ("MOUNTEDOVER", MOUNTEDOVER), ("UNMOUNTED", UNMOUNTED),
+    ("FILE_ACCESS", 0x1),
+    ("FILE_ATTRIB", 0x4),
+    ("FILE_DELETE", FILE_DELETE),
+    ("FILE_EXCEPTION", FILE_EXCEPTION),
+    ("FILE_MODIFIED", FILE_MODIFIED),
+    ("FILE_RENAME_FROM", FILE_RENAME_FROM),
+    ("FILE_RENAME_TO", FILE_RENAME_TO),
+    ("FILE_TRUNC", FILE_TRUNC),
+    ("FILE_NOFOLLOW", 0x10000000),
+    ("MOUNTEDOVER", MOUNTEDOVER),
+    ("UNMOUNTED", UNMOUNTED),
 )
 FINAL = FILE_DELETE | FILE_RENAME_FROM | UNMOUNTED | MOUNTEDOVER
 
 # inotify(7)
 IN_MODIFY, IN_ATTRIB, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE, IN_DELETE_SELF = (
-    0x2, 0x4, 0x40, 0x80, 0x100, 0x200, 0x400)
+    0x2,
+    0x4,
+    0x40,
+    0x80,
+    0x100,
+    0x200,
+    0x400,
+)
 IN_UNMOUNT, IN_Q_OVERFLOW, IN_IGNORED, IN_MASK_ADD = 0x2000, 0x4000, 0x8000, 0x20000000
 FILE_MASK = IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MASK_ADD
 FOLDER_MASK = IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MASK_ADD
@@ -182,7 +197,7 @@ class Inotify:
             if inode is None:
                 continue
             if length:
-                named = inode.names.get(batch[at - length:at].rstrip(b"\0"))
+                named = inode.names.get(batch[at - length : at].rstrip(b"\0"))
                 if named:
                     flag_names(named, mask, touched)
             if inode.files:
@@ -194,8 +209,15 @@ class Inotify:
 
 def flag_names(watches: list[Watch], mask: int, touched: dict[Watch, None]) -> None:
     """Something happened to a name in its folder. The first way of losing the file counts."""
-    flag = FILE_DELETE if mask & IN_DELETE else FILE_RENAME_FROM if mask & IN_MOVED_FROM else \
-        FILE_RENAME_TO if mask & IN_MOVED_TO else 0
+    flag = (
+        FILE_DELETE
+        if mask & IN_DELETE
+        else FILE_RENAME_FROM
+        if mask & IN_MOVED_FROM
+        else FILE_RENAME_TO
+        if mask & IN_MOVED_TO
+        else 0
+    )
     for watch in watches:
         if flag and not watch.pending & FINAL:
             watch.pending |= flag
@@ -396,7 +418,7 @@ class Watcher:
         view = memoryview(b"".join(self._out))
         self._out.clear()
         while view:
-            view = view[os.write(1, view):]
+            view = view[os.write(1, view) :]
 
 
 def text(value: object) -> str:
@@ -424,6 +446,7 @@ def main(argv: list[str], in_node: bool = True) -> int:
     fault: dict[str, str] = {}
     if in_node:
         import link
+
         fault = link.hello("fswatcher", argv)
         root, orders, take_order = os.fsencode(link.root()), link.fileno(), link.order
     flags = set()

@@ -42,7 +42,7 @@ import os
 import sys
 import time
 
-TYPE_CHECKING = False   # not from typing, whose import costs as much as the interpreter's start
+TYPE_CHECKING = False  # not from typing, whose import costs as much as the interpreter's start
 if TYPE_CHECKING:
     import signal as _signal
     from typing import NoReturn, Optional
@@ -50,8 +50,8 @@ else:
     import _signal
 
 POINTER = ".mockcn/socket"
-HEADER = 5              # bytes: one for the kind of frame, four for its length
-CONNECT_TRIES = 50      # of 10 ms each: the node's listen queue may be full for a moment
+HEADER = 5  # bytes: one for the kind of frame, four for its length
+CONNECT_TRIES = 50  # of 10 ms each: the node's listen queue may be full for a moment
 
 _root: Optional[str] = None
 _connection: Optional[_socket.socket] = None
@@ -170,7 +170,7 @@ def _write(descriptor: int, text: bytes) -> None:
     view = memoryview(text)
     try:
         while view:
-            view = view[os.write(descriptor, view):]
+            view = view[os.write(descriptor, view) :]
     except BrokenPipeError:
         _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
         os.kill(os.getpid(), _signal.SIGPIPE)

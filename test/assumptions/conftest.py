@@ -17,7 +17,7 @@ import pytest
 
 from mockcn.process import MockNode
 
-WITHIN = 10     # seconds for what should take milliseconds
+WITHIN = 10  # seconds for what should take milliseconds
 MARKS = itertools.count(1)
 
 
@@ -71,8 +71,14 @@ class ZfsEvents:
 
     def passed(self) -> list[tuple[str, str, str]]:
         """(dataset, action, details) of each event since the last look."""
-        return [(record["data"].get("history_dsname", "-"), record["data"]["history_internal_name"],
-                 record["data"].get("history_internal_str", "-")) for record in self.records()]
+        return [
+            (
+                record["data"].get("history_dsname", "-"),
+                record["data"]["history_internal_name"],
+                record["data"].get("history_internal_str", "-"),
+            )
+            for record in self.records()
+        ]
 
 
 @pytest.fixture
@@ -109,18 +115,22 @@ def zfs_events(node: MockNode, follow: Callable[..., Follower]) -> ZfsEvents:
 @pytest.fixture
 def zfs(node: MockNode) -> Callable[..., str]:
     """zfs(*words): run it, which must succeed; its output."""
+
     def run(*words: str) -> str:
         done = node.run("zfs", *words)
         assert done.returncode == 0, f"zfs {' '.join(words)}: {done.stderr}"
         return done.stdout
+
     return run
 
 
 @pytest.fixture
 def fails(quiet_node: MockNode) -> Callable[..., tuple[int, str]]:
     """fails(tool, *words): (exit status, standard error) of a call that must print nothing else."""
+
     def run(tool: str, *words: str) -> tuple[int, str]:
         done = quiet_node.run(tool, *words)
         assert done.stdout == ""
         return done.returncode, done.stderr
+
     return run

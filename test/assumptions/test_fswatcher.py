@@ -22,8 +22,9 @@ class Fswatcher:
     """The running program: commands in, messages out, each of them with a deadline."""
 
     def __init__(self, *flags):
-        self.process = subprocess.Popen([*COMMAND, *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            [*COMMAND, *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         self._unread = b""
         self._last_key = 0
 
@@ -86,6 +87,7 @@ def start():
     def run(*flags):
         started.append(Fswatcher(*flags))
         return started[-1]
+
     yield run
     for one in started:
         one.process.kill()
@@ -107,6 +109,7 @@ def file(tmp_path):
 
 
 # --- flags, commands, answers ---
+
 
 def test_help_goes_to_stdout():
     done = subprocess.run([*COMMAND, "-h"], stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT)
@@ -155,8 +158,13 @@ def test_members_of_messages_have_their_order_and_no_white_space(fswatcher, file
 def test_watch_of_a_watched_path_succeeds(fswatcher, file):
     fswatcher.watch(file)
     assert fswatcher.command(f"WATCH {file}") == {
-        "type": "response", "key": 2, "code": 0, "pathname": str(file), "message": "already watching",
-        "result": "SUCCESS"}
+        "type": "response",
+        "key": 2,
+        "code": 0,
+        "pathname": str(file),
+        "message": "already watching",
+        "result": "SUCCESS",
+    }
     assert fswatcher.watched() == [str(file)]
 
 
@@ -188,15 +196,32 @@ def test_unwatch_of_an_unwatched_path_fails(fswatcher, file):
 def test_status_lists_files_and_the_pid(fswatcher, file):
     fswatcher.watch(file)
     answer = fswatcher.command("STATUS")
-    assert answer == {"type": "response", "key": 2, "code": 0, "result": "SUCCESS",
-                      "data": {"files": [str(file)], "files_count": 1, "pid": fswatcher.process.pid}}
+    assert answer == {
+        "type": "response",
+        "key": 2,
+        "code": 0,
+        "result": "SUCCESS",
+        "data": {"files": [str(file)], "files_count": 1, "pid": fswatcher.process.pid},
+    }
 
 
-@pytest.mark.parametrize(("line", "code", "key"), [
-    ("x WATCH /etc/passwd", 1, 0), ("", 1, 0), ("5", 1, 0), ("-1 STATUS", 1, 0), ("5 WATCH", 1, 0), ("5 UNWATCH", 1, 0),
-    ("5 STATUS /etc/passwd", 1, 0), ("0 STATUS", 2, 0), ("000 STATUS", 2, 0), ("5 watch /etc/passwd", 3, 5),
-    ("18446744073709551615 LIST", 3, 18446744073709551615), ("18446744073709551616 STATUS", 1, 0),
-])
+@pytest.mark.parametrize(
+    ("line", "code", "key"),
+    [
+        ("x WATCH /etc/passwd", 1, 0),
+        ("", 1, 0),
+        ("5", 1, 0),
+        ("-1 STATUS", 1, 0),
+        ("5 WATCH", 1, 0),
+        ("5 UNWATCH", 1, 0),
+        ("5 STATUS /etc/passwd", 1, 0),
+        ("0 STATUS", 2, 0),
+        ("000 STATUS", 2, 0),
+        ("5 watch /etc/passwd", 3, 5),
+        ("18446744073709551615 LIST", 3, 18446744073709551615),
+        ("18446744073709551616 STATUS", 1, 0),
+    ],
+)
 def test_command_that_makes_no_sense_gets_an_error_message(fswatcher, line, code, key):
     fswatcher.send(line + "\n")
     answer = fswatcher.message()
@@ -244,12 +269,18 @@ def test_path_with_quotes_and_non_ascii_is_valid_json(fswatcher, tmp_path):
 
 # --- events ---
 
+
 def test_written_file_is_modified_and_stays_watched(fswatcher, file):
     fswatcher.watch(file)
     with file.open("a") as out:
         out.write("more")
     assert fswatcher.message() == {
-        "type": "event", "changes": ["FILE_MODIFIED"], "pathname": str(file), "revents": 2, "final": False}
+        "type": "event",
+        "changes": ["FILE_MODIFIED"],
+        "pathname": str(file),
+        "revents": 2,
+        "final": False,
+    }
     with file.open("a") as out:
         out.write("again")
     assert fswatcher.message()["changes"] == ["FILE_MODIFIED"]
@@ -280,7 +311,12 @@ def test_modification_time_that_is_set_is_a_modification(fswatcher, file):
     fswatcher.watch(file)
     os.utime(file, (1, 1))
     assert fswatcher.message() == {
-        "type": "event", "changes": ["FILE_MODIFIED"], "pathname": str(file), "revents": 2, "final": False}
+        "type": "event",
+        "changes": ["FILE_MODIFIED"],
+        "pathname": str(file),
+        "revents": 2,
+        "final": False,
+    }
     os.utime(file, (1, 1))
     assert fswatcher.events() == []
 
@@ -315,8 +351,12 @@ def test_deleted_file_is_final_and_forgotten(fswatcher, file):
     fswatcher.watch(file)
     file.unlink()
     assert fswatcher.message() == {
-        "type": "event", "changes": ["FILE_DELETE", "FILE_EXCEPTION"], "pathname": str(file), "revents": 16,
-        "final": True}
+        "type": "event",
+        "changes": ["FILE_DELETE", "FILE_EXCEPTION"],
+        "pathname": str(file),
+        "revents": 16,
+        "final": True,
+    }
     assert fswatcher.watched() == []
     file.write_text("new")
     assert fswatcher.events() == []
@@ -344,8 +384,12 @@ def test_file_renamed_away_is_final(fswatcher, file):
     fswatcher.watch(file)
     file.rename(file.parent / "elsewhere")
     assert fswatcher.message() == {
-        "type": "event", "changes": ["FILE_EXCEPTION", "FILE_RENAME_FROM"], "pathname": str(file), "revents": 64,
-        "final": True}
+        "type": "event",
+        "changes": ["FILE_EXCEPTION", "FILE_RENAME_FROM"],
+        "pathname": str(file),
+        "revents": 64,
+        "final": True,
+    }
     assert fswatcher.watched() == []
 
 
@@ -356,8 +400,12 @@ def test_file_onto_which_another_is_renamed_stays_watched(fswatcher, file):
         fresh.write_text(content)
         fresh.rename(file)
         assert fswatcher.message() == {
-            "type": "event", "changes": ["FILE_EXCEPTION", "FILE_RENAME_TO"], "pathname": str(file), "revents": 32,
-            "final": False}
+            "type": "event",
+            "changes": ["FILE_EXCEPTION", "FILE_RENAME_TO"],
+            "pathname": str(file),
+            "revents": 32,
+            "final": False,
+        }
     with file.open("a") as out:
         out.write("more")
     assert fswatcher.message()["changes"] == ["FILE_MODIFIED"]
@@ -447,8 +495,8 @@ def test_thousands_of_files_are_watched(fswatcher, tmp_path):
             paths.append(folder / name)
     answers = []
     for first in range(0, len(paths), 100):  # not all at once: both pipes would fill up, and nobody would read
-        fswatcher.send("".join(f"{first + n + 1} WATCH {path}\n" for n, path in enumerate(paths[first:first + 100])))
-        answers += [fswatcher.message() for _ in paths[first:first + 100]]
+        fswatcher.send("".join(f"{first + n + 1} WATCH {path}\n" for n, path in enumerate(paths[first : first + 100])))
+        answers += [fswatcher.message() for _ in paths[first : first + 100]]
     assert [answer["key"] for answer in answers] == list(range(1, len(paths) + 1))
     assert {answer["result"] for answer in answers} == {"SUCCESS"}
     paths[777].write_text('{"a":1}')

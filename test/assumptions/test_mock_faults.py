@@ -81,13 +81,16 @@ def test_slow_delivery_brings_what_was_true_at_the_start(node: MockNode) -> None
     assert b"zones/late\n" not in output
 
 
-@pytest.mark.parametrize(("options", "expected"), [
-    ({}, b"\xff\x00nonsense\nglobal\n"),
-    ({"lines": 1}, b"global\n\xff\x00nonsense\n"),
-    ({"bytes_out": 3}, b"glo\xff\x00nonsense\nbal\n"),
-    ({"when": "after"}, b"global\n\xff\x00nonsense\n"),
-    ({"exit": 0}, b"\xff\x00nonsense\n"),
-])
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, b"\xff\x00nonsense\nglobal\n"),
+        ({"lines": 1}, b"global\n\xff\x00nonsense\n"),
+        ({"bytes_out": 3}, b"glo\xff\x00nonsense\nbal\n"),
+        ({"when": "after"}, b"global\n\xff\x00nonsense\n"),
+        ({"exit": 0}, b"\xff\x00nonsense\n"),
+    ],
+)
 def test_garbage_stands_where_it_was_asked_for(node: MockNode, options: dict[str, object], expected: bytes) -> None:
     for zone in node.control.zones():
         if zone["state"] == "running":
@@ -208,7 +211,8 @@ def test_orders_that_make_no_sense_are_refused_in_words(node: MockNode) -> None:
 def test_hundred_tools_at_once_are_all_answered(node: MockNode) -> None:
     children = [node.popen("zoneadm", "list") for _ in range(100)]
     assert {child.communicate(timeout=WITHIN * 3)[0] for child in children} == {
-        node.run("zoneadm", "list").stdout.encode()}
+        node.run("zoneadm", "list").stdout.encode()
+    }
 
 
 def test_reader_that_goes_away_ends_the_tool_and_harms_nobody(node: MockNode) -> None:

@@ -31,8 +31,10 @@ from .conftest import WITHIN
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[MockNode]:
-    with tempfile.TemporaryDirectory(prefix="cn-") as folder, process.start(
-            folder + "/node", vms=2, seconds={"install": 0, "boot": 0, "halt": 0}) as running_node:
+    with (
+        tempfile.TemporaryDirectory(prefix="cn-") as folder,
+        process.start(folder + "/node", vms=2, seconds={"install": 0, "boot": 0, "halt": 0}) as running_node,
+    ):
         yield running_node
 
 
@@ -50,6 +52,7 @@ def install(node: MockNode, zone: str) -> tuple[int, str]:
 
 
 # -- zonecfg -----------------------------------------------------------------------------------------------------------
+
 
 def test_failing_zonecfg_changes_nothing(node: MockNode) -> None:
     zone = configured(node)
@@ -94,11 +97,18 @@ def test_zonecfg_that_is_killed_while_it_reads_changes_nothing(node: MockNode) -
 
 # -- zoneadm -----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("step, left, dataset", [
-    ("incomplete", "configured", False), ("cloned", "incomplete", False), ("quota", "incomplete", True),
-    ("cores", "incomplete", True), ("installed", "incomplete", True)])
-def test_install_that_fails_halfway_leaves_what_was_done(node: MockNode, step: str, left: str,
-                                                         dataset: bool) -> None:
+
+@pytest.mark.parametrize(
+    "step, left, dataset",
+    [
+        ("incomplete", "configured", False),
+        ("cloned", "incomplete", False),
+        ("quota", "incomplete", True),
+        ("cores", "incomplete", True),
+        ("installed", "incomplete", True),
+    ],
+)
+def test_install_that_fails_halfway_leaves_what_was_done(node: MockNode, step: str, left: str, dataset: bool) -> None:
     zone = configured(node)
     node.control.fault("zoneadm", "fail", match="install", at=step, stderr="zoneadm: no luck\n")
     assert install(node, zone) == (1, "zoneadm: no luck\n")
@@ -158,11 +168,23 @@ def test_slow_halt_is_delivered_late_but_done(node: MockNode) -> None:
 
 # -- the others --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("tool, words", [
-    ("imgadm", ["get", "-P", "zones", SMARTOS]), ("nictagadm", ["exists", "-l", "external"]),
-    ("zpool", ["list", "-H", "-p", "-o", "name"]), ("prctl", ["-n", "zone.max-lwps"]), ("zlogin", ["z", "ls"]),
-    ("dladm", ["show-vnic"]), ("svccfg", ["-s", "x"]), ("mount", []), ("umount", ["/x"]), ("pwait", ["1"]),
-    ("kill", ["1"])])
+
+@pytest.mark.parametrize(
+    "tool, words",
+    [
+        ("imgadm", ["get", "-P", "zones", SMARTOS]),
+        ("nictagadm", ["exists", "-l", "external"]),
+        ("zpool", ["list", "-H", "-p", "-o", "name"]),
+        ("prctl", ["-n", "zone.max-lwps"]),
+        ("zlogin", ["z", "ls"]),
+        ("dladm", ["show-vnic"]),
+        ("svccfg", ["-s", "x"]),
+        ("mount", []),
+        ("umount", ["/x"]),
+        ("pwait", ["1"]),
+        ("kill", ["1"]),
+    ],
+)
 def test_every_tool_can_be_made_to_fail(node: MockNode, tool: str, words: list[str]) -> None:
     node.control.fault(tool, "fail", stderr=f"{tool}: broken\n", exit=7)
     done = node.run(tool, *words, timeout=WITHIN)

@@ -33,12 +33,15 @@ def picture(node: MockNode) -> dict[str, object]:
     for folder, _, names in os.walk(node.root):
         for name in names:
             path = os.path.join(folder, name)
-            shown = path[len(node.root):]
+            shown = path[len(node.root) :]
             if not shown.startswith(("/usr", "/.mockcn")):
                 date = int(os.stat(path).st_mtime) if "/config/" in shown or shown.endswith("lastexited") else 0
                 files[shown] = (Path(path).read_text(), date)
-    return {"files": files, "zones": node.run("zoneadm", "list", "-p", "-c").stdout,
-            "datasets": node.run("zfs", "list", "-Hp", "-t", "all", "-o", EVERYTHING).stdout}
+    return {
+        "files": files,
+        "zones": node.run("zoneadm", "list", "-p", "-c").stdout,
+        "datasets": node.run("zfs", "list", "-Hp", "-t", "all", "-o", EVERYTHING).stdout,
+    }
 
 
 def test_same_seed_gives_the_same_node_and_another_seed_another(root: str) -> None:
@@ -61,8 +64,11 @@ def test_every_brand_is_there_with_docker_ones_and_an_unsupported_one(quiet_node
     brands = {zone["brand"] for zone in quiet_node.control.vms()}
     assert brands > BRANDS
     assert len(brands) == len(BRANDS) + 1
-    docker = {re.search(r'brand="([^"]+)"', xml)[1]  # type: ignore[index]
-              for xml in every_xml(quiet_node).values() if '"docker"' in xml}
+    docker = {
+        re.search(r'brand="([^"]+)"', xml)[1]  # type: ignore[index]
+        for xml in every_xml(quiet_node).values()
+        if '"docker"' in xml
+    }
     assert docker == {"joyent-minimal", "lx"}
 
 
@@ -71,15 +77,32 @@ def test_most_vms_run_and_every_other_state_is_there(quiet_node: MockNode) -> No
     assert set(states) == {"running", "installed", "configured", "incomplete"}
     assert states["running"] > 30 / 2
     transitions = " ".join(every_xml(quiet_node).values())
-    for text in ('value="receiving:stopped:', 'value="provisioning:running:', 'value="stopping:stopped:',
-                 'name="failed"', 'name="provisioning"'):
+    for text in (
+        'value="receiving:stopped:',
+        'value="provisioning:running:',
+        'value="stopping:stopped:',
+        'name="failed"',
+        'name="provisioning"',
+    ):
         assert text in transitions
 
 
 def test_rare_parts_of_a_vm_object_are_all_there(quiet_node: MockNode) -> None:
     xml = " ".join(every_xml(quiet_node).values())
-    for text in ("passthru", "<dataset ", "<filesystem ", "<fsoption ", 'name="resolvers"', "flexible-disk-size",
-                 "install.iso", "addrconf", "allowed_ips", "vlan-id", 'name="qemu-opts"', "zone.cpu-cap"):
+    for text in (
+        "passthru",
+        "<dataset ",
+        "<filesystem ",
+        "<fsoption ",
+        'name="resolvers"',
+        "flexible-disk-size",
+        "install.iso",
+        "addrconf",
+        "allowed_ips",
+        "vlan-id",
+        'name="qemu-opts"',
+        "zone.cpu-cap",
+    ):
         assert text in xml
     assert any(xml.count("<network ") == 3 for xml in every_xml(quiet_node).values())
     assert any(xml.count("<device ") == 3 for xml in every_xml(quiet_node).values())
@@ -89,7 +112,8 @@ def test_zone_without_uuid_and_names_that_are_no_uuid_are_there(quiet_node: Mock
     zones = quiet_node.control.zones()
     assert [zone["zonename"] for zone in zones if not zone["is_vm"]] == ["buildbox"]
     assert [zone["zonename"] for zone in zones if zone["is_vm"] and zone["uuid"] != zone["zonename"]] == [
-        "pagila-standby"]
+        "pagila-standby"
+    ]
 
 
 def test_texts_in_metadata_and_tags_are_of_every_sort(quiet_node: MockNode) -> None:
@@ -104,9 +128,19 @@ def test_texts_in_metadata_and_tags_are_of_every_sort(quiet_node: MockNode) -> N
 
 def test_datasets_are_those_of_vms_and_others(quiet_node: MockNode) -> None:
     names = quiet_node.run("zfs", "list", "-H", "-t", "all", "-o", "name").stdout.split("\n")
-    for pattern in (r"zones/cores/.+", r"zones/var", r"tank/backup/weekly", r"tank/[0-9a-f-]{36}/data",
-                    r"zones/[0-9a-f-]{36}@final", r"zones/[0-9a-f-]{36}-disk0", r"zones/[0-9a-f-]{36}/disk1",
-                    r"zones/[0-9a-f-]{36}/data/[a-z]+", r".*@vmsnap-.*", r".*@backup-.*", r"zones/pagila-standby"):
+    for pattern in (
+        r"zones/cores/.+",
+        r"zones/var",
+        r"tank/backup/weekly",
+        r"tank/[0-9a-f-]{36}/data",
+        r"zones/[0-9a-f-]{36}@final",
+        r"zones/[0-9a-f-]{36}-disk0",
+        r"zones/[0-9a-f-]{36}/disk1",
+        r"zones/[0-9a-f-]{36}/data/[a-z]+",
+        r".*@vmsnap-.*",
+        r".*@backup-.*",
+        r"zones/pagila-standby",
+    ):
         assert any(re.fullmatch(pattern, name) for name in names), pattern
 
 
@@ -190,6 +224,7 @@ def test_imported_zone_whose_name_is_taken_is_left_out_with_a_line(root: str, tm
 
 # -- coming and going --------------------------------------------------------------------------------------------------
 
+
 def test_root_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("keep me")
     with pytest.raises(NotStarted, match="not an empty folder"):
@@ -212,10 +247,13 @@ def test_everything_goes_with_the_node(root: str, number: int) -> None:
 
 
 def test_node_ends_with_the_process_that_started_it(root: str) -> None:
-    starter = ("import os, sys; sys.path.insert(0, sys.argv[2]); from mockcn import process; "
-               "print(process.start(sys.argv[1], vms=1).pid, flush=True); os._exit(0)")
-    done = subprocess.run([sys.executable, "-c", starter, root, CHECKOUT], stdout=subprocess.PIPE, text=True,
-                          timeout=60, check=True)
+    starter = (
+        "import os, sys; sys.path.insert(0, sys.argv[2]); from mockcn import process; "
+        "print(process.start(sys.argv[1], vms=1).pid, flush=True); os._exit(0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", starter, root, CHECKOUT], stdout=subprocess.PIPE, text=True, timeout=60, check=True
+    )
     assert int(done.stdout) > 0
     deadline = time.monotonic() + 20
     while os.path.exists(root):
@@ -250,8 +288,13 @@ def test_long_root_works_too(tmp_path: Path) -> None:
 def test_tools_are_executable_by_path_alone(quiet_node: MockNode) -> None:
     for tool in ("zoneadm", "zfs", "sysevent", "kstat", "fswatcher"):
         assert stat.S_IMODE(os.stat(quiet_node.tool(tool)).st_mode) == 0o755
-    done = subprocess.run(["/bin/sh", "-c", f"cd / && exec {quiet_node.tool('zoneadm')} list"], env={},
-                          capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"cd / && exec {quiet_node.tool('zoneadm')} list"],
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
     assert done.stdout.splitlines()[0] == "global"
 
 
@@ -265,8 +308,13 @@ def test_help_explains_itself(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_people_give_orders_by_ctl(node: MockNode) -> None:
     def ctl(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "mockcn", "ctl", "--root", node.root, *words], cwd=CHECKOUT,
-                              capture_output=True, text=True, timeout=20)
+        return subprocess.run(
+            [sys.executable, "-m", "mockcn", "ctl", "--root", node.root, *words],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
 
     uuid = next(zone["uuid"] for zone in node.control.vms() if zone["state"] == "running")
     assert uuid in ctl("vms").stdout
@@ -276,5 +324,4 @@ def test_people_give_orders_by_ctl(node: MockNode) -> None:
     assert ctl("fault", "zoneadm", "fail", "--times", "1", "exit=5").returncode == 0
     assert node.run("zoneadm", "list").returncode == 5
     refused = ctl("halt", uuid)
-    assert (refused.returncode, refused.stderr) == (1, f"mockcn ctl: zoneadm: zone '{uuid}': "
-                                                      "zone is already halted\n")
+    assert (refused.returncode, refused.stderr) == (1, f"mockcn ctl: zoneadm: zone '{uuid}': zone is already halted\n")

@@ -20,8 +20,10 @@ KINDS = {"zone-dataset", "lx-dataset", "docker", "zvol"}
 @pytest.fixture(scope="module")
 def node() -> Iterator[MockNode]:
     """One node for all of this file: each test makes its own zones."""
-    with tempfile.TemporaryDirectory(prefix="cn-") as folder, process.start(
-            folder + "/node", vms=2, seconds={"install": 0, "boot": 0, "halt": 0}) as running_node:
+    with (
+        tempfile.TemporaryDirectory(prefix="cn-") as folder,
+        process.start(folder + "/node", vms=2, seconds={"install": 0, "boot": 0, "halt": 0}) as running_node,
+    ):
         yield running_node
 
 
@@ -33,6 +35,7 @@ def images(node: MockNode, pool: str) -> list[dict[str, object]]:
 
 
 # -- images ------------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("pool", ["zones", "tank"])
 def test_each_pool_has_an_image_of_each_type(node: MockNode, pool: str) -> None:
@@ -72,15 +75,20 @@ def test_mounted_image_tells_whether_its_guest_moves_the_marker(node: MockNode) 
         if manifest["type"] == "zone-dataset":
             where = node.run("zfs", "get", "-H", "-o", "value", "mountpoint", f"zones/{manifest['uuid']}").stdout
             path = f"{where.strip()}/root/var/zoneinit/zoneinit.json"
-            told.append(os.path.exists(node.root + path) and
-                        json.loads(node.read(path))["features"]["var_svc_provisioning"])
-    assert sorted(told) == [False, True, True, True]    # one image is too old
+            told.append(
+                os.path.exists(node.root + path) and json.loads(node.read(path))["features"]["var_svc_provisioning"]
+            )
+    assert sorted(told) == [False, True, True, True]  # one image is too old
 
 
-@pytest.mark.parametrize("words, text", [
-    (["-P", "zones", "11111111-2222-4333-8444-555555555555"], "ImageNotInstalled"),
-    (["-P", "tank", "5b8c4e3a-0f8e-11ee-9f0c-1b6d0c3e2a11"], "ImageNotInstalled"),
-    (["-P", "nopool", SMARTOS], "UnknownZpool")])
+@pytest.mark.parametrize(
+    "words, text",
+    [
+        (["-P", "zones", "11111111-2222-4333-8444-555555555555"], "ImageNotInstalled"),
+        (["-P", "tank", "5b8c4e3a-0f8e-11ee-9f0c-1b6d0c3e2a11"], "ImageNotInstalled"),
+        (["-P", "nopool", SMARTOS], "UnknownZpool"),
+    ],
+)
 def test_image_that_is_not_there_is_an_error(node: MockNode, words: list[str], text: str) -> None:
     done = node.run("imgadm", "get", *words)
     assert done.returncode != 0
@@ -89,6 +97,7 @@ def test_image_that_is_not_there_is_an_error(node: MockNode, words: list[str], t
 
 
 # -- NIC tags ----------------------------------------------------------------------------------------------------------
+
 
 def test_tags_that_exist_are_fine_without_a_word(node: MockNode) -> None:
     done = node.run("nictagadm", "exists", "-l", "external", "admin")
@@ -113,14 +122,17 @@ def test_tag_of_an_overlay_is_there_if_the_overlay_is(node: MockNode) -> None:
 
 # -- the rest ----------------------------------------------------------------------------------------------------------
 
+
 def test_pools_are_listed_by_name(node: MockNode) -> None:
     assert node.run("zpool", "list", "-H", "-p", "-o", "name").stdout == "tank\nzones\n"
 
 
 def test_controls_of_a_running_zone_can_be_set(node: MockNode) -> None:
     zone = running(node)
-    for words in (["-n", "zone.max-swap", "-v", "268435456", "-t", "privileged", "-r", "-i", "zone", zone],
-                  ["-n", "zone.cpu-cap", "-x", "-t", "privileged", "-i", "zone", zone]):
+    for words in (
+        ["-n", "zone.max-swap", "-v", "268435456", "-t", "privileged", "-r", "-i", "zone", zone],
+        ["-n", "zone.cpu-cap", "-x", "-t", "privileged", "-i", "zone", zone],
+    ):
         done = node.run("prctl", *words)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -132,12 +144,18 @@ def test_controls_of_a_stopped_zone_cannot_be_set(node: MockNode) -> None:
     assert zone in done.stderr
 
 
-@pytest.mark.parametrize("tool, words", [
-    ("dladm", ["set-linkprop", "-t", "-z", "z", "-p", "protection=mac-nospoof", "net0"]),
-    ("svccfg", ["-s", "svc:/smartdc/mdata:execute", "setprop", "start/timeout_seconds", "=", "count:", "300"]),
-    ("svcadm", ["restart", "metadata"]), ("svcs", ["-H"])])
-def test_tools_of_which_only_success_matters_succeed_without_a_word(node: MockNode, tool: str,
-                                                                    words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "tool, words",
+    [
+        ("dladm", ["set-linkprop", "-t", "-z", "z", "-p", "protection=mac-nospoof", "net0"]),
+        ("svccfg", ["-s", "svc:/smartdc/mdata:execute", "setprop", "start/timeout_seconds", "=", "count:", "300"]),
+        ("svcadm", ["restart", "metadata"]),
+        ("svcs", ["-H"]),
+    ],
+)
+def test_tools_of_which_only_success_matters_succeed_without_a_word(
+    node: MockNode, tool: str, words: list[str]
+) -> None:
     done = node.run(tool, *words)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -41,8 +41,11 @@ def test_name_is_cut_and_the_statistic_is_not(quiet_node: MockNode) -> None:
     lines = quiet_node.run("kstat", "-p", "-m", "zones", "-c", "zone_misc").stdout.splitlines()
     names = {line.split(":")[2] for line in lines}
     assert all(len(name) == 30 for name in names if "-" in name and name != "pagila-standby")
-    assert all(len(values["zonename"]) == 36 for values in groups(quiet_node).values()
-               if values["zonename"] not in ("global", "pagila-standby"))
+    assert all(
+        len(values["zonename"]) == 36
+        for values in groups(quiet_node).values()
+        if values["zonename"] not in ("global", "pagila-standby")
+    )
 
 
 def test_each_boot_has_another_zoneid_and_pid(node: MockNode, zone: str) -> None:

@@ -27,8 +27,10 @@ NOT_OURS = re.compile(r"zpool|zfs (send|receive|bookmark|allow|u?mount|program)|
 # Steps of the recording that the mock is taken through by control instead, to have the state that later steps need.
 INSTEAD: dict[str, Callable[[MockNode], Any]] = {
     "50-receive-full": lambda node: node.control.receive("tank/p/rx", "s1"),
-    "51-receive-incremental": lambda node: (node.run("zfs", "snapshot", "tank/p/a@s9"),
-                                            node.control.receive("tank/p/rx", "s9")),
+    "51-receive-incremental": lambda node: (
+        node.run("zfs", "snapshot", "tank/p/a@s9"),
+        node.control.receive("tank/p/rx", "s9"),
+    ),
     "52-receive-replication": lambda node: node.run("zfs", "snapshot", "-r", "tank/p/q@rep"),
 }
 COMPARED_TOO = ("50-receive-full", "51-receive-incremental")
@@ -84,7 +86,8 @@ def node_halfway(vectors: Path) -> Iterator[MockNode]:
 
 
 def test_each_recorded_operation_makes_the_recorded_events(
-        node: MockNode, vectors: Path, tank: None, zfs_events: ZfsEvents) -> None:
+    node: MockNode, vectors: Path, tank: None, zfs_events: ZfsEvents
+) -> None:
     compared, wrong = 0, []
     zfs_events.passed()
     for operation in recorded_operations(vectors):
@@ -101,7 +104,7 @@ def test_each_recorded_operation_makes_the_recorded_events(
         if operation["id"] in INSTEAD and operation["id"] not in COMPARED_TOO:
             continue
         if operation["id"] == "51-receive-incremental":
-            del events["tank/p/a@s9", "snapshot", " "]      # taken here; in the recording before the step
+            del events["tank/p/a@s9", "snapshot", " "]  # taken here; in the recording before the step
         expected = Counter(operation["expected"])
         compared += 1
         if events != expected:
@@ -127,11 +130,29 @@ def test_recorded_failures_have_the_recorded_words(node: MockNode, vectors: Path
     assert compared >= 5
 
 
-@pytest.mark.parametrize("recorded", ["full-d0", "full-d1", "full-d2", "full-d3", "full-r", "fs-only", "vol-only",
-                                      "snap-only", "full-d1-leaf-a", "full-d1-volume", "full-d0-snapshot",
-                                      "mixed-missing-and-ok", "err-missing", "err-missing-snap", "err-bad-name"])
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        "full-d0",
+        "full-d1",
+        "full-d2",
+        "full-d3",
+        "full-r",
+        "fs-only",
+        "vol-only",
+        "snap-only",
+        "full-d1-leaf-a",
+        "full-d1-volume",
+        "full-d0-snapshot",
+        "mixed-missing-and-ok",
+        "err-missing",
+        "err-missing-snap",
+        "err-bad-name",
+    ],
+)
 def test_recorded_listing_has_the_same_names_in_the_same_order(
-        node_halfway: MockNode, vectors: Path, recorded: str) -> None:
+    node_halfway: MockNode, vectors: Path, recorded: str
+) -> None:
     folder = vectors / "openzfs" / RECORDED_WITH / "main"
     listings = {record["id"]: record for record in map(json.loads, (folder / "lists.jsonl").read_text().splitlines())}
     words = shlex.split(listings[recorded]["cmd"])

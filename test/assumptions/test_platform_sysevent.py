@@ -19,8 +19,9 @@ DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 def states(follower: Follower, count: int) -> list[tuple[str, str]]:
     """(old, new) of the next events."""
-    return [(record["data"]["oldstate"], record["data"]["newstate"])
-            for record in (follower.record() for _ in range(count))]
+    return [
+        (record["data"]["oldstate"], record["data"]["newstate"]) for record in (follower.record() for _ in range(count))
+    ]
 
 
 @pytest.fixture
@@ -34,26 +35,35 @@ def test_ready_line_comes_first_without_white_space(follow: Callable[..., Follow
     assert DATE.fullmatch(json.loads(line)["date"])
 
 
-def test_event_published_after_the_ready_line_is_not_missed(node: MockNode, zone_events: Follower,
-                                                           stopped: str) -> None:
+def test_event_published_after_the_ready_line_is_not_missed(
+    node: MockNode, zone_events: Follower, stopped: str
+) -> None:
     node.control.boot(stopped)
     assert zone_events.record()["data"]["zonename"] == stopped
 
 
 def test_boot_goes_through_the_kernels_states(node: MockNode, stopped: str, zone_events: Follower) -> None:
     node.control.boot(stopped)
-    assert states(zone_events, 4) == [("uninitialized", "initialized"), ("initialized", "ready"), ("ready", "ready"),
-                                      ("ready", "running")]
+    assert states(zone_events, 4) == [
+        ("uninitialized", "initialized"),
+        ("initialized", "ready"),
+        ("ready", "ready"),
+        ("ready", "running"),
+    ]
 
 
 def test_halt_goes_through_the_kernels_states_and_leaves_the_zone_installed(
-        node: MockNode, stopped: str, zone_events: Follower) -> None:
+    node: MockNode, stopped: str, zone_events: Follower
+) -> None:
     node.run("zoneadm", "-z", stopped, "boot", check=True)
     states(zone_events, 4)
     node.run("zoneadm", "-z", stopped, "halt", check=True)
     assert states(zone_events, 4) == [
-        ("running", "shutting_down"), ("shutting_down", "shutting_down"), ("shutting_down", "shutting_down"),
-        ("shutting_down", "uninitialized")]
+        ("running", "shutting_down"),
+        ("shutting_down", "shutting_down"),
+        ("shutting_down", "shutting_down"),
+        ("shutting_down", "uninitialized"),
+    ]
     assert node.run("zoneadm", "-z", stopped, "list", "-p").stdout.split(":")[2] == "installed"
 
 
@@ -62,8 +72,14 @@ def test_members_of_a_zone_event_are_in_order(node: MockNode, stopped: str, zone
     record = zone_events.record()
     assert list(record) == ["date", "type", "vendor", "publisher", "class", "subclass", "pid", "data", "channel"]
     assert list(record["data"]) == ["zonename", "newstate", "oldstate", "zoneid", "when"]
-    assert (record["vendor"], record["publisher"], record["class"], record["subclass"], record["pid"],
-            record["channel"]) == ("sun.com", "kernel", "status", "change", 0, "com.sun:zones:status")
+    assert (
+        record["vendor"],
+        record["publisher"],
+        record["class"],
+        record["subclass"],
+        record["pid"],
+        record["channel"],
+    ) == ("sun.com", "kernel", "status", "change", 0, "com.sun:zones:status")
 
 
 def test_configuring_and_deleting_a_zone_publish_here_too(node: MockNode, zone_events: Follower) -> None:
@@ -106,12 +122,15 @@ def test_class_and_subclass_select(node: MockNode, follow: Callable[..., Followe
     node.control.publish("EC_dev_add", "disk", {"n": 1})
     node.run("zfs", "create", "zones/x", check=True)
     assert chosen.record()["data"]["history_dsname"] == "zones/x"
-    assert [everything.record()["subclass"] for _ in range(3)] == ["ESC_ZFS_scrub_start", "disk",
-                                                                   "ESC_ZFS_history_event"]
+    assert [everything.record()["subclass"] for _ in range(3)] == [
+        "ESC_ZFS_scrub_start",
+        "disk",
+        "ESC_ZFS_history_event",
+    ]
 
 
 def test_other_characters_than_ascii_are_escaped(node: MockNode, zone_events: Follower) -> None:
-    node.control.publish("status", "change", {"zonename": "\u00e9", "big": 2 ** 64 - 1}, "com.sun:zones:status")
+    node.control.publish("status", "change", {"zonename": "\u00e9", "big": 2**64 - 1}, "com.sun:zones:status")
     line = zone_events.line()
     assert b'"zonename":"\\u00e9","big":18446744073709551615' in line
 

@@ -34,10 +34,12 @@ def root(node: MockNode) -> str:
 @pytest.fixture
 def fails(node: MockNode) -> Callable[..., tuple[int, str]]:
     """fails(tool, *words): (exit status, standard error) of a call that must print nothing else."""
+
     def run(tool: str, *words: str) -> tuple[int, str]:
         done = node.run(tool, *words)
         assert done.stdout == ""
         return done.returncode, done.stderr
+
     return run
 
 
@@ -52,12 +54,21 @@ def test_names_and_volumes_are_listed(node: MockNode, zfs: Callable[..., str], r
     zfs("create", "-V", "8M", f"{root}/disk1")
     assert zfs("list", "-o", "name", "-H", root) == root + "\n"
     assert zfs("list", "-Hrpt", "volume", "-o", "name,volsize", root) == (
-        f"{root}/disk0\t{GIB}\n{root}/disk1\t{8 << 20}\n")
+        f"{root}/disk0\t{GIB}\n{root}/disk1\t{8 << 20}\n"
+    )
 
 
-@pytest.mark.parametrize("words", [
-    ["list", "-o", "name", "-H"], ["get", "-Ho", "value", "origin"], ["get", "-H", "-o", "value", "mountpoint"],
-    ["get", "-Hpo", "property,value", "quota,reservation"], ["set", "quota=1g"], ["destroy", "-rF"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list", "-o", "name", "-H"],
+        ["get", "-Ho", "value", "origin"],
+        ["get", "-H", "-o", "value", "mountpoint"],
+        ["get", "-Hpo", "property,value", "quota,reservation"],
+        ["set", "quota=1g"],
+        ["destroy", "-rF"],
+    ],
+)
 def test_missing_dataset_is_named_in_the_error(fails: Callable[..., tuple[int, str]], words: list[str]) -> None:
     assert fails("zfs", *words, "zones/none") == (1, "cannot open 'zones/none': dataset does not exist\n")
 
@@ -65,18 +76,26 @@ def test_missing_dataset_is_named_in_the_error(fails: Callable[..., tuple[int, s
 def test_several_properties_are_set_and_read_at_once(node: MockNode, zfs: Callable[..., str], root: str) -> None:
     zfs("set", f"quota={40 * GIB}", f"reservation={20 * GIB}", f"refreservation={10 * GIB - (1 << 20)}", root)
     assert zfs("get", "-Hpo", "property,value", "quota,reservation,refreservation", root) == (
-        f"quota\t{40 * GIB}\nreservation\t{20 * GIB}\nrefreservation\t{10 * GIB - (1 << 20)}\n")
+        f"quota\t{40 * GIB}\nreservation\t{20 * GIB}\nrefreservation\t{10 * GIB - (1 << 20)}\n"
+    )
     zfs("set", "quota=none", "refreservation=none", root)
     assert zfs("get", "-Hpo", "value", "quota,refreservation", root) == "0\n0\n"
 
 
-@pytest.mark.parametrize("setting, name, shown", [
-    ("quota=20g", "quota", str(20 * GIB)), ("recsize=8192", "recordsize", "8192"), ("compression=gzip-3", "compression",
-                                                                                   "gzip-3"),
-    ("filesystem_limit=12", "filesystem_limit", "12"), ("snapshot_limit=none", "snapshot_limit", str((1 << 64) - 1)),
-    (f"refquota={GIB}", "refquota", str(GIB))])
-def test_property_is_set_in_the_words_of_vmadm(zfs: Callable[..., str], value: Callable[[str, str], str], root: str,
-                                               setting: str, name: str, shown: str) -> None:
+@pytest.mark.parametrize(
+    "setting, name, shown",
+    [
+        ("quota=20g", "quota", str(20 * GIB)),
+        ("recsize=8192", "recordsize", "8192"),
+        ("compression=gzip-3", "compression", "gzip-3"),
+        ("filesystem_limit=12", "filesystem_limit", "12"),
+        ("snapshot_limit=none", "snapshot_limit", str((1 << 64) - 1)),
+        (f"refquota={GIB}", "refquota", str(GIB)),
+    ],
+)
+def test_property_is_set_in_the_words_of_vmadm(
+    zfs: Callable[..., str], value: Callable[[str, str], str], root: str, setting: str, name: str, shown: str
+) -> None:
     zfs("set", setting, root)
     assert value(name, root) == shown
 
@@ -86,8 +105,9 @@ def test_dataset_is_created_with_properties(zfs: Callable[..., str], root: str) 
     assert zfs("get", "-Hpo", "value", "compression,recordsize", f"{root}/data") == "lz4\n16384\n"
 
 
-def test_dry_run_tells_the_reservation_of_a_volume_that_is_there(zfs: Callable[..., str],
-                                                                 value: Callable[[str, str], str], root: str) -> None:
+def test_dry_run_tells_the_reservation_of_a_volume_that_is_there(
+    zfs: Callable[..., str], value: Callable[[str, str], str], root: str
+) -> None:
     volume = f"{root}/disk0"
     zfs("create", "-V", "1024M", volume)
     lines = zfs("create", "-nPV", str(2 * GIB), "-o", "copies=1", "-o", "volblocksize=8192", volume).splitlines()
@@ -101,37 +121,47 @@ def test_dry_run_tells_the_reservation_of_a_volume_that_is_there(zfs: Callable[.
 
 
 def test_copies_count_in_the_reservation(zfs: Callable[..., str], root: str) -> None:
-    told = [int(line.split("\t")[2]) for copies in (1, 2)
-            for line in zfs("create", "-nPV", str(GIB), "-o", f"copies={copies}", f"{root}/x").splitlines()
-            if line.startswith("property\trefreservation")]
+    told = [
+        int(line.split("\t")[2])
+        for copies in (1, 2)
+        for line in zfs("create", "-nPV", str(GIB), "-o", f"copies={copies}", f"{root}/x").splitlines()
+        if line.startswith("property\trefreservation")
+    ]
     assert GIB < told[0] < 2 * GIB < told[1] < 3 * GIB
 
 
-def test_disk_is_cloned_and_its_origin_known(zfs: Callable[..., str], value: Callable[[str, str], str],
-                                             root: str) -> None:
+def test_disk_is_cloned_and_its_origin_known(
+    zfs: Callable[..., str], value: Callable[[str, str], str], root: str
+) -> None:
     zfs("clone", "-F", "-o", "compression=lz4", f"zones/{DISK_IMAGE}@final", f"{root}/disk0")
     assert value("origin", f"{root}/disk0") == f"zones/{DISK_IMAGE}@final"
     assert value("volsize", f"{root}/disk0") == str(10 * GIB)
     assert value("origin", root) == "-"
 
 
-def test_snapshot_is_held_released_and_destroyed(zfs: Callable[..., str], fails: Callable[..., tuple[int, str]],
-                                                 root: str) -> None:
+def test_snapshot_is_held_released_and_destroyed(
+    zfs: Callable[..., str], fails: Callable[..., tuple[int, str]], root: str
+) -> None:
     snapshot = f"{root}@indestructible"
     zfs("snapshot", snapshot)
     assert fails("zfs", "snapshot", snapshot) == (
-        1, f"cannot create snapshot '{snapshot}': dataset already exists\nno snapshots were created\n")
+        1,
+        f"cannot create snapshot '{snapshot}': dataset already exists\nno snapshots were created\n",
+    )
     zfs("hold", "do_not_destroy", snapshot)
     assert fails("zfs", "hold", "do_not_destroy", snapshot) == (
-        1, f"cannot hold snapshot '{snapshot}': tag already exists on this dataset\n")
+        1,
+        f"cannot hold snapshot '{snapshot}': tag already exists on this dataset\n",
+    )
     assert [line.split()[:2] for line in zfs("holds", snapshot).splitlines()[1:]] == [[snapshot, "do_not_destroy"]]
     assert fails("zfs", "destroy", snapshot)[0] == 1
     zfs("release", "do_not_destroy", snapshot)
     assert fails("zfs", "release", "do_not_destroy", snapshot) == (
-        1, f"cannot release hold from snapshot '{snapshot}': no such tag on this dataset\n")
+        1,
+        f"cannot release hold from snapshot '{snapshot}': no such tag on this dataset\n",
+    )
     zfs("destroy", snapshot)
-    assert fails("zfs", "destroy", snapshot) == (
-        1, "could not find any snapshots to destroy; check snapshot names.\n")
+    assert fails("zfs", "destroy", snapshot) == (1, "could not find any snapshots to destroy; check snapshot names.\n")
 
 
 def test_snapshots_of_all_below_are_made_and_destroyed_at_once(zfs: Callable[..., str], root: str) -> None:

@@ -10,8 +10,10 @@ import pytest
 
 from mockcn.process import MockNode
 
-FIELDS = ("compression,creation,filesystem_limit,mountpoint,name,quota,recsize,refquota,refreservation,snapshot_limit,"
-          "type,usedbysnapshots,userrefs,volblocksize,volsize,written,zoned")
+FIELDS = (
+    "compression,creation,filesystem_limit,mountpoint,name,quota,recsize,refquota,refreservation,snapshot_limit,"
+    "type,usedbysnapshots,userrefs,volblocksize,volsize,written,zoned"
+)
 LIST = ["list", "-H", "-p", "-t", "filesystem,snapshot,volume", "-o", FIELDS]
 UNLIMITED = "18446744073709551615"
 GIB = 1 << 30
@@ -41,10 +43,22 @@ def test_filesystem_row_has_exact_numbers_and_dashes_for_what_it_lacks(zfs: Call
     assert row["creation"].isdigit()
     assert row["written"].isdigit()
     del row["creation"], row["written"], row["usedbysnapshots"]
-    assert row == {"compression": "lz4", "filesystem_limit": UNLIMITED, "mountpoint": "/zones/home",
-                   "name": "zones/home", "quota": str(10 * GIB), "recsize": "131072", "refquota": "0",
-                   "refreservation": "0", "snapshot_limit": UNLIMITED, "type": "filesystem", "userrefs": "-",
-                   "volblocksize": "-", "volsize": "-", "zoned": "off"}
+    assert row == {
+        "compression": "lz4",
+        "filesystem_limit": UNLIMITED,
+        "mountpoint": "/zones/home",
+        "name": "zones/home",
+        "quota": str(10 * GIB),
+        "recsize": "131072",
+        "refquota": "0",
+        "refreservation": "0",
+        "snapshot_limit": UNLIMITED,
+        "type": "filesystem",
+        "userrefs": "-",
+        "volblocksize": "-",
+        "volsize": "-",
+        "zoned": "off",
+    }
 
 
 def test_volume_row_reserves_room_for_its_data_and_the_pointers_to_it(zfs: Callable[..., str], home: str) -> None:
@@ -61,8 +75,11 @@ def test_snapshot_row_has_only_what_a_snapshot_has(zfs: Callable[..., str], home
 
 def test_depth_counts_children_and_snapshots_from_the_parent(zfs: Callable[..., str], home: str) -> None:
     def names(depth: str, *parent: str) -> list[str]:
-        return [name for name in zfs("list", "-H", "-t", "all", "-o", "name", "-d", depth, *parent).split()
-                if name.startswith(home)]
+        return [
+            name
+            for name in zfs("list", "-H", "-t", "all", "-o", "name", "-d", depth, *parent).split()
+            if name.startswith(home)
+        ]
 
     assert names("0", home) == [home]
     one = [home, f"{home}@b", f"{home}@a", f"{home}/data", f"{home}/disk0"]
@@ -101,8 +118,12 @@ def test_inherited_mountpoints_follow_the_parent(zfs: Callable[..., str], home: 
 
 def test_people_get_a_heading_and_short_sizes(zfs: Callable[..., str], home: str) -> None:
     lines = zfs("list", "-o", "name,quota,volsize", "-r", home).splitlines()
-    assert [line.split() for line in lines] == [["NAME", "QUOTA", "VOLSIZE"], ["zones/home", "10G", "-"],
-                                                ["zones/home/data", "none", "-"], ["zones/home/disk0", "-", "512M"]]
+    assert [line.split() for line in lines] == [
+        ["NAME", "QUOTA", "VOLSIZE"],
+        ["zones/home", "10G", "-"],
+        ["zones/home/data", "none", "-"],
+        ["zones/home/disk0", "-", "512M"],
+    ]
 
 
 def test_holds_are_counted_in_userrefs_and_named_by_holds(zfs: Callable[..., str], home: str) -> None:

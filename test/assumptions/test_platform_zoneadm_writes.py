@@ -20,18 +20,26 @@ from support.zonemaking import SMARTOS, attr, configured, index_line, installed,
 from .conftest import WITHIN, Follower, ZfsEvents
 
 BOOT = [("uninitialized", "initialized"), ("initialized", "ready"), ("ready", "ready"), ("ready", "running")]
-HALT = [("running", "shutting_down"), ("shutting_down", "shutting_down"), ("shutting_down", "shutting_down"),
-        ("shutting_down", "uninitialized")]
-DOCKER = ('add attr; set name="docker"; set type=string; set value="true"; end',
-          'add attr; set name="restart-init"; set type=string; set value="false"; end')
+HALT = [
+    ("running", "shutting_down"),
+    ("shutting_down", "shutting_down"),
+    ("shutting_down", "shutting_down"),
+    ("shutting_down", "uninitialized"),
+]
+DOCKER = (
+    'add attr; set name="docker"; set type=string; set value="true"; end',
+    'add attr; set name="restart-init"; set type=string; set value="false"; end',
+)
 
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[MockNode]:
     """One node for all of this file: each test makes its own zones. Guests take a moment, so that it can be seen."""
     seconds = {"install": 0.0, "boot": 0.0, "halt": 0.0, "shutdown": 0.05, "guest": 0.05}
-    with tempfile.TemporaryDirectory(prefix="cn-") as folder, process.start(
-            folder + "/node", vms=2, seconds=seconds) as running_node:
+    with (
+        tempfile.TemporaryDirectory(prefix="cn-") as folder,
+        process.start(folder + "/node", vms=2, seconds=seconds) as running_node,
+    ):
         yield running_node
 
 
@@ -74,15 +82,21 @@ def lastexited(node: MockNode, zone: str) -> list[str]:
 
 # -- install and uninstall ---------------------------------------------------------------------------------------------
 
-def test_install_clones_the_image_sets_the_quota_and_makes_a_cores_dataset(node: MockNode,
-                                                                           zfs_events: ZfsEvents) -> None:
+
+def test_install_clones_the_image_sets_the_quota_and_makes_a_cores_dataset(
+    node: MockNode, zfs_events: ZfsEvents
+) -> None:
     zone = configured(node)
     done = node.run("zoneadm", "-z", zone, "install", "-q", "10", "-t", SMARTOS, "-x", "nodataset")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     passed = zfs_events.passed()
     assert [(dataset, action) for dataset, action, _ in passed] == [
-        (f"zones/{zone}", "clone"), (f"zones/{zone}", "set"), (f"zones/cores/{zone}", "create"),
-        (f"zones/cores/{zone}", "set"), (f"zones/cores/{zone}", "set")]
+        (f"zones/{zone}", "clone"),
+        (f"zones/{zone}", "set"),
+        (f"zones/cores/{zone}", "create"),
+        (f"zones/cores/{zone}", "set"),
+        (f"zones/cores/{zone}", "set"),
+    ]
     assert passed[0][2].startswith(f"origin=zones/{SMARTOS}@final")
     assert passed[1][2] == f"quota={10 << 30}"
     assert index_line(node, zone) == f"{zone}:installed:/zones/{zone}:{zone}"
@@ -91,7 +105,10 @@ def test_install_clones_the_image_sets_the_quota_and_makes_a_cores_dataset(node:
 def test_install_goes_through_incomplete(node: MockNode, zone_events: Follower) -> None:
     zone = installed(node)
     assert changes(zone_events, zone, "installed") == [
-        ("", "configured"), ("configured", "incomplete"), ("incomplete", "installed")]
+        ("", "configured"),
+        ("configured", "incomplete"),
+        ("incomplete", "installed"),
+    ]
 
 
 def test_quota_zero_is_no_quota(node: MockNode) -> None:
@@ -128,10 +145,14 @@ def test_image_that_is_not_there_leaves_the_zone_incomplete(node: MockNode) -> N
     zone = configured(node)
     missing = new_uuid()
     assert fails(node, zone, "install", "-q", "10", "-t", missing, "-x", "nodataset") == (
-        1, f"cannot open 'zones/{missing}': dataset does not exist\n")
+        1,
+        f"cannot open 'zones/{missing}': dataset does not exist\n",
+    )
     assert state(node, zone) == "incomplete"
     assert fails(node, zone, "install", "-q", "10") == (
-        1, f"zoneadm: zone '{zone}': zone is incomplete; uninstall required.\n")
+        1,
+        f"zoneadm: zone '{zone}': zone is incomplete; uninstall required.\n",
+    )
     assert fails(node, zone, "uninstall", "-F") == (0, "")
     assert state(node, zone) == "configured"
 
@@ -149,16 +170,20 @@ def test_installed_zone_cannot_be_installed(node: MockNode) -> None:
     assert fails(node, zone, "install", "-q", "10") == (1, f"zoneadm: zone '{zone}': is already installed.\n")
 
 
-def test_uninstall_destroys_the_datasets_and_keeps_xml_and_uuid(node: MockNode, zfs_events: ZfsEvents,
-                                                                zone_events: Follower) -> None:
+def test_uninstall_destroys_the_datasets_and_keeps_xml_and_uuid(
+    node: MockNode, zfs_events: ZfsEvents, zone_events: Follower
+) -> None:
     zone = installed(node)
     node.run("zfs", "create", f"zones/{zone}/data", check=True)
     node.run("zfs", "snapshot", f"zones/{zone}@vmsnap-a", check=True)
     zfs_events.passed()
     assert fails(node, zone, "uninstall", "-F") == (0, "")
     assert [(name, action) for name, action, _ in zfs_events.passed()] == [
-        (f"zones/cores/{zone}", "destroy"), (f"zones/{zone}/data", "destroy"), (f"zones/{zone}@vmsnap-a", "destroy"),
-        (f"zones/{zone}", "destroy")]
+        (f"zones/cores/{zone}", "destroy"),
+        (f"zones/{zone}/data", "destroy"),
+        (f"zones/{zone}@vmsnap-a", "destroy"),
+        (f"zones/{zone}", "destroy"),
+    ]
     assert changes(zone_events, zone, "installed")
     assert changes(zone_events, zone, "configured") == [("installed", "incomplete"), ("incomplete", "configured")]
     assert index_line(node, zone) == f"{zone}:configured:/zones/{zone}:{zone}"
@@ -168,11 +193,12 @@ def test_uninstall_destroys_the_datasets_and_keeps_xml_and_uuid(node: MockNode, 
 
 def test_uninstall_refuses_configured_and_running_zones(node: MockNode) -> None:
     zone = configured(node)
-    assert fails(node, zone, "uninstall", "-F") == (
-        1, f"zoneadm: zone '{zone}': is already in state 'configured'.\n")
+    assert fails(node, zone, "uninstall", "-F") == (1, f"zoneadm: zone '{zone}': is already in state 'configured'.\n")
     zone = running(node)
     assert fails(node, zone, "uninstall", "-F") == (
-        1, f"zoneadm: zone '{zone}': uninstall operation is invalid for running zones.\n")
+        1,
+        f"zoneadm: zone '{zone}': uninstall operation is invalid for running zones.\n",
+    )
     assert state(node, zone) == "running"
 
 
@@ -195,6 +221,7 @@ def test_detach_and_attach(node: MockNode) -> None:
 
 
 # -- boot and halt -----------------------------------------------------------------------------------------------------
+
 
 def test_boot_publishes_each_step(node: MockNode, zone_events: Follower) -> None:
     zone = installed(node)
@@ -240,8 +267,9 @@ def test_zone_boots_over_time(node: MockNode, zone_events: Follower) -> None:
         node.control.set_pace(boot=0)
 
 
-@pytest.mark.parametrize("make, text", [
-    (configured, "must be installed before boot."), (running, "zone is already booted")])
+@pytest.mark.parametrize(
+    "make, text", [(configured, "must be installed before boot."), (running, "zone is already booted")]
+)
 def test_boot_is_refused_in_the_wrong_state(node: MockNode, make: Callable[[MockNode], str], text: str) -> None:
     zone = make(node)
     assert fails(node, zone, "boot", "-X") == (1, f"zoneadm: zone '{zone}': {text}\n")
@@ -300,6 +328,7 @@ def test_two_zoneadms_on_one_zone_follow_each_other(node: MockNode) -> None:
 
 # -- inside of zones ---------------------------------------------------------------------------------------------------
 
+
 def marker(node: MockNode, zone: str) -> str:
     return f"{node.root}/zones/{zone}/root/var/svc/provisioning"
 
@@ -322,7 +351,7 @@ def test_guest_that_never_gets_ready_leaves_the_marker(node: MockNode) -> None:
         assert fails(node, zone, "boot") == (0, "")
     finally:
         node.control.set_pace(guest=0.05)
-    other = running(node)       # by the time that another guest is done, this one would have been
+    other = running(node)  # by the time that another guest is done, this one would have been
     with open(marker(node, other), "w", encoding="ascii"):
         pass
     assert fails(node, other, "reboot") == (0, "")
@@ -330,9 +359,15 @@ def test_guest_that_never_gets_ready_leaves_the_marker(node: MockNode) -> None:
     assert os.path.exists(marker(node, zone))
 
 
-@pytest.mark.parametrize("command", [
-    ["/usr/sbin/shutdown", "-y", "-g", "0", "-i", "5"], ["/usr/sbin/shutdown -y -g 0 -i 5"],
-    ["/sbin/shutdown", "-h", "now"], ["/usr/sbin/init", "5"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["/usr/sbin/shutdown", "-y", "-g", "0", "-i", "5"],
+        ["/usr/sbin/shutdown -y -g 0 -i 5"],
+        ["/sbin/shutdown", "-h", "now"],
+        ["/usr/sbin/init", "5"],
+    ],
+)
 def test_zone_that_is_told_to_shut_down_halts_in_a_while(node: MockNode, command: list[str]) -> None:
     zone = running(node)
     done = node.run("zlogin", zone, *command)
@@ -341,8 +376,10 @@ def test_zone_that_is_told_to_shut_down_halts_in_a_while(node: MockNode, command
     assert lastexited(node, zone)[1] == "-1"
 
 
-@pytest.mark.parametrize("command", [
-    ["/usr/sbin/shutdown", "-y", "-g", "0", "-i", "6"], ["/sbin/shutdown", "-r", "now"], ["/usr/sbin/reboot"]])
+@pytest.mark.parametrize(
+    "command",
+    [["/usr/sbin/shutdown", "-y", "-g", "0", "-i", "6"], ["/sbin/shutdown", "-r", "now"], ["/usr/sbin/reboot"]],
+)
 def test_zone_that_is_told_to_reboot_comes_back(node: MockNode, zone_events: Follower, command: list[str]) -> None:
     zone = running(node)
     assert changes(zone_events, zone, "running")
@@ -361,9 +398,14 @@ def test_shutdown_is_not_over_when_zlogin_returns(node: MockNode) -> None:
     assert fails(node, zone, "halt") == (0, "")
 
 
-@pytest.mark.parametrize("command", [
-    ["/usr/sbin/svcadm", "disable", "-st", "svc:/smartdc/mdata:fetch"], ["ls"],
-    ["/usr/sbin/mount", "-F", "tmpfs", "-o", "remount,size=128m", "/tmp"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["/usr/sbin/svcadm", "disable", "-st", "svc:/smartdc/mdata:fetch"],
+        ["ls"],
+        ["/usr/sbin/mount", "-F", "tmpfs", "-o", "remount,size=128m", "/tmp"],
+    ],
+)
 def test_other_commands_in_a_zone_succeed_without_a_word(node: MockNode, command: list[str]) -> None:
     zone = running(node)
     done = node.run("zlogin", zone, *command)
@@ -375,7 +417,9 @@ def test_nobody_can_log_in_to_a_zone_that_does_not_run(node: MockNode) -> None:
     zone = installed(node)
     done = node.run("zlogin", zone, "ls")
     assert (done.returncode, done.stderr) == (
-        1, f"zlogin: login allowed only to running zones ({zone} is 'installed').\n")
+        1,
+        f"zlogin: login allowed only to running zones ({zone} is 'installed').\n",
+    )
 
 
 @pytest.mark.parametrize("number, name", [(15, "-TERM"), (9, "-9"), (9, "-SIGKILL")])
@@ -423,9 +467,13 @@ def test_init_that_has_ended_has_the_pid_minus_one(node: MockNode) -> None:
         node.control.set_pace(halt=0)
 
 
-@pytest.mark.parametrize("words, status, text", [
-    (["99999999"], 1, "kill: 99999999: no such process\n"),
-    (["-0", "99999999"], 1, "kill: 99999999: no such process\n")])
+@pytest.mark.parametrize(
+    "words, status, text",
+    [
+        (["99999999"], 1, "kill: 99999999: no such process\n"),
+        (["-0", "99999999"], 1, "kill: 99999999: no such process\n"),
+    ],
+)
 def test_signal_to_no_process_is_an_error(node: MockNode, words: list[str], status: int, text: str) -> None:
     done = node.run("kill", *words)
     assert (done.returncode, done.stderr) == (status, text)

@@ -23,18 +23,22 @@ HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 @pytest.fixture(scope="module")
 def node() -> Iterator[MockNode]:
     """One node for all of this file: each test makes its own zones."""
-    with tempfile.TemporaryDirectory(prefix="cn-") as folder, process.start(
-            folder + "/node", vms=2, seconds={"install": 0, "boot": 0, "halt": 0}) as running_node:
+    with (
+        tempfile.TemporaryDirectory(prefix="cn-") as folder,
+        process.start(folder + "/node", vms=2, seconds={"install": 0, "boot": 0, "halt": 0}) as running_node,
+    ):
         yield running_node
 
 
 @pytest.fixture
 def zonecfg(node: MockNode) -> Callable[..., tuple[int, str]]:
     """zonecfg(zone, words..., stdin=...): (exit status, standard error); there must be nothing on standard output."""
+
     def run(zone: str, *words: str, stdin: str = "") -> tuple[int, str]:
         done = node.run("zonecfg", "-u", zone, *words, stdin=stdin)
         assert done.stdout == ""
         return done.returncode, done.stderr
+
     return run
 
 
@@ -42,14 +46,19 @@ def body(node: MockNode, zone: str) -> list[str]:
     """The lines between the zone element's tags."""
     lines = node.read(f"/etc/zones/{zone}.xml").splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("<zone "))
-    return [line.strip() for line in lines[start + 1:-1]]
+    return [line.strip() for line in lines[start + 1 : -1]]
 
 
 # -- a new zone --------------------------------------------------------------------------------------------------------
 
+
 def test_script_of_a_new_zone_gives_its_xml_one_element_a_line(node: MockNode) -> None:
     zone = new_uuid()
-    done = node.run("zonecfg", "-z", zone, stdin=f"""create -b
+    done = node.run(
+        "zonecfg",
+        "-z",
+        zone,
+        stdin=f"""create -b
 set zonepath=/zones/{zone}
 set brand=joyent-minimal
 set uuid={zone}
@@ -75,12 +84,15 @@ add property (name=ips, value="10.2.121.70/16,addrconf")
 set vlan-id=20
 end
 select net mac-addr=b2:1e:ba:6:0:71; add property (name=primary,value="true"); end
-""")
+""",
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     text = node.read(f"/etc/zones/{zone}.xml")
     assert text.startswith(HEAD)
     debugid = node.run("zoneadm", "-z", zone, "list", "-p").stdout.rstrip("\n").rsplit(":", 1)[1]
-    assert text[text.index("<zone "):] == f"""\
+    assert (
+        text[text.index("<zone ") :]
+        == f"""\
 <zone name="{zone}" zonepath="/zones/{zone}" autoboot="true" brand="joyent-minimal" ip-type="exclusive" \
 limitpriv="default" fs-allowed="ufs,pcfs" debugid="{debugid}">
   <attr name="provisioning" type="string" value="true"/>
@@ -117,19 +129,37 @@ limitpriv="default" fs-allowed="ufs,pcfs" debugid="{debugid}">
   </network>
 </zone>
 """
+    )
 
 
 def test_disk_filesystem_and_dataset_have_the_writers_attributes(node: MockNode) -> None:
     zone = configured(
-        node, "add device", "set match=/dev/zvol/rdsk/zones/x/disk0", 'add property (name=boot, value="true")',
-        'add property (name=image-size, value="10240")', "end",
-        "add fs", "set dir=/shared", "set special=/zones/shared", "set type=lofs", 'add options "ro"',
-        'add options "nodevices"', "end", "add dataset; set name=zones/x/data; end")
+        node,
+        "add device",
+        "set match=/dev/zvol/rdsk/zones/x/disk0",
+        'add property (name=boot, value="true")',
+        'add property (name=image-size, value="10240")',
+        "end",
+        "add fs",
+        "set dir=/shared",
+        "set special=/zones/shared",
+        "set type=lofs",
+        'add options "ro"',
+        'add options "nodevices"',
+        "end",
+        "add dataset; set name=zones/x/data; end",
+    )
     assert body(node, zone)[2:] == [
-        '<device match="/dev/zvol/rdsk/zones/x/disk0">', '<net-attr name="boot" value="true"/>',
-        '<net-attr name="image-size" value="10240"/>', "</device>",
-        '<filesystem special="/zones/shared" directory="/shared" type="lofs">', '<fsoption name="ro"/>',
-        '<fsoption name="nodevices"/>', "</filesystem>", '<dataset name="zones/x/data"/>']
+        '<device match="/dev/zvol/rdsk/zones/x/disk0">',
+        '<net-attr name="boot" value="true"/>',
+        '<net-attr name="image-size" value="10240"/>',
+        "</device>",
+        '<filesystem special="/zones/shared" directory="/shared" type="lofs">',
+        '<fsoption name="ro"/>',
+        '<fsoption name="nodevices"/>',
+        "</filesystem>",
+        '<dataset name="zones/x/data"/>',
+    ]
 
 
 def test_new_zone_is_configured_in_the_index_with_its_uuid(node: MockNode) -> None:
@@ -169,15 +199,20 @@ def test_zone_without_a_zonepath_is_not_written(node: MockNode) -> None:
 
 # -- changes -----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("statement, before, after", [
-    ('select attr name=alias; set value="YmFy"; end', "Zm9v", "YmFy"),
-    ('select attr name="alias"; set value=""; end', "Zm9v", ""),
-    ("remove -F attr name=alias;", "Zm9v", None),
-    ("remove attr name=alias", "Zm9v", None),
-    ('remove -F attr name=alias; add attr; set name=alias; set type=string; set value="YQ=="; end', "Zm9v", "YQ=="),
-])
-def test_attribute_is_changed_by_one_line_of_words(node: MockNode, zonecfg: Callable[..., tuple[int, str]],
-                                                   statement: str, before: str, after: str | None) -> None:
+
+@pytest.mark.parametrize(
+    "statement, before, after",
+    [
+        ('select attr name=alias; set value="YmFy"; end', "Zm9v", "YmFy"),
+        ('select attr name="alias"; set value=""; end', "Zm9v", ""),
+        ("remove -F attr name=alias;", "Zm9v", None),
+        ("remove attr name=alias", "Zm9v", None),
+        ('remove -F attr name=alias; add attr; set name=alias; set type=string; set value="YQ=="; end', "Zm9v", "YQ=="),
+    ],
+)
+def test_attribute_is_changed_by_one_line_of_words(
+    node: MockNode, zonecfg: Callable[..., tuple[int, str]], statement: str, before: str, after: str | None
+) -> None:
     zone = configured(node, f'add attr; set name="alias"; set type=string; set value="{before}"; end')
     assert zonecfg(zone, statement) == (0, "")
     assert attr(node, zone, "alias") == after
@@ -200,7 +235,8 @@ def test_control_is_replaced_and_cleared(node: MockNode, zonecfg: Callable[..., 
     zone = configured(node, "set max-lwps=2000")
     assert zonecfg(zone, "set max-lwps=3000") == (0, "")
     assert [line for line in body(node, zone) if "limit" in line] == [
-        '<rctl-value priv="privileged" limit="3000" action="deny"/>']
+        '<rctl-value priv="privileged" limit="3000" action="deny"/>'
+    ]
     assert zonecfg(zone, "clear max-lwps") == (0, "")
     assert not [line for line in body(node, zone) if "rctl" in line]
     assert zonecfg(zone, "clear max-lwps") == (1, "clear max-lwps: No such property with that id\n")
@@ -222,14 +258,17 @@ def test_selected_memory_keeps_what_is_not_set(node: MockNode, zonecfg: Callable
 def test_locked_memory_above_physical_is_refused(node: MockNode, zonecfg: Callable[..., tuple[int, str]]) -> None:
     zone = configured(node, "add capped-memory; set physical=256m; set locked=256m; set swap=512m; end")
     assert zonecfg(zone, "select capped-memory; set physical=128m; end") == (
-        1, "The locked cap must be less than or equal to the physical cap.\n"
-           "The resource capped-memory was not ended; it is left out.\n")
+        1,
+        "The locked cap must be less than or equal to the physical cap.\n"
+        "The resource capped-memory was not ended; it is left out.\n",
+    )
     assert f'limit="{128 << 20}"' not in node.read(f"/etc/zones/{zone}.xml")
 
 
 @pytest.mark.parametrize("ncpus, limit", [("1", 100), ("0.29", 29), ("1.1500000000000001", 115), ("0.01", 1)])
-def test_cpu_cap_is_hundred_times_ncpus(node: MockNode, zonecfg: Callable[..., tuple[int, str]], ncpus: str,
-                                        limit: int) -> None:
+def test_cpu_cap_is_hundred_times_ncpus(
+    node: MockNode, zonecfg: Callable[..., tuple[int, str]], ncpus: str, limit: int
+) -> None:
     zone = configured(node)
     assert zonecfg(zone, f"add capped-cpu; set ncpus={ncpus}; end") == (0, "")
     assert f'limit="{limit}"' in node.read(f"/etc/zones/{zone}.xml")
@@ -244,48 +283,83 @@ def test_added_capped_memory_that_is_there_is_refused(node: MockNode, zonecfg: C
     assert 'limit="100"' in node.read(f"/etc/zones/{zone}.xml")
 
 
-def test_nic_is_found_by_its_mac_however_it_is_written(node: MockNode,
-                                                       zonecfg: Callable[..., tuple[int, str]]) -> None:
-    zone = configured(node, "add net", "set physical=net0", "set mac-addr=2:8:20:0:a:b", "end",
-                      "add net", "set physical=net1", "set mac-addr=02:08:20:00:0a:0c", "end")
+def test_nic_is_found_by_its_mac_however_it_is_written(node: MockNode, zonecfg: Callable[..., tuple[int, str]]) -> None:
+    zone = configured(
+        node,
+        "add net",
+        "set physical=net0",
+        "set mac-addr=2:8:20:0:a:b",
+        "end",
+        "add net",
+        "set physical=net1",
+        "set mac-addr=02:08:20:00:0a:0c",
+        "end",
+    )
     assert zonecfg(zone, 'select net mac-addr=02:08:20:0:0A:0b; add property (name=primary,value="true"); end') == (
-        0, "")
+        0,
+        "",
+    )
     assert zonecfg(zone, "remove net mac-addr=2:8:20:0:a:c") == (0, "")
-    assert body(node, zone)[2:] == ['<network physical="net0" mac-addr="02:08:20:00:0a:0b">',
-                                    '<net-attr name="primary" value="true"/>', "</network>"]
+    assert body(node, zone)[2:] == [
+        '<network physical="net0" mac-addr="02:08:20:00:0a:0b">',
+        '<net-attr name="primary" value="true"/>',
+        "</network>",
+    ]
 
 
 def test_property_of_a_nic_is_removed(node: MockNode, zonecfg: Callable[..., tuple[int, str]]) -> None:
-    zone = configured(node, "add net", "set physical=net0", "set mac-addr=2:8:20:0:0:1",
-                      'add property (name=primary, value="true")', "end")
+    zone = configured(
+        node,
+        "add net",
+        "set physical=net0",
+        "set mac-addr=2:8:20:0:0:1",
+        'add property (name=primary, value="true")',
+        "end",
+    )
     drop = 'remove {}property (name=primary,value="true"); end'
     assert zonecfg(zone, "select net mac-addr=2:8:20:0:0:1; " + drop.format("")) == (0, "")
     assert body(node, zone)[2:] == ['<network physical="net0" mac-addr="02:08:20:00:00:01"/>']
     assert zonecfg(zone, "select net mac-addr=2:8:20:0:0:1; " + drop.format("-F ")) == (0, "")
     assert zonecfg(zone, "select net mac-addr=2:8:20:0:0:1; " + drop.format("")) == (
-        1, "remove property: No such property with that id\n")
+        1,
+        "remove property: No such property with that id\n",
+    )
 
 
 def test_device_and_filesystem_are_removed_by_path(node: MockNode, zonecfg: Callable[..., tuple[int, str]]) -> None:
-    zone = configured(node, "add device", "set match=/dev/zvol/rdsk/zones/x/disk0", "end",
-                      "add fs", "set dir=/a", "set special=/b", "set type=lofs", "end")
+    zone = configured(
+        node,
+        "add device",
+        "set match=/dev/zvol/rdsk/zones/x/disk0",
+        "end",
+        "add fs",
+        "set dir=/a",
+        "set special=/b",
+        "set type=lofs",
+        "end",
+    )
     assert zonecfg(zone, "remove -F device match=/dev/zvol/rdsk/zones/x/disk0") == (0, "")
     assert zonecfg(zone, "remove fs dir=/a") == (0, "")
     assert len(body(node, zone)) == 2
 
 
-def test_values_keep_characters_that_xml_and_zonecfg_use(node: MockNode,
-                                                         zonecfg: Callable[..., tuple[int, str]]) -> None:
+def test_values_keep_characters_that_xml_and_zonecfg_use(
+    node: MockNode, zonecfg: Callable[..., tuple[int, str]]
+) -> None:
     zone = configured(node)
-    assert zonecfg(zone, stdin='add attr; set name=odd; set type=string; set value="a;b=<c>&(d),\'e\'"; end\n') == (
-        0, "")
+    assert zonecfg(zone, stdin="add attr; set name=odd; set type=string; set value=\"a;b=<c>&(d),'e'\"; end\n") == (
+        0,
+        "",
+    )
     assert attr(node, zone, "odd") == "a;b=&lt;c&gt;&amp;(d),'e'"
 
 
 # -- bad statements ----------------------------------------------------------------------------------------------------
 
-def test_missing_resource_is_an_error_without_force_only(node: MockNode,
-                                                         zonecfg: Callable[..., tuple[int, str]]) -> None:
+
+def test_missing_resource_is_an_error_without_force_only(
+    node: MockNode, zonecfg: Callable[..., tuple[int, str]]
+) -> None:
     zone = configured(node)
     assert zonecfg(zone, "remove attr name=none") == (1, "remove attr: No such resource with that id\n")
     assert zonecfg(zone, "remove -F attr name=none") == (0, "")
@@ -293,31 +367,42 @@ def test_missing_resource_is_an_error_without_force_only(node: MockNode,
 
 
 def test_script_goes_on_after_a_bad_statement_and_commits_the_good_ones(
-        node: MockNode, zonecfg: Callable[..., tuple[int, str]]) -> None:
+    node: MockNode, zonecfg: Callable[..., tuple[int, str]]
+) -> None:
     zone = configured(node)
     assert zonecfg(zone, stdin="set autoboot=true\nremove attr name=none\nset max-lwps=5\nnonsense\n") == (
-        1, "remove attr: No such resource with that id\nsyntax error at 'nonsense'\n")
+        1,
+        "remove attr: No such resource with that id\nsyntax error at 'nonsense'\n",
+    )
     assert 'autoboot="true"' in node.read(f"/etc/zones/{zone}.xml")
     assert 'limit="5"' in node.read(f"/etc/zones/{zone}.xml")
 
 
-@pytest.mark.parametrize("statement, text", [
-    ("set value=x", "Cannot set a resource-specific property from the global scope."),
-    ("end", "The end command only makes sense in the resource scope."),
-    ("set autoboot=maybe", "autoboot value must be 'true' or 'false'."),
-    ("set zonepath=zones/x", "zones/x is not an absolute path."),
-    ("add attr; set name=x; set type=string; end; cancel", "value not specified"),
-    ("add attr; set physical=x; cancel", "physical: No such property type"),
-    ("add attr; set name=vm-version; set type=string; set value=x; end; cancel",
-     "An attr resource with the name 'vm-version' already exists."),
-    ("add net; add property primary; cancel", "A complex value of name and value was expected for property here."),
-    ("set cpu-shares=-1", "cpu-shares: a non-negative integer is required, not '-1'"),
-    ("add capped-memory; set physical=lots; cancel",
-     "physical: a non-negative number with a required scale suffix (K, M, G or T) was expected."),
-    ("delete", "Input not from terminal and -F not specified:\ndelete command ignored, exiting."),
-])
-def test_bad_statement_says_why_and_changes_nothing(node: MockNode, zonecfg: Callable[..., tuple[int, str]],
-                                                    statement: str, text: str) -> None:
+@pytest.mark.parametrize(
+    "statement, text",
+    [
+        ("set value=x", "Cannot set a resource-specific property from the global scope."),
+        ("end", "The end command only makes sense in the resource scope."),
+        ("set autoboot=maybe", "autoboot value must be 'true' or 'false'."),
+        ("set zonepath=zones/x", "zones/x is not an absolute path."),
+        ("add attr; set name=x; set type=string; end; cancel", "value not specified"),
+        ("add attr; set physical=x; cancel", "physical: No such property type"),
+        (
+            "add attr; set name=vm-version; set type=string; set value=x; end; cancel",
+            "An attr resource with the name 'vm-version' already exists.",
+        ),
+        ("add net; add property primary; cancel", "A complex value of name and value was expected for property here."),
+        ("set cpu-shares=-1", "cpu-shares: a non-negative integer is required, not '-1'"),
+        (
+            "add capped-memory; set physical=lots; cancel",
+            "physical: a non-negative number with a required scale suffix (K, M, G or T) was expected.",
+        ),
+        ("delete", "Input not from terminal and -F not specified:\ndelete command ignored, exiting."),
+    ],
+)
+def test_bad_statement_says_why_and_changes_nothing(
+    node: MockNode, zonecfg: Callable[..., tuple[int, str]], statement: str, text: str
+) -> None:
     zone = configured(node)
     before = os.stat(xml_path(node, zone))
     assert zonecfg(zone, stdin=statement + "\n") == (1, text + "\n")
@@ -354,6 +439,7 @@ def test_unknown_uuid_also_gives_the_usage(node: MockNode) -> None:
 
 # -- files and events --------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n", "info attr name=vm-version\n", "remove -F attr name=no\n"])
 def test_script_that_changes_nothing_writes_nothing(node: MockNode, text: str) -> None:
     zone = configured(node)
@@ -384,8 +470,10 @@ def test_only_a_new_and_a_deleted_zone_make_events(node: MockNode, zone_events: 
     node.run("zonecfg", "-u", zone, "set autoboot=true", check=True)
     node.run("zonecfg", "-u", zone, "delete -F", check=True)
     records = [zone_events.record() for _ in range(2)]
-    assert [(record["class"], record["subclass"], record["data"]["zonename"], record["data"]["newstate"])
-            for record in records] == [("status", "change", zone, "configured"), ("status", "change", zone, "")]
+    assert [
+        (record["class"], record["subclass"], record["data"]["zonename"], record["data"]["newstate"])
+        for record in records
+    ] == [("status", "change", zone, "configured"), ("status", "change", zone, "")]
 
 
 @pytest.mark.parametrize("make", [configured, installed])

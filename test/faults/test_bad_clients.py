@@ -40,8 +40,11 @@ def is_well(daemon):
 
 
 def a_zone(daemon):
-    return next(vm["uuid"] for vm in daemon.vms() if vm["brand"].startswith("joyent")
-                and vm["zonepath"] == f"/zones/{vm['uuid']}")
+    return next(
+        vm["uuid"]
+        for vm in daemon.vms()
+        if vm["brand"].startswith("joyent") and vm["zonepath"] == f"/zones/{vm['uuid']}"
+    )
 
 
 def shout(node, daemon, uuid):
@@ -80,18 +83,22 @@ def status_of(response):
 # Requests.
 
 
-@pytest.mark.parametrize("request_, status", [
-    (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
-    (b"GET /" + b"x" * 1_000_000, 414),
-    (b"GET /ping HTTP/1.1\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", 431),
-    (b"GET /ping HTTP/1.1\r\n" + b"X: y\r\n" * 3000 + b"\r\n", 431),
-    (b"GET /ping HTTP/1.1\r\n" + b"X: " + b"y" * 900 + b"\r\n" * 1 + b"Y: " + b"z" * 40_000, 431),
-    (b"nonsense\r\n\r\n", 400),
-    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
-    (b"GET /ping HTTP/9.9\r\n\r\n", 400),
-    (b"GET /ping HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400),
-    (b"GET /ping HTTP/1.1\r\nContent-Length: many\r\n\r\n", 400),
-], ids=lambda value: value[:30] if isinstance(value, bytes) else value)
+@pytest.mark.parametrize(
+    "request_, status",
+    [
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET /" + b"x" * 1_000_000, 414),
+        (b"GET /ping HTTP/1.1\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", 431),
+        (b"GET /ping HTTP/1.1\r\n" + b"X: y\r\n" * 3000 + b"\r\n", 431),
+        (b"GET /ping HTTP/1.1\r\n" + b"X: " + b"y" * 900 + b"\r\n" * 1 + b"Y: " + b"z" * 40_000, 431),
+        (b"nonsense\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (b"GET /ping HTTP/9.9\r\n\r\n", 400),
+        (b"GET /ping HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400),
+        (b"GET /ping HTTP/1.1\r\nContent-Length: many\r\n\r\n", 400),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, bytes) else value,
+)
 def test_request_that_is_none_gets_a_short_answer_and_the_door(quiet_daemon, request_, status):
     sock = connection(quiet_daemon)
     threading.Thread(target=send_all, args=[sock, request_]).start()
@@ -137,8 +144,14 @@ def test_half_closed_connection_gets_its_answer(quiet_daemon):
 
 def test_connections_that_are_reset_in_the_midst_are_forgotten(quiet_daemon):
     before = quiet_daemon.status()["connections"]
-    for request_ in (b"", b"GET /vm", b"GET /vms HTTP/1.1\r\nX: ", b"GET /vms HTTP/1.1\r\n\r\n",
-                     b"GET /events HTTP/1.1\r\n\r\n", b"GET /vms/x?fresh=true HTTP/1.1\r\n\r\n"):
+    for request_ in (
+        b"",
+        b"GET /vm",
+        b"GET /vms HTTP/1.1\r\nX: ",
+        b"GET /vms HTTP/1.1\r\n\r\n",
+        b"GET /events HTTP/1.1\r\n\r\n",
+        b"GET /vms/x?fresh=true HTTP/1.1\r\n\r\n",
+    ):
         for _ in range(10):
             sock = connection(quiet_daemon)
             sock.sendall(request_)
@@ -312,8 +325,11 @@ def test_flood_of_connections_is_turned_away_and_then_over(node):
 
 
 def a_zone_of(node):
-    return next(vm["uuid"] for vm in node.control.vms() if vm["brand"].startswith("joyent")
-                and vm["zonepath"] == f"/zones/{vm['uuid']}")
+    return next(
+        vm["uuid"]
+        for vm in node.control.vms()
+        if vm["brand"].startswith("joyent") and vm["zonepath"] == f"/zones/{vm['uuid']}"
+    )
 
 
 def test_headers_that_come_slowly_held_up_nobody_and_came_to_an_end(quiet_daemon, slow_clients):

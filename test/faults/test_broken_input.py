@@ -36,8 +36,13 @@ def refreshing(node):
 
 
 def a_zone(daemon):
-    return next(vm["uuid"] for vm in daemon.vms() if vm["brand"].startswith("joyent")
-                and vm["zone_state"] == "running" and vm["zonepath"] == f"/zones/{vm['uuid']}")
+    return next(
+        vm["uuid"]
+        for vm in daemon.vms()
+        if vm["brand"].startswith("joyent")
+        and vm["zone_state"] == "running"
+        and vm["zonepath"] == f"/zones/{vm['uuid']}"
+    )
 
 
 def change(node, uuid, number):
@@ -99,8 +104,10 @@ def test_xml_that_is_broken_hides_no_other_vm(node, daemon):
         with open(path, "rb") as file:
             good.append(file.read())
         harm(path)
-    errors = eventually("status tells of all", lambda: [
-        shown for shown in [daemon.status()["zoneErrors"]] if sorted(shown) == sorted(broken)])[0]
+    errors = eventually(
+        "status tells of all",
+        lambda: [shown for shown in [daemon.status()["zoneErrors"]] if sorted(shown) == sorted(broken)],
+    )[0]
     assert all(error["err"] and error["tries"] >= 1 for error in errors.values())
     assert {name: vm for name, vm in served(daemon).items() if name not in broken} == others
 
@@ -130,9 +137,19 @@ def test_vm_whose_xml_cannot_be_understood_is_served_as_it_was(node, daemon, har
 
 
 CONTENTS = [
-    "", '{"customer_metadata": {"a": "b', "[" * 100_000, "[" * 950 + "]" * 950, '{"a":' * 300 + "1" + "}" * 300,
-    '{"customer_metadata": {"\\ud800": "\\udfff"}}', '{"internal_metadata": 1e999}', "null", "1e400", "\x00\xff",
-    '{"customer_metadata": ' + "9" * 5000 + "}", '{"x": NaN}', '{"customer_metadata": ' + "[" * 98 + "]" * 98 + "}",
+    "",
+    '{"customer_metadata": {"a": "b',
+    "[" * 100_000,
+    "[" * 950 + "]" * 950,
+    '{"a":' * 300 + "1" + "}" * 300,
+    '{"customer_metadata": {"\\ud800": "\\udfff"}}',
+    '{"internal_metadata": 1e999}',
+    "null",
+    "1e400",
+    "\x00\xff",
+    '{"customer_metadata": ' + "9" * 5000 + "}",
+    '{"x": NaN}',
+    '{"customer_metadata": ' + "[" * 98 + "]" * 98 + "}",
 ]
 
 
@@ -243,8 +260,10 @@ def test_refresh_with_a_broken_tool_fails_changes_nothing_and_the_next_one_heals
     broken = [BROKEN[how] for how in WAYS if (tool, how) not in NOT_GARBLED]
     for number, (kind, options) in enumerate(broken):
         node.control.fault(tool, kind, match=LISTS[tool], times=1, **options)
-        eventually("the refresh has failed", lambda number=number: len(
-            refreshing.logged("the refresh failed", level=50)) == number + 1)
+        eventually(
+            "the refresh has failed",
+            lambda number=number: len(refreshing.logged("the refresh failed", level=50)) == number + 1,
+        )
         errors = refreshing.status()["refreshErrors"]
         assert len(errors) == number + 1 and errors[-1]["err"]
     await_refresh(refreshing)
@@ -276,8 +295,14 @@ def test_list_that_is_cut_at_the_end_of_a_line_and_ends_well_deletes_nothing(nod
 def test_broken_answers_about_one_zone_cost_it_nothing_that_lasts(node, daemon):
     cases = [(tool, how) for tool in TOOLS for how in WAYS if (tool, how) not in NOT_GARBLED]
     before = served(daemon)
-    running = [zone for zone in node.control.vms() if zone["zonename"] == zone["uuid"] and zone["state"] == "running"
-               and zone["zonepath"] == f"/zones/{zone['uuid']}" and zone["zoneid"] > 2]  # 1 and 2 also begin others
+    running = [
+        zone
+        for zone in node.control.vms()
+        if zone["zonename"] == zone["uuid"]
+        and zone["state"] == "running"
+        and zone["zonepath"] == f"/zones/{zone['uuid']}"
+        and zone["zoneid"] > 2
+    ]  # 1 and 2 also begin others
     assert len(running) >= len(cases)
     zones = []
     for (tool, how), zone in zip(cases, running):
@@ -343,8 +368,10 @@ def being_read_for_the_first_time(node, daemon, **values):
     name = zone["zonename"]
     node.control.fault("zfs", "slow", match=f"-d 2 zones/{name}", seconds=1, times=1, when="after")
     asked = daemon.raw().send(f"GET /vms/{name}?fresh=true HTTP/1.1\r\n\r\n".encode())
-    eventually("it is being read", lambda: any(
-        call["argv"][-2:] == ["2", f"zones/{name}"] for call in node.control.calls("zfs")))
+    eventually(
+        "it is being read",
+        lambda: any(call["argv"][-2:] == ["2", f"zones/{name}"] for call in node.control.calls("zfs")),
+    )
     eventually("its files are watched", lambda: f"/zones/{name}/config/tags.json" in str(daemon.status()["fswatcher"]))
     assert daemon.vm(name) is None
     return name, asked
@@ -371,11 +398,24 @@ def test_dataset_that_changes_while_its_zone_is_read_for_the_first_time_is_read_
 # Odd events.
 
 
-@pytest.mark.parametrize("data", [
-    None, {}, {"zonename": None}, {"zonename": 7}, {"zonename": ""}, {"zonename": "../../etc/passwd"},
-    {"zonename": "-u"}, {"zonename": "a" * 65}, {"zonename": "a\0b"}, {"zonename": "global", "newstate": "running"},
-    {"zonename": "no-such-zone", "newstate": "running"}, {"zonename": "x", "newstate": {"a": []}},
-], ids=repr)
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        {"zonename": None},
+        {"zonename": 7},
+        {"zonename": ""},
+        {"zonename": "../../etc/passwd"},
+        {"zonename": "-u"},
+        {"zonename": "a" * 65},
+        {"zonename": "a\0b"},
+        {"zonename": "global", "newstate": "running"},
+        {"zonename": "no-such-zone", "newstate": "running"},
+        {"zonename": "x", "newstate": {"a": []}},
+    ],
+    ids=repr,
+)
 def test_zone_event_that_tells_nothing_useful_is_passed_over(shared_node, shared_daemon, data):
     node, daemon = shared_node, shared_daemon
     uuid = a_zone(daemon)
@@ -390,20 +430,45 @@ def test_zone_event_that_tells_nothing_useful_is_passed_over(shared_node, shared
     assert emitted(daemon)[seen:] == [("modify", uuid)]
 
 
-@pytest.mark.parametrize("changed", [
-    {"history_dsname": "a@b@c"}, {"history_dsname": "@"}, {"history_dsname": 7}, {"history_dsname": ""},
-    {"history_time": None}, {"history_time": "now"}, {"pool_name": None}, {"history_internal_name": None},
-    {"history_internal_name": "error"}, {"history_internal_name": ["set"]}, {"history_internal_str": 9},
-], ids=repr)
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"history_dsname": "a@b@c"},
+        {"history_dsname": "@"},
+        {"history_dsname": 7},
+        {"history_dsname": ""},
+        {"history_time": None},
+        {"history_time": "now"},
+        {"pool_name": None},
+        {"history_internal_name": None},
+        {"history_internal_name": "error"},
+        {"history_internal_name": ["set"]},
+        {"history_internal_str": 9},
+    ],
+    ids=repr,
+)
 def test_zfs_event_that_tells_nothing_useful_is_passed_over(shared_node, shared_daemon, changed):
     node, daemon = shared_node, shared_daemon
     uuid = a_zone(daemon)
     new = daemon.vm(uuid)["quota"] + 1
     seen = len(emitted(daemon))
-    data = {"pool_name": "zones", "pool_guid": 1, "history_dsname": f"zones/{uuid}", "history_dsid": 9,
-            "history_internal_name": "set", "history_internal_str": "quota=1", "history_time": 1767225600, **changed}
-    node.control.publish("EC_zfs", "ESC_ZFS_history_event", {k: v for k, v in data.items() if v is not None},
-                         vendor="SUNW", publisher="zfs")
+    data = {
+        "pool_name": "zones",
+        "pool_guid": 1,
+        "history_dsname": f"zones/{uuid}",
+        "history_dsid": 9,
+        "history_internal_name": "set",
+        "history_internal_str": "quota=1",
+        "history_time": 1767225600,
+        **changed,
+    }
+    node.control.publish(
+        "EC_zfs",
+        "ESC_ZFS_history_event",
+        {k: v for k, v in data.items() if v is not None},
+        vendor="SUNW",
+        publisher="zfs",
+    )
     change(node, uuid, new)
     eventually("events go on", lambda: daemon.vm(uuid)["quota"] == new)
     assert child_is_well(daemon, "zpoolwatcher")
@@ -428,6 +493,6 @@ def test_fresh_read_of_what_cannot_be_a_zone_asks_nobody(shared_node, shared_dae
 
 
 def test_status_of_a_broken_node_is_still_json(node, daemon):
-    node.control.corrupt(f"/etc/zones/{a_zone(daemon)}.xml", content="<zone name=\"\x01\x7f\"><attr \\")
+    node.control.corrupt(f"/etc/zones/{a_zone(daemon)}.xml", content='<zone name="\x01\x7f"><attr \\')
     eventually("status tells", lambda: daemon.status()["zoneErrors"])
     json.loads(daemon.get("/status?full=1").body)

@@ -16,15 +16,26 @@ pytest_plugins = ["support.onenode"]
 
 # How status names a child -> the tool, and what is in its words.
 CHILDREN = {
-    "zonewatcher": ("sysevent", "zones:status"), "zpoolwatcher": ("sysevent", "EC_zfs"), "fswatcher": ("fswatcher", ""),
+    "zonewatcher": ("sysevent", "zones:status"),
+    "zpoolwatcher": ("sysevent", "EC_zfs"),
+    "fswatcher": ("fswatcher", ""),
 }
 numbers = itertools.count(100)  # no two changes are the same
 SYSEVENTS = ["zonewatcher", "zpoolwatcher"]
 
 SENSELESS = [
-    "garbage", "", "\x00\xff\xfe", "[]", '"text"', "{}", "7", "{" * 5000, "[" * 100_000,
+    "garbage",
+    "",
+    "\x00\xff\xfe",
+    "[]",
+    '"text"',
+    "{}",
+    "7",
+    "{" * 5000,
+    "[" * 100_000,
     '{"date":"never","type":"ready"}',
-    '{"date":"2026-01-01T00:00:00.000Z","type":"ready"}', '{"date":"2026-01-01T00:00:00.000Z","type":"what"}',
+    '{"date":"2026-01-01T00:00:00.000Z","type":"ready"}',
+    '{"date":"2026-01-01T00:00:00.000Z","type":"what"}',
 ]
 
 
@@ -41,8 +52,10 @@ def child(daemon, name):
 
 
 def a_new_one_is_up(daemon, name, restarts=1):
-    eventually(f"a new {name} is up", lambda: (child(daemon, name)["state"], child(daemon, name)["restarts"]) == (
-        "up", restarts))
+    eventually(
+        f"a new {name} is up",
+        lambda: (child(daemon, name)["state"], child(daemon, name)["restarts"]) == ("up", restarts),
+    )
 
 
 def change(node, uuid):
@@ -59,13 +72,21 @@ def is_known(daemon, uuid, new):
 
 
 def a_zone(daemon):
-    return next(vm["uuid"] for vm in daemon.vms() if vm["brand"] == "joyent" and vm["zone_state"] == "running"
-                and vm["zonepath"] == f"/zones/{vm['uuid']}")
+    return next(
+        vm["uuid"]
+        for vm in daemon.vms()
+        if vm["brand"] == "joyent" and vm["zone_state"] == "running" and vm["zonepath"] == f"/zones/{vm['uuid']}"
+    )
 
 
-@pytest.mark.parametrize("name, number", [
-    ("zonewatcher", signal.SIGKILL), ("zpoolwatcher", signal.SIGTERM), ("fswatcher", signal.SIGKILL),
-])
+@pytest.mark.parametrize(
+    "name, number",
+    [
+        ("zonewatcher", signal.SIGKILL),
+        ("zpoolwatcher", signal.SIGTERM),
+        ("fswatcher", signal.SIGKILL),
+    ],
+)
 def test_child_that_dies_is_replaced_and_what_it_missed_is_read(node, daemon, name, number):
     tool, match = CHILDREN[name]
     uuid = a_zone(daemon)
@@ -224,9 +245,14 @@ def test_children_end_when_the_daemon_is_killed_outright(node, daemon):
     daemon.process.kill()
     daemon.process.wait()
     uuid = node.control.vms()[0]["uuid"]
-    eventually("all children end with the next event", lambda: (
-        node.run("zfs", "set", "quota=77G", f"zones/{uuid}") and node.control.ping() is None
-        and not any(map(is_alive, pids))))
+    eventually(
+        "all children end with the next event",
+        lambda: (
+            node.run("zfs", "set", "quota=77G", f"zones/{uuid}")
+            and node.control.ping() is None
+            and not any(map(is_alive, pids))
+        ),
+    )
 
 
 def test_child_that_is_not_there_does_not_keep_the_daemon_from_starting(node):

@@ -29,8 +29,12 @@ def impatient(node):
 def healthy_vms(node, daemon):
     """VMs in order that run in zones named by their uuid, so that all tools are asked about them, and that show a
     quota, which hardware VMs do not."""
-    return sorted(vm["uuid"] for vm in daemon.vms() if (vm["zonepath"], vm["zone_state"]) ==
-                  (f"/zones/{vm['uuid']}", "running") and vm["brand"] not in ("kvm", "bhyve"))
+    return sorted(
+        vm["uuid"]
+        for vm in daemon.vms()
+        if (vm["zonepath"], vm["zone_state"]) == (f"/zones/{vm['uuid']}", "running")
+        and vm["brand"] not in ("kvm", "bhyve")
+    )
 
 
 def hang(node, tool, uuid):
@@ -42,6 +46,7 @@ def hang(node, tool, uuid):
 
 def change_all_ways(node, daemon, stream, uuid):
     """A change from each source to a healthy VM, each seen on the stream."""
+
     def comes(check):
         stream.until(lambda event: event["zonename"] == uuid and check(event["vm"]))
 

@@ -44,8 +44,9 @@ class CannedServer:
 
     def wait_for_requests(self, count, timeout=10):
         with self._asked:
-            assert self._asked.wait_for(lambda: len(self.requests) >= count, timeout), \
+            assert self._asked.wait_for(lambda: len(self.requests) >= count, timeout), (
                 f"{len(self.requests)} requests instead of {count}"
+            )
 
     def close(self):
         self._closing.set()

@@ -22,14 +22,32 @@ from xml.sax.saxutils import quoteattr
 U = "0f3d2c1b-6a58-4c97-9e02-7b6a5d4c3e2f"
 SERVER = "44454c4c-3300-1052-8050-b7c04f4d4232"
 UNLIMITED = "18446744073709551615"
-CREATED = 1767225600                     # 2026-01-01T00:00:00Z, in seconds
-CHANGED = 1773403317                     # 2026-03-13T12:01:57Z, in seconds: every file's mtime unless a test gives one
-DOCTYPE = ('<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE zone PUBLIC "-//Sun Microsystems Inc//DTD Zones//EN" '
-           '"file:///usr/share/lib/xml/dtd/zonecfg.dtd.1">\n')
+CREATED = 1767225600  # 2026-01-01T00:00:00Z, in seconds
+CHANGED = 1773403317  # 2026-03-13T12:01:57Z, in seconds: every file's mtime unless a test gives one
+DOCTYPE = (
+    '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE zone PUBLIC "-//Sun Microsystems Inc//DTD Zones//EN" '
+    '"file:///usr/share/lib/xml/dtd/zonecfg.dtd.1">\n'
+)
 # The 17 columns of a whole load (spec/platform.md 2.2).
-COLUMNS = ["compression", "creation", "filesystem_limit", "mountpoint", "name", "quota", "recsize", "refquota",
-           "refreservation", "snapshot_limit", "type", "usedbysnapshots", "userrefs", "volblocksize", "volsize",
-           "written", "zoned"]
+COLUMNS = [
+    "compression",
+    "creation",
+    "filesystem_limit",
+    "mountpoint",
+    "name",
+    "quota",
+    "recsize",
+    "refquota",
+    "refreservation",
+    "snapshot_limit",
+    "type",
+    "usedbysnapshots",
+    "userrefs",
+    "volblocksize",
+    "volsize",
+    "written",
+    "zoned",
+]
 
 # What the three tools have in common: write the call down, then answer, or do what the fault says.
 TOOL_HEAD = """#!{python} -IS
@@ -161,8 +179,9 @@ class HandmadeNode:
         else:
             self.file("tmp/.sysinfo.json", content if isinstance(content, (str, bytes)) else json.dumps(content))
 
-    def config(self, name: str, content: Union[str, bytes], zonepath: str = "/zones/" + U,
-               mtime: float = CHANGED) -> None:
+    def config(
+        self, name: str, content: Union[str, bytes], zonepath: str = "/zones/" + U, mtime: float = CHANGED
+    ) -> None:
         """One of metadata.json, routes.json, tags.json, under ZONEPATH/config."""
         self.file(f"{zonepath}/config/{name}", content, mtime)
 
@@ -171,11 +190,23 @@ class HandmadeNode:
 
     # -- zones
 
-    def zone(self, uuid: str = U, *, name: Optional[str] = None, brand: str = "joyent", state: str = "running",
-             zonepath: Optional[str] = None, zoneid: Optional[str] = None, zonedid: str = "41",
-             attrs: Optional[dict[str, str]] = None, inner: str = "", top: Optional[dict[str, str]] = None,
-             xml: Union[str, bytes, None] = "", root_dataset: Optional[dict[str, Any]] = None,
-             listed: bool = True) -> str:
+    def zone(
+        self,
+        uuid: str = U,
+        *,
+        name: Optional[str] = None,
+        brand: str = "joyent",
+        state: str = "running",
+        zonepath: Optional[str] = None,
+        zoneid: Optional[str] = None,
+        zonedid: str = "41",
+        attrs: Optional[dict[str, str]] = None,
+        inner: str = "",
+        top: Optional[dict[str, str]] = None,
+        xml: Union[str, bytes, None] = "",
+        root_dataset: Optional[dict[str, Any]] = None,
+        listed: bool = True,
+    ) -> str:
         """A VM. `attrs` are <attr> elements, `inner` is raw XML inside <zone>, `top` adds attributes to <zone> itself.
         `xml` is the whole text in place of those, None for no file. `root_dataset` are columns of the root dataset,
         `listed=False` leaves the dataset out. Gives the zone's name."""
@@ -198,8 +229,10 @@ class HandmadeNode:
 
     def stats(self, zonename: str, instance: int = 7, **stats: Any) -> None:
         """Zone statistics as `kstat -p` prints them; the name part is cut to 30 characters, as in the kernel."""
-        lines = [f"zones:{instance}:{zonename[:30]}:{stat}\t{value}\n"
-                 for stat, value in sorted({"class": "zone_misc", "zonename": zonename, **stats}.items())]
+        lines = [
+            f"zones:{instance}:{zonename[:30]}:{stat}\t{value}\n"
+            for stat, value in sorted({"class": "zone_misc", "zonename": zonename, **stats}.items())
+        ]
         self.kstat_text("".join(lines))
 
     def kstat_text(self, text: str) -> None:
@@ -211,16 +244,43 @@ class HandmadeNode:
 
     def dataset(self, name: str, **columns: Any) -> None:
         """A filesystem."""
-        self.row({"compression": "off", "creation": CREATED, "filesystem_limit": UNLIMITED, "mountpoint": "/" + name,
-                  "quota": 0, "recsize": 131072, "refquota": 0, "refreservation": 0, "snapshot_limit": UNLIMITED,
-                  "usedbysnapshots": 0, "written": 163840, "zoned": "off", "type": "filesystem", **columns,
-                  "name": name})
+        self.row(
+            {
+                "compression": "off",
+                "creation": CREATED,
+                "filesystem_limit": UNLIMITED,
+                "mountpoint": "/" + name,
+                "quota": 0,
+                "recsize": 131072,
+                "refquota": 0,
+                "refreservation": 0,
+                "snapshot_limit": UNLIMITED,
+                "usedbysnapshots": 0,
+                "written": 163840,
+                "zoned": "off",
+                "type": "filesystem",
+                **columns,
+                "name": name,
+            }
+        )
 
     def volume(self, name: str, volsize: Any, **columns: Any) -> None:
         """A zvol; `volsize` in bytes."""
-        self.row({"compression": "off", "creation": CREATED, "refreservation": 0, "snapshot_limit": UNLIMITED,
-                  "usedbysnapshots": 0, "volblocksize": 8192, "written": 12288, "volsize": volsize,
-                  "type": "volume", **columns, "name": name})
+        self.row(
+            {
+                "compression": "off",
+                "creation": CREATED,
+                "refreservation": 0,
+                "snapshot_limit": UNLIMITED,
+                "usedbysnapshots": 0,
+                "volblocksize": 8192,
+                "written": 12288,
+                "volsize": volsize,
+                "type": "volume",
+                **columns,
+                "name": name,
+            }
+        )
 
     def snapshot(self, name: str, **columns: Any) -> None:
         """A snapshot, DATASET@SNAP."""
@@ -233,8 +293,16 @@ class HandmadeNode:
 
     # -- faults, and what was run
 
-    def fault(self, tool: str, *, exit: Optional[int] = None, stderr: Optional[str] = None,
-              stdout: Union[str, bytes, None] = None, signal: Optional[int] = None, cut: int = 0) -> None:
+    def fault(
+        self,
+        tool: str,
+        *,
+        exit: Optional[int] = None,
+        stderr: Optional[str] = None,
+        stdout: Union[str, bytes, None] = None,
+        signal: Optional[int] = None,
+        cut: int = 0,
+    ) -> None:
         """From now on the tool ends so; `stdout` replaces its output, `cut` takes bytes off the end of it."""
         given = {"exit": exit, "stderr": stderr, "signal": signal, "cut": cut}
         self._answer(tool + ".fault", json.dumps({k: v for k, v in given.items() if v is not None}))
@@ -257,6 +325,7 @@ class HandmadeNode:
 
     def loader(self) -> Any:
         from vmload.loader import Loader  # late: the node itself needs nothing of the product
+
         return Loader(str(self.root))
 
     def vm(self, key: str = U, fields: Optional[list[str]] = None) -> dict[str, Any]:
@@ -270,14 +339,30 @@ class HandmadeNode:
         return as_json(loaded.vms)
 
 
-def zone_xml(name: str, brand: str = "joyent", zonepath: str = "", *, attrs: Optional[dict[str, str]] = None,
-             inner: str = "", top: Optional[dict[str, str]] = None) -> str:
+def zone_xml(
+    name: str,
+    brand: str = "joyent",
+    zonepath: str = "",
+    *,
+    attrs: Optional[dict[str, str]] = None,
+    inner: str = "",
+    top: Optional[dict[str, str]] = None,
+) -> str:
     """The text of a zone configuration."""
-    head = {"name": name, "zonepath": zonepath or "/zones/" + name, "autoboot": "true", "brand": brand,
-            "ip-type": "exclusive", "limitpriv": "default", "debugid": "41", **(top or {})}
+    head = {
+        "name": name,
+        "zonepath": zonepath or "/zones/" + name,
+        "autoboot": "true",
+        "brand": brand,
+        "ip-type": "exclusive",
+        "limitpriv": "default",
+        "debugid": "41",
+        **(top or {}),
+    }
     lines = [attr(key, value) for key, value in (attrs or {}).items()]
     return "{}<zone {}>\n{}{}\n</zone>\n".format(
-        DOCTYPE, " ".join(f"{k}={quote(v)}" for k, v in head.items()), "".join(lines), inner)
+        DOCTYPE, " ".join(f"{k}={quote(v)}" for k, v in head.items()), "".join(lines), inner
+    )
 
 
 def attr(name: str, value: str) -> str:

@@ -11,6 +11,7 @@ LEVELS = {"debug": 20, "info": 30, "warn": 40, "error": 50, "fatal": 60}
 @dataclass(frozen=True)
 class Record:
     """One line of the log: the level as in bunyan, the message, all fields (a child's included)."""
+
     level: int
     msg: str
     fields: dict[str, Any]

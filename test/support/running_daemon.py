@@ -159,8 +159,11 @@ class RunningDaemon:
         vminfod = [sys.executable, os.path.join(SBIN, "vminfod"), "--root", self.root, "--port", str(self.port)]
         self.process = subprocess.Popen(
             [*vminfod, *self.options],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environ,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.environ,
+        )
         self._readers = [
             threading.Thread(target=self._read_log, args=[self.process.stdout], daemon=True),
             threading.Thread(target=self._read_stderr, args=[self.process.stderr], daemon=True),
@@ -257,9 +260,14 @@ class RunningDaemon:
     ) -> subprocess.CompletedProcess[str]:
         """Run one of the product's command-line tools against this daemon."""
         return subprocess.run(
-            [os.path.join(SBIN, name), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
-            env={**os.environ, "VMINFOD_PORT": str(self.port), **(environ or {})}, check=False,
-        )  # fmt: skip
+            [os.path.join(SBIN, name), *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "VMINFOD_PORT": str(self.port), **(environ or {})},
+            check=False,
+        )
 
     # Ending.
 

@@ -36,12 +36,23 @@ def environment(port=None, **more):
 
 
 def run_tool(name, *args, port=None, **more):
-    done = subprocess.run([tool_path(name), *args], env=environment(port, **more), stdin=subprocess.DEVNULL,
-                          capture_output=True, timeout=LIMIT, check=False)
+    done = subprocess.run(
+        [tool_path(name), *args],
+        env=environment(port, **more),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LIMIT,
+        check=False,
+    )
     return Result(done)
 
 
 def start_tool(name, *args, port=None, **more):
     """A tool that runs on, with pipes; the caller ends it."""
-    return subprocess.Popen([tool_path(name), *args], env=environment(port, **more), stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [tool_path(name), *args],
+        env=environment(port, **more),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )

@@ -59,14 +59,28 @@ class WrittenNode:
     def vmadm(self, *words: str, payload: Any = None, stdin: str = "", **environ: str) -> Done:
         """Run the command; `payload` goes to its standard input as JSON."""
         text = stdin if payload is None else json.dumps(payload)
-        return Done(subprocess.run([os.path.join(SBIN, "vmadm"), *words], input=text, capture_output=True, text=True,
-                                   timeout=LIMIT, env={**self.environ, **environ}, check=False))  # fmt: skip
+        return Done(
+            subprocess.run(
+                [os.path.join(SBIN, "vmadm"), *words],
+                input=text,
+                capture_output=True,
+                text=True,
+                timeout=LIMIT,
+                env={**self.environ, **environ},
+                check=False,
+            )
+        )
 
     def start_vmadm(self, *words: str, payload: Any = None) -> subprocess.Popen[str]:
         """The same, running on; the caller ends it. The interpreter itself, so that signals reach it."""
         child = subprocess.Popen(
-            [sys.executable, "-IS", "-X", "utf8", os.path.join(SBIN, "vmadm"), *words], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environ)  # fmt: skip
+            [sys.executable, "-IS", "-X", "utf8", os.path.join(SBIN, "vmadm"), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environ,
+        )
         assert child.stdin is not None
         if payload is not None:
             child.stdin.write(json.dumps(payload))
@@ -125,18 +139,23 @@ class WrittenNode:
 
     def is_gone(self, uuid: str) -> bool:
         """Nothing is left of the VM: no zone, no dataset, no folder, nothing served."""
-        return (self.get(uuid) is None and uuid not in self.node.read("/etc/zones/index")
-                and not os.path.exists(f"{self.root}/etc/zones/{uuid}.xml")
-                and [name for name in self.control.datasets() if uuid in name] == []
-                and not os.path.exists(f"{self.root}/zones/{uuid}"))  # fmt: skip
+        return (
+            self.get(uuid) is None
+            and uuid not in self.node.read("/etc/zones/index")
+            and not os.path.exists(f"{self.root}/etc/zones/{uuid}.xml")
+            and [name for name in self.control.datasets() if uuid in name] == []
+            and not os.path.exists(f"{self.root}/zones/{uuid}")
+        )
 
 
 @contextmanager
 def written_node(vms: int = 2, seconds: Optional[dict[str, float]] = None, *options: str) -> Iterator[WrittenNode]:
     folder = tempfile.mkdtemp(prefix="cn-")
     try:
-        with process.start(os.path.join(folder, "node"), vms=vms, seconds=seconds or QUICK) as node, \
-                RunningDaemon(node.root, *options).start() as daemon:  # fmt: skip
+        with (
+            process.start(os.path.join(folder, "node"), vms=vms, seconds=seconds or QUICK) as node,
+            RunningDaemon(node.root, *options).start() as daemon,
+        ):
             yield WrittenNode(node, daemon)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

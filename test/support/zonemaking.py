@@ -22,15 +22,28 @@ def new_uuid() -> str:
 
 def script(zone: str, *more: str, brand: str = "joyent-minimal", pool: str = "zones") -> str:
     """The least that vmadm configures for a zone, then the statements `more`."""
-    return "\n".join([
-        "create -b", f"set zonepath=/{pool}/{zone}", f"set brand={brand}", f"set uuid={zone}", "set ip-type=exclusive",
-        'add attr; set name="vm-version"; set type=string; set value="1"; end',
-        f'add attr; set name="dataset-uuid"; set type=string; set value="{SMARTOS}"; end',
-        'set limitpriv="default"', "set autoboot=false", *more]) + "\n"  # fmt: skip
+    return (
+        "\n".join(
+            [
+                "create -b",
+                f"set zonepath=/{pool}/{zone}",
+                f"set brand={brand}",
+                f"set uuid={zone}",
+                "set ip-type=exclusive",
+                'add attr; set name="vm-version"; set type=string; set value="1"; end',
+                f'add attr; set name="dataset-uuid"; set type=string; set value="{SMARTOS}"; end',
+                'set limitpriv="default"',
+                "set autoboot=false",
+                *more,
+            ]
+        )
+        + "\n"
+    )
 
 
-def configured(node: MockNode, *more: str, brand: str = "joyent-minimal", pool: str = "zones",
-               zone: Optional[str] = None) -> str:  # fmt: skip
+def configured(
+    node: MockNode, *more: str, brand: str = "joyent-minimal", pool: str = "zones", zone: Optional[str] = None
+) -> str:
     """A new zone that is only configured; its uuid, which is its name."""
     zone = zone or new_uuid()
     node.run("zonecfg", "-z", zone, stdin=script(zone, *more, brand=brand, pool=pool), check=True)

@@ -8,21 +8,46 @@ no module of the package may have the name of one of them, or it would hide it."
 
 from __future__ import annotations
 
-_API = frozenset((
-    "Vmadm", "create", "create_snapshot", "delete", "delete_snapshot", "kill", "reboot", "rollback_snapshot", "start",
-    "stop", "update", "validate",
-))  # fmt: skip
-_ERRORS = frozenset((
-    "AlreadyInState", "BadPayload", "DaemonAway", "Interrupted", "NotReached", "NotWritten", "OutcomeMissed",
-    "ToolFailed", "VmNotFound", "VmadmError", "WrongState",
-))  # fmt: skip
+_API = frozenset(
+    (
+        "Vmadm",
+        "create",
+        "create_snapshot",
+        "delete",
+        "delete_snapshot",
+        "kill",
+        "reboot",
+        "rollback_snapshot",
+        "start",
+        "stop",
+        "update",
+        "validate",
+    )
+)
+_ERRORS = frozenset(
+    (
+        "AlreadyInState",
+        "BadPayload",
+        "DaemonAway",
+        "Interrupted",
+        "NotReached",
+        "NotWritten",
+        "OutcomeMissed",
+        "ToolFailed",
+        "VmNotFound",
+        "VmadmError",
+        "WrongState",
+    )
+)
 
 
 def __getattr__(name: str) -> object:
     if name in _API:
-        from vmadm import api
-        return getattr(api, name)
+        from vmadm import library
+
+        return getattr(library, name)
     if name in _ERRORS:
         from vmadm import errors
+
         return getattr(errors, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

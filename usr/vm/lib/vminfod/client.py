@@ -18,7 +18,7 @@ from time import monotonic
 
 from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
 from vminfod.clients.connection import Exchange
-from vminfod.clients.errors import (
+from vminfod.clients.failures import (
     ConnectionFailed,
     HTTPStatusError,
     ParseError,
@@ -139,9 +139,11 @@ def __getattr__(name: str) -> object:
     """The classes that need threads, imported when they are first named."""
     if name == "VminfodEventStream":
         from vminfod.clients.stream import VminfodEventStream
+
         return VminfodEventStream
     if name == "VminfodWatcher":
         from vminfod.clients.watcher import VminfodWatcher
+
         return VminfodWatcher
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -77,8 +77,10 @@ def _change(path: Path, action: str, ident: Any, old: Any = _ABSENT, new: Any = 
 
 # --- objects ---
 
-def _objects(old: Object, new: Object, path: Path, ident: Any, idents: Optional[Mapping[str, str]],
-             out: list[Change]) -> None:
+
+def _objects(
+    old: Object, new: Object, path: Path, ident: Any, idents: Optional[Mapping[str, str]], out: list[Change]
+) -> None:
     """Appends the changes between two objects. `idents` is the map at the top level and None below it."""
     for key in _walk(old):
         before = old[key]
@@ -130,6 +132,7 @@ def _equal_scalars(one: Any, other: Any) -> bool:
 
 
 # --- arrays ---
+
 
 def _arrays(old: Array, new: Array, path: Path, ident: Any, ident_name: Optional[str], out: list[Change]) -> None:
     old_bytes = [_bytes(element) for element in old]

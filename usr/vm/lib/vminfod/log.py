@@ -25,9 +25,13 @@ TRACE, DEBUG, INFO, WARN, ERROR, FATAL = 10, 20, 30, 40, 50, 60
 LEVELS = {"trace": TRACE, "debug": DEBUG, "info": INFO, "warn": WARN, "error": ERROR, "fatal": FATAL}
 
 _LOGBOOK_LEVEL = {
-    TRACE: logbook.TRACE, DEBUG: logbook.DEBUG, INFO: logbook.INFO,
-    WARN: logbook.WARNING, ERROR: logbook.ERROR, FATAL: logbook.CRITICAL,
-}  # fmt: skip
+    TRACE: logbook.TRACE,
+    DEBUG: logbook.DEBUG,
+    INFO: logbook.INFO,
+    WARN: logbook.WARNING,
+    ERROR: logbook.ERROR,
+    FATAL: logbook.CRITICAL,
+}
 _BUNYAN_LEVEL = {theirs: ours for ours, theirs in _LOGBOOK_LEVEL.items()}
 
 # What bunyan itself writes; a field of that name would make a record with the key twice.

@@ -18,7 +18,7 @@ import gevent
 from gevent.event import Event as Flag
 
 from vminfod import VERSION, log
-from vminfod.events import BACKLOG_BYTES, BACKLOG_EVENTS, Limits
+from vminfod.serving.hub import BACKLOG_BYTES, BACKLOG_EVENTS, Limits
 from vminfod.vminfo import CannotStart, Options, Vminfod
 from vminfod.watchers.child import READY_WITHIN
 from vmload.system import ALL_LIMIT, ONE_LIMIT, TimeLimits
@@ -53,12 +53,17 @@ def main(arguments: list[str]) -> int:
         gevent.signal_handler(number, stop.set)
     daemon = Vminfod(
         Options(
-            options.root or "/", list(dict.fromkeys(options.ip or [ADDRESS])), options.port, options.refresh_interval,
+            options.root or "/",
+            list(dict.fromkeys(options.ip or [ADDRESS])),
+            options.port,
+            options.refresh_interval,
             Limits(backlog_bytes=options.listener_backlog_bytes, backlog_events=options.listener_backlog_events),
-            TimeLimits(options.zone_limit, options.node_limit), options.child_limit,
+            TimeLimits(options.zone_limit, options.node_limit),
+            options.child_limit,
         ),
-        logger, handler,
-    )  # fmt: skip
+        logger,
+        handler,
+    )
     gevent.signal_handler(signal.SIGHUP, daemon.refresh)
     starting = gevent.spawn(daemon.start)
     starting.name = "start"
@@ -92,34 +97,48 @@ def why_not_here() -> Optional[str]:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="vminfod", allow_abbrev=False,
+        prog="vminfod",
+        allow_abbrev=False,
         description="Keeps the objects of all VMs of this compute node in memory, serves them and streams each change.",
-    )  # fmt: skip
+    )
     parser.add_argument("--version", action="version", version=f"vminfod {VERSION}")
     parser.add_argument(
-        "--root", metavar="DIR",
+        "--root",
+        metavar="DIR",
         help="the node's root folder, for its tools and files alike; without it, only SmartOS's global zone will do",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--ip", action="append", metavar="ADDR", help=f"listen on this address ({ADDRESS}); can be given several times"
     )
     parser.add_argument("--port", type=_port, default=PORT, metavar="N", help=f"listen on this port ({PORT})")
     parser.add_argument(
-        "--refresh-interval", type=_positive, default=REFRESH_INTERVAL, metavar="S",
+        "--refresh-interval",
+        type=_positive,
+        default=REFRESH_INTERVAL,
+        metavar="S",
         help=f"seconds between two full refreshes ({REFRESH_INTERVAL:g})",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--log-level", choices=list(log.LEVELS), default="debug", metavar="L",
+        "--log-level",
+        choices=list(log.LEVELS),
+        default="debug",
+        metavar="L",
         help=f"the least level that is logged: {', '.join(log.LEVELS)} (debug)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--listener-backlog-bytes", type=_count, default=BACKLOG_BYTES, metavar="N",
+        "--listener-backlog-bytes",
+        type=_count,
+        default=BACKLOG_BYTES,
+        metavar="N",
         help=f"bytes that an /events listener may leave unread before it is cut ({BACKLOG_BYTES})",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--listener-backlog-events", type=_count, default=BACKLOG_EVENTS, metavar="N",
+        "--listener-backlog-events",
+        type=_count,
+        default=BACKLOG_EVENTS,
+        metavar="N",
         help=f"events that an /events listener may leave unread before it is cut ({BACKLOG_EVENTS})",
-    )  # fmt: skip
+    )
     # For a platform that is far slower, or a test that will not wait: how long what hangs is waited for.
     for name, seconds in (("zone", ONE_LIMIT), ("node", ALL_LIMIT), ("child", READY_WITHIN)):
         parser.add_argument(f"--{name}-limit", type=_positive, default=seconds, help=argparse.SUPPRESS)

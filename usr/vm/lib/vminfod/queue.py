@@ -72,6 +72,7 @@ class Log(Protocol):
 @dataclass(frozen=True)
 class Extras:
     """What a task is called with. `created_at` is when it was enqueued, in nanoseconds of the queue's clock."""
+
     log: Any
     created_at: int
 
@@ -79,6 +80,7 @@ class Extras:
 @dataclass(frozen=True)
 class Task:
     """`description` is for people and is the key for dropping twins. `timeout` in seconds; None is no limit."""
+
     description: str
     func: Callable[[Extras], object]
     timeout: Optional[float] = None
@@ -86,6 +88,7 @@ class Task:
 
 class _Job:
     """A task in the queue."""
+
     __slots__ = ("id", "task", "callback", "created_at", "started_at", "greenlet", "ended", "error")
 
     def __init__(self, ident: str, task: Task, callback: Optional[Callable[[], object]], created_at: int) -> None:
@@ -104,10 +107,19 @@ class Queue:
 
     `on_idle()` and `on_error(error)` are called as the events of these names; they must not block."""
 
-    def __init__(self, *, log: Any, workers: int, dedup: bool = False, paused: bool = False, idle_time: float = 0,
-                 paused_most: int = PAUSED_MOST, clock: Callable[[], int] = time.monotonic_ns,
-                 on_idle: Optional[Callable[[], object]] = None,
-                 on_error: Optional[Callable[[BaseException], object]] = None) -> None:
+    def __init__(
+        self,
+        *,
+        log: Any,
+        workers: int,
+        dedup: bool = False,
+        paused: bool = False,
+        idle_time: float = 0,
+        paused_most: int = PAUSED_MOST,
+        clock: Callable[[], int] = time.monotonic_ns,
+        on_idle: Optional[Callable[[], object]] = None,
+        on_error: Optional[Callable[[BaseException], object]] = None,
+    ) -> None:
         if idle_time < 0:
             raise ValueError(f"idle_time cannot be negative: {idle_time}")
         if workers < 1:
@@ -399,12 +411,19 @@ def _check(task: object, callback: object) -> None:
 
 
 def _waiting_job(job: _Job, now: int) -> dict[str, str]:
-    return {"description": job.task.description, "created_at": stamp(job.created_at),
-            "created_ago": duration(now - job.created_at)}
+    return {
+        "description": job.task.description,
+        "created_at": stamp(job.created_at),
+        "created_ago": duration(now - job.created_at),
+    }
 
 
 def _running_job(job: _Job, now: int) -> dict[str, str]:
-    return {"description": job.task.description,
-            "created_at": stamp(job.created_at), "started_at": stamp(job.started_at),
-            "created_ago": duration(now - job.created_at), "started_ago": duration(now - job.started_at),
-            "start_latency": duration(job.started_at - job.created_at)}
+    return {
+        "description": job.task.description,
+        "created_at": stamp(job.created_at),
+        "started_at": stamp(job.started_at),
+        "created_ago": duration(now - job.created_at),
+        "started_ago": duration(now - job.started_at),
+        "start_latency": duration(job.started_at - job.created_at),
+    }

@@ -31,26 +31,27 @@ from typing import Any, Optional
 
 import gevent
 
-from vminfod import httpserver, memory, times
-from vminfod.api import Api
-from vminfod.cache import Cache
-from vminfod.causes import REFRESH, REQUEST, Cause
-from vminfod.events import Hub, Limits
-from vminfod.httpserver import Server
+from vminfod import residentsize, times
+from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.refresh import Refresh
+from vminfod.freshness.reloads import Reloads
+from vminfod.freshness.sources import Sources
+from vminfod.freshness.staleness import Staleness
+from vminfod.freshness.sysinfo import Sysinfo
+from vminfod.freshness.threads import Threads
+from vminfod.freshness.turns import Turns
 from vminfod.log import BunyanHandler, Log
 from vminfod.queue import Queue
-from vminfod.refresh import Refresh
-from vminfod.reloads import Reloads
-from vminfod.sources import Sources
-from vminfod.staleness import Staleness
-from vminfod.sysinfo import Sysinfo
-from vminfod.threads import Threads
-from vminfod.turns import Turns
+from vminfod.serving import httpserver
+from vminfod.serving.api import Api
+from vminfod.serving.cache import Cache
+from vminfod.serving.cause import REFRESH, REQUEST, Cause
+from vminfod.serving.httpserver import Server
+from vminfod.serving.hub import Hub, Limits
 from vminfod.watchers.child import READY_WITHIN
 from vminfod.watchers.zonewatcher import is_zonename
-from vminfod.watches import Watches
-from vmload.errors import LoadError
 from vmload.loader import Loader, NodeRecords, assemble
+from vmload.loaderror import LoadError
 from vmload.system import TimeLimits
 
 _WATCHES_SET = 60.0  # seconds for all watches of the first load to stand
@@ -99,9 +100,16 @@ class Vminfod:
             self._loader, self._cache, self._sysinfo, self._queue, self._watches, self._threads, log
         )
         self._refresh = Refresh(
-            self._loader, self._cache, self._sysinfo, self._reloads, self._watches, self._queue, self._threads,
-            self._set_status, log,
-        )  # fmt: skip
+            self._loader,
+            self._cache,
+            self._sysinfo,
+            self._reloads,
+            self._watches,
+            self._queue,
+            self._threads,
+            self._set_status,
+            log,
+        )
         self._staleness = Staleness(
             self._cache, self._reloads, self._watches, self._refresh.request, self._reread_sysinfo, log
         )
@@ -260,7 +268,7 @@ class Vminfod:
         shown: dict[str, Any] = {
             "pid": os.getpid(),
             "uptime": times.duration(now - self._started),
-            "memory": {"rss": memory.resident()},
+            "memory": {"rss": residentsize.resident()},
             "state": self._state,
             "status": self._status,
             "numVms": len(self._cache),

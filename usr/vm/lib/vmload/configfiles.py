@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Optional
 
 from vmload import dates
-from vmload.errors import LoadError
+from vmload.loaderror import LoadError
 from vmload.numberrule import WHITE_SPACE, number, whole
 from vmload.records import LastExited
 
@@ -100,8 +100,12 @@ def _is_deeper(value: Any, most: int) -> bool:
     """Whether `value` has more than `most` levels of arrays and objects."""
     level = [value]
     for _ in range(most):
-        level = [child for container in level if isinstance(container, (dict, list))
-                 for child in (container.values() if isinstance(container, dict) else container)]  # fmt: skip
+        level = [
+            child
+            for container in level
+            if isinstance(container, (dict, list))
+            for child in (container.values() if isinstance(container, dict) else container)
+        ]
         if not level:
             return False
     return any(isinstance(value, (dict, list)) for value in level)

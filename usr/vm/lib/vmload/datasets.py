@@ -12,15 +12,29 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Optional
 
-from vmload.errors import GarbledOutput
+from vmload.loaderror import GarbledOutput
 from vmload.numberrule import WHITE_SPACE, Number, number
 
 # All that a whole VM object needs, in the order in which zfs prints them: sorted by name (2.2).
 FIELDS = (
-    "compression", "creation", "filesystem_limit", "mountpoint", "name", "quota", "recsize", "refquota",
-    "refreservation", "snapshot_limit", "type", "usedbysnapshots", "userrefs", "volblocksize", "volsize",
-    "written", "zoned",
-)  # fmt: skip
+    "compression",
+    "creation",
+    "filesystem_limit",
+    "mountpoint",
+    "name",
+    "quota",
+    "recsize",
+    "refquota",
+    "refreservation",
+    "snapshot_limit",
+    "type",
+    "usedbysnapshots",
+    "userrefs",
+    "volblocksize",
+    "volsize",
+    "written",
+    "zoned",
+)
 TYPES = ("filesystem", "snapshot", "volume")
 
 # From a pool's root dataset down: zones/U is 1 deep, zones/U/data 2, and zones/U/data@indestructible 3. The original
@@ -65,7 +79,6 @@ class Datasets:
     def holds_indestructible(self, dataset: str) -> bool:
         """Whether `dataset` has a snapshot named `indestructible` that somebody holds (vmobj.md 5.1, 5.2)."""
         return any(s.snapname == "indestructible" and s.userrefs > 0 for s in self.snapshots.get(dataset, ()))
-
 
     def cut(self, children: Children, parent: str, depth: int) -> Datasets:
         """What a listing of `parent` alone to `depth` would give; `children` is children_of() this."""

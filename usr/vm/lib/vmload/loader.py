@@ -19,7 +19,7 @@ from vmload import datasets as zfs
 from vmload import parts as part
 from vmload import properties, vmobj
 from vmload.datasets import Datasets
-from vmload.errors import LoadError, ZoneGone
+from vmload.loaderror import LoadError, ZoneGone
 from vmload.notes import Note, silent
 from vmload.properties import Wanted
 from vmload.reader import Reader
@@ -35,8 +35,11 @@ _NOTHING_READ = ZoneFiles()
 
 # The parts that come from a zone's files, and the group of properties that needs each (vmobj.md section 1).
 _GROUP_OF_FILES = {
-    part.ZONEXML: "zonexml", part.LAST_EXITED: "lastexited", part.LAST_MODIFIED: "last_modified", part.JSON: "json",
-}  # fmt: skip
+    part.ZONEXML: "zonexml",
+    part.LAST_EXITED: "lastexited",
+    part.LAST_MODIFIED: "last_modified",
+    part.JSON: "json",
+}
 
 
 def directly(kind: str, step: Callable[..., Any], *arguments: Any) -> Any:
@@ -243,9 +246,13 @@ def assemble(
     with _alone():
         datasets = zfs.union(records.datasets.values()) if _wants(wanted, "zfs") else None
         return vmobj.assemble(
-            records.zone, records.files,
-            zoneinfo=records.zoneinfo, sysinfo=sysinfo, datasets=datasets, wanted=wanted,
-        )  # fmt: skip
+            records.zone,
+            records.files,
+            zoneinfo=records.zoneinfo,
+            sysinfo=sysinfo,
+            datasets=datasets,
+            wanted=wanted,
+        )
 
 
 @contextmanager

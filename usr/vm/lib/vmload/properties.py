@@ -107,9 +107,7 @@ def sysinfo_keys() -> tuple[tuple[str, str], ...]:
 @functools.cache
 def kernel_statistics() -> tuple[tuple[str, str, Callable[[str], Any]], ...]:
     """Property, statistic, translator."""
-    return tuple(
-        (name, source["stat"], TRANSLATORS[table()[name]["translator"]]) for name, source in _sources("kstat")
-    )
+    return tuple((name, source["stat"], TRANSLATORS[table()[name]["translator"]]) for name, source in _sources("kstat"))
 
 
 def _sources(kind: str) -> list[tuple[str, dict[str, Any]]]:

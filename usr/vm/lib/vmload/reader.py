@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from vmload import configfiles, datasets, zoneadm, zoneinfo, zonexml
 from vmload.datasets import Datasets
-from vmload.errors import LoadError, XmlGone, from_os_error
+from vmload.loaderror import LoadError, XmlGone, from_os_error
 from vmload.notes import Note, silent
 from vmload.records import LastExited, Zone, ZoneInfo
 from vmload.slots import Slots

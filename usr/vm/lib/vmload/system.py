@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from vmload.errors import LoadError
+from vmload.loaderror import LoadError
 
 ZONEADM = "/usr/sbin/zoneadm"
 ZFS = "/usr/sbin/zfs"
@@ -95,9 +95,12 @@ class System:
         try:
             child = subprocess.Popen(
                 [self.path(program), *arguments],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                env=environment, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+            )
         except OSError as error:
             code = errno.errorcode.get(error.errno or 0)
             raise LoadError(f"cannot run {name}: {error.strerror}: {program}", code) from error

@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from vmload import brands, dates, properties
 from vmload.datasets import Datasets
-from vmload.errors import LoadError
+from vmload.loaderror import LoadError
 from vmload.numberrule import quotient, rounded_up
 from vmload.properties import Wanted
 from vmload.records import Zone, ZoneFiles, ZoneInfo

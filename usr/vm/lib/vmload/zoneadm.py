@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vmload.errors import GarbledOutput, LoadError, ZoneGone
+from vmload.loaderror import GarbledOutput, LoadError, ZoneGone
 from vmload.notes import Note, silent
 from vmload.numberrule import WHITE_SPACE, number
 from vmload.records import Zone, is_uuid

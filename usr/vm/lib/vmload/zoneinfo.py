@@ -6,7 +6,7 @@ each line to 30 characters, so two zones can share it. Lines are grouped by the 
 
 from __future__ import annotations
 
-from vmload.errors import GarbledOutput
+from vmload.loaderror import GarbledOutput
 from vmload.numberrule import Number
 from vmload.records import ZoneInfo
 

@@ -13,7 +13,7 @@ from typing import Any, Optional
 from xml.parsers import expat
 
 from vmload import brands, properties
-from vmload.errors import LoadError
+from vmload.loaderror import LoadError
 from vmload.notes import Note, silent
 from vmload.numberrule import WHITE_SPACE, number
 

@@ -36,7 +36,7 @@ def parsed_options(
             if letter in flags:
                 found.setdefault(flags[letter], []).append("")
             elif letter in valued:
-                found.setdefault(valued[letter], []).append(word[at + 1:] or _argument(letter, words))
+                found.setdefault(valued[letter], []).append(word[at + 1 :] or _argument(letter, words))
                 break
             else:
                 raise BadOption(f"illegal option -- {letter}")

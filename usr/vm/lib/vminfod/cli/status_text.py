@@ -61,16 +61,23 @@ def _megabytes(memory: Optional[dict[str, Any]]) -> str:
 def _refresh_errors(errors: list[dict[str, Any]]) -> list[str]:
     if not errors:
         return []
-    return [f"  refreshErrors: ({len(errors)} items)",
-            *[f"    - {_shown(error, 'err')} ({_shown(error, 'ago')})" for error in errors]]
+    return [
+        f"  refreshErrors: ({len(errors)} items)",
+        *[f"    - {_shown(error, 'err')} ({_shown(error, 'ago')})" for error in errors],
+    ]
 
 
 def _refresh_log(entries: list[dict[str, Any]]) -> list[str]:
     if not entries:
         return []
-    return [f"  refreshLog: ({len(entries)} items)",
-            *[f"    - {len(entry.get('cacheChanges') or [])} cacheChanges / {len(entry.get('vmChanges') or [])}"
-              f" vmChanges - {_shown(entry, 'endedAgo')} ago" for entry in entries]]
+    return [
+        f"  refreshLog: ({len(entries)} items)",
+        *[
+            f"    - {len(entry.get('cacheChanges') or [])} cacheChanges / {len(entry.get('vmChanges') or [])}"
+            f" vmChanges - {_shown(entry, 'endedAgo')} ago"
+            for entry in entries
+        ],
+    ]
 
 
 def _fswatcher(fswatcher: dict[str, Any]) -> list[str]:
@@ -87,6 +94,9 @@ def _fswatcher(fswatcher: dict[str, Any]) -> list[str]:
 def _listeners(listeners: dict[str, dict[str, Any]]) -> list[str]:
     lines = [f"eventsListeners: ({len(listeners)} listeners)"]
     for uuid, listener in listeners.items():
-        lines += [f"  - {_shown(listener, 'userAgent')}",
-                  f"    {escaped(uuid)} created {_shown(listener, 'createdAgo')} ago", ""]
+        lines += [
+            f"  - {_shown(listener, 'userAgent')}",
+            f"    {escaped(uuid)} created {_shown(listener, 'createdAgo')} ago",
+            "",
+        ]
     return lines

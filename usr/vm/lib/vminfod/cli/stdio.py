@@ -23,9 +23,10 @@ def put(text: str, descriptor: int = STDOUT) -> None:
     left = memoryview(text.encode("utf-8", "backslashreplace"))
     while left:
         try:
-            left = left[os.write(descriptor, left):]
+            left = left[os.write(descriptor, left) :]
         except BlockingIOError:  # whoever started us made the pipe non-blocking
             import select
+
             select.select([], [descriptor], [])
 
 
@@ -63,6 +64,7 @@ def end_with_reader() -> None:
     pipeline's dead half lived on for hours (OS-2955)."""
     import _thread
     import select
+
     poll = select.poll()
     poll.register(STDOUT, 0)  # no events asked for: only a hang-up or an error of a pipe wakes it, never a file
 

@@ -12,7 +12,7 @@ from vminfod.cli.options import BadOption, parsed_options
 from vminfod.cli.stdio import STDERR, complain, end_with_reader, put, put_last, run_to_end
 from vminfod.clients.address import BadAddress, address_from_environment
 from vminfod.clients.clientlog import LEVELS, StderrLog
-from vminfod.clients.errors import VminfodError
+from vminfod.clients.failures import VminfodError
 from vminfod.clients.plainjson import compact
 
 TYPE_CHECKING = False
@@ -60,7 +60,8 @@ def _told(argv: list[str], environ: Mapping[str, str]) -> int:
 
 
 def _follow(name: str, log: StderrLog, host: str, port: int) -> NoReturn:
-    from vminfod.zoneevent import ZoneEvent
+    from vminfod.clients.zonestates import ZoneEvent
+
     end_with_reader()
     while True:
         try:

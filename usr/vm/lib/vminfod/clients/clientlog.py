@@ -52,10 +52,19 @@ class StderrLog:
         if level < self.level:
             return
         import json
+
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
         date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-        record = {"name": self.name, "hostname": os.uname().nodename, "pid": os.getpid(), "level": level,
-                  **(extra or {}), "msg": msg, "time": f"{date}.{nanoseconds // 10**6:03d}Z", "v": 0}
+        record = {
+            "name": self.name,
+            "hostname": os.uname().nodename,
+            "pid": os.getpid(),
+            "level": level,
+            **(extra or {}),
+            "msg": msg,
+            "time": f"{date}.{nanoseconds // 10**6:03d}Z",
+            "v": 0,
+        }
         try:
             os.write(self.descriptor, json.dumps(record, default=str).encode() + b"\n")
         except OSError:
@@ -84,4 +93,5 @@ class ClientLog:
     def exception(self, msg: str, **fields: object) -> None:
         """error() with the traceback of the exception that is being handled as field `err`."""
         import traceback
+
         self.error(msg, err=traceback.format_exc(), **fields)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 from time import monotonic
 
-from vminfod.clients.errors import ConnectionFailed, IncompleteResponse, VminfodTimeout, connection_failed
+from vminfod.clients.failures import ConnectionFailed, IncompleteResponse, VminfodTimeout, connection_failed
 from vminfod.clients.httpwire import ResponseParser, get_request
 
 TYPE_CHECKING = False

@@ -11,8 +11,8 @@ from collections import deque
 from time import monotonic
 
 from vminfod.clients.connection import Exchange
-from vminfod.clients.errors import HTTPStatusError, IncompleteResponse, StreamError, VminfodError, VminfodTimeout
 from vminfod.clients.eventlines import LineCutter, event_of
+from vminfod.clients.failures import HTTPStatusError, IncompleteResponse, StreamError, VminfodError, VminfodTimeout
 from vminfod.clients.plainjson import parsed
 
 TYPE_CHECKING = False
@@ -45,8 +45,9 @@ class EventFeed:
         self._lines: deque[bytes] = deque()  # whole lines that came together with the one that was asked for
         deadline = None if ready_timeout is None else monotonic() + ready_timeout
         try:
-            self._exchange = Exchange(identity.host, identity.port, "/events" + query,
-                                      user_agent=identity.user_agent(), deadline=deadline)
+            self._exchange = Exchange(
+                identity.host, identity.port, "/events" + query, user_agent=identity.user_agent(), deadline=deadline
+            )
         except VminfodTimeout as error:
             raise self._ready_timed_out() from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from vminfod.clients.errors import ParseError, StreamError
+from vminfod.clients.failures import ParseError, StreamError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ Body framing (RFC 9112, section 6): chunked, by Content-Length, or until the ser
 
 from __future__ import annotations
 
-from vminfod.clients.errors import ParseError
+from vminfod.clients.failures import ParseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,8 +55,10 @@ def get_request(path: str, *, host: str, port: int, user_agent: str) -> bytes:
         raise ValueError(f"not a request path: {path!r}")
     shown_host = f"[{host}]" if ":" in host else host
     agent = "".join([character if character.isprintable() else "?" for character in user_agent])
-    head = (f"GET {path} HTTP/1.1\r\nHost: {shown_host}:{port}\r\nUser-Agent: {agent}\r\n"
-            "Accept: application/json\r\nConnection: close\r\n\r\n")
+    head = (
+        f"GET {path} HTTP/1.1\r\nHost: {shown_host}:{port}\r\nUser-Agent: {agent}\r\n"
+        "Accept: application/json\r\nConnection: close\r\n\r\n"
+    )
     return head.encode("utf-8", "backslashreplace")
 
 
@@ -135,7 +137,7 @@ class ResponseParser:
         at = 0
         while at < len(data) and not self.complete:
             if self._chunk_state == "data":
-                piece = data[at: at + (self._left or 0)]
+                piece = data[at : at + (self._left or 0)]
                 pieces.append(piece)
                 at += len(piece)
                 self._left = (self._left or 0) - len(piece)

@@ -7,7 +7,7 @@ Always: `vms` is what the daemon served at revision `rev` of its run `epoch`, ex
 
 from __future__ import annotations
 
-from vminfod.clients.errors import ParseError
+from vminfod.clients.failures import ParseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,10 +79,16 @@ class Mirror:
         reader never sees two VMs with the address of one. Apply each before taking the next, and fill() in the end:
         the diff takes arrays in another order for equal. Without `rev`, since they are no revisions of the daemon's."""
         from vminfod.diff import diff
+
         for zonename in [name for name in self.vms if name not in vms]:
             last = self.vms[zonename]
-            yield {"type": "delete", "date": ready["date"], "zonename": zonename, "uuid": last.get("uuid"),
-                   "last": last}
+            yield {
+                "type": "delete",
+                "date": ready["date"],
+                "zonename": zonename,
+                "uuid": last.get("uuid"),
+                "last": last,
+            }
         for zonename, vm in vms.items():
             old = self.vms.get(zonename)
             event = {"date": ready["date"], "zonename": zonename, "uuid": vm.get("uuid"), "vm": vm}

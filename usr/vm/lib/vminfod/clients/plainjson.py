@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from json.encoder import encode_basestring
 
-from vminfod.clients.errors import ParseError
+from vminfod.clients.failures import ParseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

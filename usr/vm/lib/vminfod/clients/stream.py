@@ -19,14 +19,14 @@ import threading
 from collections import deque
 
 from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
-from vminfod.clients.errors import Stopped, StreamError, VminfodError, VminfodTimeout
 from vminfod.clients.eventfeed import READY_TIMEOUT, EventFeed
 from vminfod.clients.eventlines import vms_by_zonename
+from vminfod.clients.eventwaits import Watch, WatchList
+from vminfod.clients.failures import Stopped, StreamError, VminfodError, VminfodTimeout
 from vminfod.clients.httpwire import query_text
 from vminfod.clients.identity import Identity, checked_seconds
 from vminfod.clients.plainjson import parsed
 from vminfod.clients.wanted import WantedChanges, WantedEvent
-from vminfod.clients.watch import Watch, WatchList
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing import Any, Optional, Union
 
     from vminfod.clients.clientlog import Log
-    from vminfod.clients.watch import Callback
+    from vminfod.clients.eventwaits import Callback
 
 UNREAD = 16  # events; the original's buffer
 UNREAD_WHILE_WATCHED = 1024  # events of some 5 KB each; a watch lasts seconds, in which a busy node makes hundreds
@@ -93,8 +93,9 @@ class VminfodEventStream:
             if not self._run.over:
                 raise self._named(StreamError(f"{WHAT} is already running"))
             self._run = _Run()
-            threading.Thread(target=self._follow, args=(self._run,), daemon=True,
-                             name=f"vminfod stream {self._identity.name}").start()
+            threading.Thread(
+                target=self._follow, args=(self._run,), daemon=True, name=f"vminfod stream {self._identity.name}"
+            ).start()
 
     def stop(self) -> None:
         """End the stream: nothing is delivered any more, and pending watches end with Stopped. Idempotent."""

@@ -19,9 +19,9 @@ from time import monotonic
 
 from vminfod.backoff import Backoff
 from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
-from vminfod.clients.errors import HTTPStatusError, ParseError, Stopped, StreamError, VminfodError, VminfodTimeout
 from vminfod.clients.eventfeed import READY_TIMEOUT, EventFeed
 from vminfod.clients.eventlines import vms_by_zonename
+from vminfod.clients.failures import HTTPStatusError, ParseError, Stopped, StreamError, VminfodError, VminfodTimeout
 from vminfod.clients.httpwire import query_text
 from vminfod.clients.identity import Identity, checked_seconds
 from vminfod.clients.mirror import Mirror
@@ -118,8 +118,11 @@ class VminfodWatcher:
             if mirror.epoch is None:
                 raise self._named(StreamError("the daemon has no revisions", code="ENOTSUP"))
             run = mirror.epoch if epoch is None else epoch
-            self._wait(f"revision {rev}", lambda: mirror.has_shown(run, rev),
-                       None if deadline is None else max(deadline - monotonic(), SHORTEST_WAIT))
+            self._wait(
+                f"revision {rev}",
+                lambda: mirror.has_shown(run, rev),
+                None if deadline is None else max(deadline - monotonic(), SHORTEST_WAIT),
+            )
 
     def vms(self) -> dict[str, dict[str, Any]]:
         """All VMs by zonename: a copy of the index. The objects are the mirror's own; do not change them."""

@@ -65,14 +65,20 @@ class Child:
     `on_ready(again)` follows a ready line; `again` is true if there was a try before.
     `commands`: whether send() is used; otherwise its stdin is empty."""
 
-    def __init__(self, name: str, argv: Sequence[str], *, log: Any,
-                 on_line: Callable[[bytes, int], Optional[bool]],
-                 on_ready: Callable[[bool], object],
-                 on_missed: Callable[[str], object],
-                 commands: bool = False,
-                 ready_within: float = READY_WITHIN,
-                 backoff: Optional[Backoff] = None,
-                 clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        log: Any,
+        on_line: Callable[[bytes, int], Optional[bool]],
+        on_ready: Callable[[bool], object],
+        on_missed: Callable[[str], object],
+        commands: bool = False,
+        ready_within: float = READY_WITHIN,
+        backoff: Optional[Backoff] = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self.name = name
         self._argv = list(argv)
         self._log = log.child(child=name)
@@ -142,8 +148,13 @@ class Child:
 
     def status(self) -> dict[str, Any]:
         """For /status: the state, and what went wrong so far."""
-        return {"state": self._state, "pid": self.pid, "restarts": max(0, self._tries - 1),
-                "skippedLines": self._skipped, "lastError": self._last_error}
+        return {
+            "state": self._state,
+            "pid": self.pid,
+            "restarts": max(0, self._tries - 1),
+            "skippedLines": self._skipped,
+            "lastError": self._last_error,
+        }
 
     def stderr(self) -> list[str]:
         """The last lines that it wrote on stderr, over all runs."""
@@ -202,8 +213,10 @@ class Child:
         self._process = process
         self._outgoing.clear()
         self._log.debug("child started", pid=process.pid, argv=self._argv)
-        greenlets = [self._spawn("stdout", self._read_stdout, process.stdout),
-                     self._spawn("stderr", self._read_stderr, process.stderr)]
+        greenlets = [
+            self._spawn("stdout", self._read_stdout, process.stdout),
+            self._spawn("stderr", self._read_stderr, process.stderr),
+        ]
         if process.stdin is not None:
             greenlets.append(self._spawn("stdin", self._write_stdin, process.stdin))
         try:
@@ -312,7 +325,7 @@ class Child:
             self._outgoing.clear()
             try:
                 while text:
-                    text = text[nb_write(descriptor, text[:READ_MOST]):]
+                    text = text[nb_write(descriptor, text[:READ_MOST]) :]
                     gevent.sleep(BREATH)
             except OSError as error:
                 if error.errno != errno.EPIPE:  # its end is noticed by its output ending

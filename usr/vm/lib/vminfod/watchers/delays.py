@@ -24,5 +24,6 @@ class Delays:
     def means(self) -> dict[str, float]:
         """{"1": ..., "10": ...}: the mean of the newest 1, 10, 100, 1000, in ms, as far as there are that many."""
         newest = list(self._newest)
-        return {str(count): round(sum(newest[-count:]) / count, 3)
-                for count in (1, 10, 100, 1000) if count <= len(newest)}
+        return {
+            str(count): round(sum(newest[-count:]) / count, 3) for count in (1, 10, 100, 1000) if count <= len(newest)
+        }

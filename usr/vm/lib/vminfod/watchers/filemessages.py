@@ -108,8 +108,11 @@ def parse_message(line: bytes) -> Union[Ready, Answer, FileChange, ChildError]:
 
 
 def _time(value: Any) -> int:
-    if (not isinstance(value, list) or len(value) != 2
-            or not all(isinstance(part, int) and not isinstance(part, bool) for part in value)):
+    if (
+        not isinstance(value, list)
+        or len(value) != 2
+        or not all(isinstance(part, int) and not isinstance(part, bool) for part in value)
+    ):
         raise BadLine("message without a time")
     return int(value[0] * 1_000_000_000 + value[1])
 

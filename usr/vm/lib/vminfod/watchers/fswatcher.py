@@ -85,17 +85,33 @@ class _Path:
 class FsWatcher:
     """See the head of the module. `program`: the child's with its path; FSWATCHER_CMD overrides it."""
 
-    def __init__(self, program: str, *, log: Any, on_event: Callable[[FileEvent], object],
-                 on_missed: Callable[[str], object], ready_within: float = READY_WITHIN,
-                 answer_within: float = ANSWER_WITHIN, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        program: str,
+        *,
+        log: Any,
+        on_event: Callable[[FileEvent], object],
+        on_missed: Callable[[str], object],
+        ready_within: float = READY_WITHIN,
+        answer_within: float = ANSWER_WITHIN,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self._log = log.child(component="fswatcher")
         self._on_event = on_event
         self._on_missed = on_missed
         self._answer_within = answer_within
         self._clock = clock
         argv = [os.environ.get(PROGRAM_VARIABLE) or program, *ARGUMENTS]
-        self.child = Child("fswatcher", argv, log=log, commands=True, on_line=self._on_line, on_ready=self._on_ready,
-                           on_missed=on_missed, ready_within=ready_within)
+        self.child = Child(
+            "fswatcher",
+            argv,
+            log=log,
+            commands=True,
+            on_line=self._on_line,
+            on_ready=self._on_ready,
+            on_missed=on_missed,
+            ready_within=ready_within,
+        )
 
         # Every wanted path is in here, and those whose UNWATCH is under way. While the child is up, a path is in
         # _retries exactly if it is wanted, not watched, and no command for it is unanswered.
@@ -179,8 +195,10 @@ class FsWatcher:
             "message_delays": self._delays.means(),
             "watching": self.watching,
             "not_yet_watching": self.not_yet_watching,
-            "pending_actions": {str(key): {"started": pair(sent_at), "cmd": f"{key} {command} {known.path}"}
-                                for key, (known, command, sent_at) in self._commands.items()},
+            "pending_actions": {
+                str(key): {"started": pair(sent_at), "cmd": f"{key} {command} {known.path}"}
+                for key, (known, command, sent_at) in self._commands.items()
+            },
             "watcher_pid": self.child.pid,
             "running": self.child.running,
             "slow_messages": self._delays.slow,
@@ -252,8 +270,12 @@ class FsWatcher:
         for known, command, sent_at in self._commands.values():  # the oldest one is first
             if now - sent_at > self._answer_within * 1e9:
                 error = f"{command} {known.path}: timeout exceeded"
-                self._log.error("the child does not answer, replacing it", error=error, code="ETIMEOUT",
-                                timeout_s=self._answer_within)
+                self._log.error(
+                    "the child does not answer, replacing it",
+                    error=error,
+                    code="ETIMEOUT",
+                    timeout_s=self._answer_within,
+                )
                 self._forget_commands()
                 self.child.restart(error)
             return

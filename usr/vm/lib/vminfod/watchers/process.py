@@ -70,9 +70,14 @@ class Process:
 
 def _start(argv: list[str], commands: bool) -> "subprocess.Popen[bytes]":
     """In a thread."""
-    popen = subprocess.Popen(argv, bufsize=0, start_new_session=True,
-                             stdin=subprocess.PIPE if commands else subprocess.DEVNULL,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    popen = subprocess.Popen(
+        argv,
+        bufsize=0,
+        start_new_session=True,
+        stdin=subprocess.PIPE if commands else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     for pipe in (popen.stdin, popen.stdout, popen.stderr):
         if pipe is not None:
             os.set_blocking(pipe.fileno(), False)

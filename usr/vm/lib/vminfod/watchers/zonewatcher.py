@@ -72,8 +72,14 @@ def _text(value: object) -> Optional[str]:
     return value if isinstance(value, str) else None
 
 
-def zone_watcher(tool: str, *, log: Any, on_event: Callable[[ZoneEvent], object], on_missed: Callable[[str], object],
-                 ready_within: float = READY_WITHIN) -> Child:
+def zone_watcher(
+    tool: str,
+    *,
+    log: Any,
+    on_event: Callable[[ZoneEvent], object],
+    on_missed: Callable[[str], object],
+    ready_within: float = READY_WITHIN,
+) -> Child:
     """The child that follows the zones, to be started by the caller. `tool` is the path of `sysevent`.
 
     `on_missed(reason)`: events may have been lost, so that every zone has to be looked at again."""
@@ -90,5 +96,12 @@ def zone_watcher(tool: str, *, log: Any, on_event: Callable[[ZoneEvent], object]
         if again:
             on_missed("zone watcher: started again")
 
-    return Child("zone watcher", [tool, *ARGUMENTS], log=log, on_line=on_line, on_ready=on_ready, on_missed=on_missed,
-                 ready_within=ready_within)
+    return Child(
+        "zone watcher",
+        [tool, *ARGUMENTS],
+        log=log,
+        on_line=on_line,
+        on_ready=on_ready,
+        on_missed=on_missed,
+        ready_within=ready_within,
+    )

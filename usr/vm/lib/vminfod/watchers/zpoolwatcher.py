@@ -152,8 +152,9 @@ def parse_zfs_event(line: bytes, seen_at: int) -> Union[ZfsEvent, PoolEvent, Rea
     if effect is Effect.RENAMED and renamed_to is None:
         effect = Effect.CHANGED  # the new name is not told: all we know is that the old one has changed
     detail, _, value = text.partition("=")
-    return ZfsEvent(dataset, snapshot, pool, action, effect, renamed_to, (detail.strip(), value), time, seen_at,
-                    event.date_ms)
+    return ZfsEvent(
+        dataset, snapshot, pool, action, effect, renamed_to, (detail.strip(), value), time, seen_at, event.date_ms
+    )
 
 
 def _split(name: str) -> tuple[str, Optional[str]]:
@@ -183,8 +184,14 @@ def _new_name(dataset: str, text: str) -> Optional[tuple[str, Optional[str]]]:
     return new_dataset or dataset, snapshot if at else None
 
 
-def zpool_watcher(tool: str, *, log: Any, on_event: Callable[[Union[ZfsEvent, PoolEvent]], object],
-                  on_missed: Callable[[str], object], ready_within: float = READY_WITHIN) -> Child:
+def zpool_watcher(
+    tool: str,
+    *,
+    log: Any,
+    on_event: Callable[[Union[ZfsEvent, PoolEvent]], object],
+    on_missed: Callable[[str], object],
+    ready_within: float = READY_WITHIN,
+) -> Child:
     """The child that follows the pools, to be started by the caller. `tool` is the path of `sysevent`.
 
     `on_missed(reason)`: events may have been lost, so that every dataset has to be looked at again."""
@@ -203,5 +210,12 @@ def zpool_watcher(tool: str, *, log: Any, on_event: Callable[[Union[ZfsEvent, Po
         if again:
             on_missed("zpool watcher: started again")
 
-    return Child("zpool watcher", [tool, *ARGUMENTS], log=log, on_line=on_line, on_ready=on_ready, on_missed=on_missed,
-                 ready_within=ready_within)
+    return Child(
+        "zpool watcher",
+        [tool, *ARGUMENTS],
+        log=log,
+        on_line=on_line,
+        on_ready=on_ready,
+        on_missed=on_missed,
+        ready_within=ready_within,
+    )

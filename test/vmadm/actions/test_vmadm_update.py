@@ -1,0 +1,562 @@
+# SPDX-License-Identifier: MPL-2.0
+"""`vmadm update`: what it runs, what it writes, what everybody sees afterwards (spec/vmadm.md 2.5)."""
+
+import json
+import os
+
+import pytest
+
+from support.running_daemon import RunningDaemon, eventually, free_port
+from support.writing import BASE_IMAGE, NOBODY, ZVOL_IMAGE
+from vmadm import BadPayload, DaemonAway, OutcomeMissed, ToolFailed, Vmadm, VmadmError, VmNotFound
+
+pytest_plugins = ["support.writers"]
+
+NIC = {
+    "nic_tag": "external",
+    "mac": "b2:1e:ba:a5:6e:71",
+    "ip": "10.2.121.70",
+    "netmask": "255.255.0.0",
+    "gateway": "10.2.121.1",
+}
+
+
+@pytest.fixture(scope="module")
+def uuid(cn):
+    """A running VM that all tests may change; each says what it starts from."""
+    return cn.add(brand="joyent-minimal", alias="foo", ram=256, quota=10)
+
+
+@pytest.mark.parametrize(
+    ("payload", "shown"),
+    [
+        ({"alias": "bär"}, {"alias": "bär"}),
+        ({"alias": ""}, {"alias": None}),
+        ({"quota": "20"}, {"quota": 20}),
+        ({"quota": 0}, {"quota": 0}),
+        (
+            {"max_physical_memory": 128},
+            {"max_physical_memory": 128, "max_locked_memory": 128, "max_swap": 256, "tmpfs": 128},
+        ),
+        ({"ram": 512}, {"max_physical_memory": 512, "max_locked_memory": 512, "tmpfs": 512}),
+        ({"cpu_cap": 150}, {"cpu_cap": 150}),
+        ({"cpu_cap": 0}, {"cpu_cap": None}),
+        (
+            {"cpu_shares": 50, "zfs_io_priority": 30, "max_lwps": 1000},
+            {"cpu_shares": 50, "zfs_io_priority": 30, "max_lwps": 1000},
+        ),
+        ({"limit_priv": "default,-proc_fork"}, {"limit_priv": "default,-proc_fork"}),
+        ({"fs_allowed": ["ufs", "pcfs"]}, {"fs_allowed": "ufs,pcfs"}),
+        ({"fs_allowed": ""}, {"fs_allowed": None}),
+        ({"autoboot": "false"}, {"autoboot": False}),
+        (
+            {"hostname": "web0", "dns_domain": "example.com", "billing_id": "b"},
+            {"hostname": "web0", "dns_domain": "example.com"},
+        ),
+        ({"resolvers": "8.8.8.8,8.8.4.4"}, {"resolvers": ["8.8.8.8", "8.8.4.4"]}),
+        ({"resolvers": []}, {"resolvers": []}),
+        ({"firewall_enabled": True}, {"firewall_enabled": True}),
+        ({"firewall_enabled": False}, {"firewall_enabled": False}),
+        ({"maintain_resolvers": 1, "do_not_inventory": "1"}, {"maintain_resolvers": True, "do_not_inventory": True}),
+        ({"do_not_inventory": False}, {"do_not_inventory": None}),
+        ({"restart_init": False}, {"restart_init": False}),
+        ({"restart_init": True}, {"restart_init": None}),
+        ({"tmpfs": 0}, {"tmpfs": 0}),
+        ({"internal_metadata_namespaces": ["a", "b"]}, {"internal_metadata_namespaces": ["a", "b"]}),
+        (
+            {"zfs_root_compression": "lz4", "zfs_root_recsize": 8192},
+            {"zfs_root_compression": "lz4", "zfs_root_recsize": 8192},
+        ),
+        (
+            {"zfs_root_compression": "off", "zfs_root_recsize": 0},
+            {"zfs_root_compression": None, "zfs_root_recsize": 131072},
+        ),
+        ({"zfs_filesystem_limit": 5, "zfs_snapshot_limit": "7"}, {"zfs_filesystem_limit": 5, "zfs_snapshot_limit": 7}),
+        (
+            {"zfs_filesystem_limit": "", "zfs_snapshot_limit": None},
+            {"zfs_filesystem_limit": None, "zfs_snapshot_limit": None},
+        ),
+        ({"indestructible_zoneroot": True}, {"indestructible_zoneroot": True}),
+        ({"indestructible_zoneroot": True}, {"indestructible_zoneroot": True}),
+        ({"indestructible_zoneroot": False}, {"indestructible_zoneroot": None}),
+        ({"indestructible_zoneroot": False}, {"indestructible_zoneroot": None}),
+        ({"zlog_max_size": 500000}, {"zlog_max_size": 500000}),
+        ({"zlog_max_size": 0}, {"zlog_max_size": None}),
+    ],
+)
+def test_property_is_shown_as_soon_as_the_update_has_returned(cn, uuid, payload, shown):
+    vm = cn.api.update(uuid, payload)
+    assert cn.vm(uuid) == vm
+    assert {name: vm.get(name) for name in shown} == shown
+
+
+def test_command_line_and_its_success_line(cn, uuid):
+    assert cn.ok("update", uuid, "alias=a=b", "quota=11") == f"Successfully updated VM {uuid}"
+    assert {key: cn.vm(uuid)[key] for key in ("alias", "quota")} == {"alias": "a=b", "quota": 11}
+    assert cn.ok("update", uuid, payload={"alias": "two"}) == f"Successfully updated VM {uuid}"
+    assert cn.vm(uuid)["alias"] == "two"
+
+
+def test_payload_in_a_file_and_words_win_over_it(cn, uuid, tmp_path):
+    (tmp_path / "u.json").write_text('{"alias": "from the file"}')
+    cn.ok("update", "-f", str(tmp_path / "u.json"), uuid)
+    assert cn.vm(uuid)["alias"] == "from the file"
+    cn.ok("update", "-f", str(tmp_path / "u.json"), uuid, "alias=from the words")
+    assert cn.vm(uuid)["alias"] == "from the words"
+
+
+def test_commands_of_a_memory_update_in_their_order(cn):
+    uuid = cn.add(alias="order", ram=256)
+    cn.forget_commands()
+    cn.api.update(uuid, max_physical_memory=128)
+    mib = 1 << 20
+    assert cn.commands() == [
+        f"zonecfg -u {uuid}",
+        f"zlogin {uuid} /usr/sbin/svcadm disable -st svc:/smartdc/mdata:fetch",
+        f"zlogin {uuid} /usr/sbin/svcadm enable -s svc:/smartdc/mdata:fetch",
+        f"prctl -n zone.max-physical-memory -v {128 * mib} -t privileged -r -i zone {uuid}",
+        f"prctl -n zone.max-locked-memory -v {128 * mib} -t privileged -r -i zone {uuid}",
+        f"prctl -n zone.max-swap -v {256 * mib} -t privileged -r -i zone {uuid}",
+        f"zlogin {uuid} /usr/sbin/mount -F tmpfs -o remount,size=128m /tmp",
+    ]
+
+
+def test_commands_of_a_quota(cn):
+    uuid = cn.add(alias="quota", quota=10)
+    cn.forget_commands()
+    cn.api.update(uuid, quota=20)
+    assert cn.commands() == [f"zonecfg -u {uuid}", f"zfs set quota=20g zones/{uuid}"]
+    cn.forget_commands()
+    cn.api.update(uuid, quota=0)
+    assert cn.commands() == [f"zonecfg -u {uuid}", f"zfs set quota=none zones/{uuid}"]
+
+
+def test_quota_moves_last_modified(cn):
+    uuid = cn.add(alias="touch", quota=10)
+    os.utime(f"{cn.root}/etc/zones/{uuid}.xml", (10**9, 10**9))
+    os.utime(f"{cn.root}/zones/{uuid}/lastexited", (10**9, 10**9)) if os.path.exists(
+        f"{cn.root}/zones/{uuid}/lastexited"
+    ) else None
+    assert cn.api.update(uuid, quota=20)["last_modified"] > "2020"
+
+
+def test_link_properties_of_a_running_vm_follow_its_nic(cn):
+    uuid = cn.add(alias="links")
+    cn.api.update(uuid, add_nics=[{**NIC, "mac": "b2:1e:ba:a5:6e:80", "ip": "10.2.121.80"}])
+    cn.forget_commands()
+    cn.api.update(uuid, update_nics=[{"mac": "b2:1e:ba:a5:6e:80", "allow_mac_spoofing": True, "ip": "10.2.121.81"}])
+    assert [command for command in cn.commands() if command.startswith("dladm")] == [
+        f"dladm set-linkprop -t -z {uuid} -p protection=ip-nospoof,dhcp-nospoof,restricted net0",
+        f"dladm set-linkprop -t -z {uuid} -p allowed-ips=10.2.121.81 net0",
+    ]
+
+
+# Metadata, tags, routes.
+
+
+def test_maps_are_set_and_removed(cn):
+    uuid = cn.add(
+        alias="maps",
+        files={
+            "tags": {"a": 1, "b": "two"},
+            "metadata": {"customer_metadata": {"script": "x"}, "internal_metadata": {"pw": "secret"}},
+        },
+    )
+    vm = cn.api.update(
+        uuid,
+        {
+            "set_tags": {"b": True, "c": 0.5},
+            "remove_tags": ["a", "nothing"],
+            "set_customer_metadata": {"é": "ü"},
+            "remove_customer_metadata": "script",
+            "set_routes": {"10.0.0.0/8": "10.0.0.1"},
+        },
+    )
+    assert vm["tags"] == {"b": True, "c": 0.5}
+    assert vm["customer_metadata"] == {"é": "ü"}
+    assert vm["internal_metadata"] == {"pw": "secret"}
+    assert vm["routes"] == {"10.0.0.0/8": "10.0.0.1"}
+    assert cn.config(uuid, "metadata") == (
+        '{\n  "internal_metadata": {\n    "pw": "secret"\n  },\n  "customer_metadata": {\n    "é": "ü"\n  }\n}'
+    )
+    assert cn.config(uuid, "tags") == '{\n  "b": true,\n  "c": 0.5\n}'
+
+
+def test_only_files_that_differ_are_written(cn):
+    uuid = cn.add(alias="files", files={"tags": {"a": 1}, "routes": {}})
+    folder = f"{cn.root}/zones/{uuid}/config"
+    before = os.stat(f"{folder}/tags.json").st_ino
+    cn.api.update(uuid, {"set_tags": {"a": 1}, "remove_tags": ["b"]})
+    assert os.stat(f"{folder}/tags.json").st_ino == before
+    cn.api.update(uuid, {"set_tags": {"a": 2}})
+    assert os.stat(f"{folder}/tags.json").st_ino != before
+    assert sorted(os.listdir(folder)) == ["routes.json", "tags.json"]
+
+
+# NICs.
+
+
+def test_nic_is_added_changed_and_removed(cn):
+    uuid = cn.add(alias="nics", brand="joyent")
+    nic = cn.api.update(uuid, add_nics=[NIC])["nics"][0]
+    assert nic == {
+        "interface": "net0",
+        "mac": NIC["mac"],
+        "nic_tag": "external",
+        "gateway": "10.2.121.1",
+        "gateways": ["10.2.121.1"],
+        "netmask": "255.255.0.0",
+        "ip": "10.2.121.70",
+        "ips": ["10.2.121.70/16"],
+    }
+    nic = cn.api.update(uuid, update_nics=[{"mac": NIC["mac"], "ip": ""}])["nics"][0]
+    assert not nic.keys() & {"ip", "ips", "netmask"}
+    cn.api.update(uuid, update_nics=[{"mac": NIC["mac"], "ip": "10.2.121.70", "netmask": "255.255.0.0"}])
+    nic = cn.api.update(uuid, update_nics=[{"mac": NIC["mac"], "ip": "10.2.121.71", "gateway": ""}])["nics"][0]
+    assert (nic["ip"], nic["ips"], nic.get("gateway"), nic.get("gateways")) == (
+        "10.2.121.71",
+        ["10.2.121.71/16"],
+        None,
+        None,
+    )
+    assert cn.api.update(uuid, remove_nics=[NIC["mac"]])["nics"] == []
+
+
+def test_primary_moves(cn):
+    uuid = cn.add(alias="primary")
+    first, second = (
+        {"nic_tag": "external", "mac": "b2:0:0:0:1:1", "primary": True},
+        {"nic_tag": "internal", "mac": "b2:0:0:0:1:2"},
+    )
+    vm = cn.api.update(uuid, add_nics=[first, second])
+    assert [nic.get("primary") for nic in vm["nics"]] == [True, None]
+    vm = cn.api.update(uuid, update_nics=[{"mac": "b2:0:0:0:1:2", "primary": True}])
+    assert [nic.get("primary") for nic in vm["nics"]] == [None, True]
+    vm = cn.api.update(
+        uuid, add_nics=[{**NIC, "mac": "b2:0:0:0:1:3", "ip": "10.2.121.99"}], remove_nics=["b2:0:0:0:1:2"]
+    )
+    assert [(nic["mac"], nic.get("primary")) for nic in vm["nics"]] == [
+        ("b2:00:00:00:01:01", None),
+        ("b2:00:00:00:01:03", True),
+    ]
+
+
+def test_no_nic_no_nictagadm(cn, uuid):
+    cn.forget_commands()
+    cn.api.update(uuid, alias="quiet")
+    assert not [command for command in cn.commands() if command.startswith("nictagadm")]
+
+
+@pytest.mark.parametrize(
+    ("nic", "text"),
+    [
+        ({"nic_tag": "nosuch"}, 'Invalid nic tag "nosuch"'),
+        ({"mac": "x"}, "Invalid value(s) for: add_nics.0.mac"),
+        ({}, "invalid or missing .nic_tag option for NIC: {}"),
+    ],
+)
+def test_bad_nics(cn, uuid, nic, text):
+    assert cn.fails("update", uuid, payload={"add_nics": [nic]}) == text
+
+
+def test_address_of_another_vm_is_refused(cn, uuid):
+    other = cn.add(alias="other")
+    cn.api.update(other, add_nics=[{**NIC, "mac": "b2:0:0:0:2:1", "ip": "10.2.121.200"}])
+    text = "Conflict detected with another vm, please check the MAC, IP, and VRID"
+    assert cn.fails("update", uuid, payload={"add_nics": [{"nic_tag": "admin", "mac": "b2:0:0:0:2:1"}]}) == text
+    taken = {**NIC, "mac": "b2:0:0:0:2:9", "ip": "10.2.121.200"}
+    assert cn.fails("update", uuid, payload={"add_nics": [taken]}) == text
+
+
+# Datasets and disks.
+
+
+def test_delegated_dataset_keeps_its_own_properties(cn):
+    uuid = cn.add(alias="data", delegated=True)
+    vm = cn.api.update(uuid, zfs_root_compression="lz4", zfs_root_recsize=4096)
+    assert (vm["zfs_root_compression"], vm["zfs_root_recsize"]) == ("lz4", 4096)
+    vm = cn.api.update(uuid, zfs_data_compression="gzip", zfs_data_recsize=1024, indestructible_delegated=True)
+    assert (vm["zfs_data_compression"], vm["zfs_data_recsize"]) == ("gzip", 1024)
+    assert vm["indestructible_delegated"] is True
+    assert "indestructible_delegated" not in cn.api.update(uuid, indestructible_delegated=False)
+
+
+def test_filesystems_are_added_changed_and_removed(cn):
+    uuid = cn.add(alias="fs", state="stopped")
+    vm = cn.api.update(uuid, add_filesystems=[{"source": "/a", "target": "/b", "type": "lofs", "options": ["ro"]}])
+    assert vm["filesystems"] == [{"source": "/a", "target": "/b", "type": "lofs", "options": ["ro"]}]
+    vm = cn.api.update(uuid, update_filesystems=[{"source": "/c", "target": "/b", "type": "lofs"}])
+    assert vm["filesystems"] == [{"source": "/c", "target": "/b", "type": "lofs"}]
+    assert "filesystems" not in cn.api.update(uuid, remove_filesystems=["/b"])
+
+
+def test_disks_of_a_stopped_kvm(cn):
+    uuid = cn.add(
+        alias="disks", brand="kvm", state="stopped", ram=1024, image="", disks=[{"size": "1024", "model": "virtio"}]
+    )
+    vm = cn.api.update(uuid, add_disks=[{"size": 512, "model": "virtio"}])
+    assert [disk["size"] for disk in vm["disks"]] == [1024, 512]
+    path = vm["disks"][1]["path"]
+    assert path == f"/dev/zvol/rdsk/zones/{uuid}-disk1"
+    vm = cn.api.update(uuid, update_disks=[{"path": path, "compression": "lz4", "boot": True}])
+    assert (vm["disks"][1]["compression"], vm["disks"][1]["boot"]) == ("lz4", True)
+    vm = cn.api.update(uuid, remove_disks=[path])
+    assert [disk["size"] for disk in vm["disks"]] == [1024]
+    assert f"zones/{uuid}-disk1" not in cn.control.datasets()
+
+
+def test_disk_and_quota_of_a_stopped_bhyve(cn):
+    uuid = cn.add(
+        alias="bh",
+        brand="bhyve",
+        state="stopped",
+        ram=1024,
+        image="",
+        quota=1,
+        disks=[{"size": "1024", "model": "virtio"}],
+    )
+    path = cn.vm(uuid)["disks"][0]["path"]
+    assert cn.api.update(uuid, update_disks=[{"path": path, "size": 2048}])["disks"][0]["size"] == 2048
+    assert cn.api.update(uuid, quota=3)["quota"] == 3
+    vm = cn.api.update(uuid, add_disks=[{"image_uuid": ZVOL_IMAGE, "model": "virtio", "image_size": 10240}])
+    assert (vm["disks"][1]["image_uuid"], vm["disks"][1]["size"]) == (ZVOL_IMAGE, 10240)
+    assert (
+        cn.fails("update", uuid, payload={"update_disks": [{"path": path, "size": 1024}]})
+        == "cannot resize disk: new size must be greater than current size. (2048 > 1024)"
+    )
+
+
+def test_image_of_the_wrong_type_is_a_bad_value(cn):
+    uuid = cn.add(alias="img", brand="kvm", state="stopped", ram=1024, image="")
+    payload = {"add_disks": [{"image_uuid": BASE_IMAGE, "model": "virtio"}]}
+    assert cn.fails("update", uuid, payload=payload) == "Invalid value(s) for: add_disks.0.image_uuid"
+
+
+# Nothing to do.
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"nonsense": 1},
+        {"cpu_cap": 0},
+        {"set_tags": {}},
+        {"remove_tags": ["none"]},
+        {"image_uuid": BASE_IMAGE},
+        {"state": "stopped", "create_timestamp": "2020-01-01T00:00:00.000Z", "zone_state": "down"},
+        {"nics": []},
+        {"resolvers": []},
+        {"docker": False},
+        {"hostname": ""},
+        {"zfs_data_recsize": 512},
+    ],
+)
+def test_update_without_effect_succeeds(cn, payload):
+    uuid = cn.add(alias="same", cpu_cap=None)
+    before = cn.vm(uuid)
+    cn.ok("update", uuid, payload=payload)
+    assert cn.vm(uuid) == before
+
+
+def test_whole_object_can_be_fed_back(cn):
+    uuid = cn.add(alias="again", quota=7, files={"tags": {"a": 1}})
+    before = cn.vm(uuid)
+    after = cn.api.update(uuid, before)
+    assert {**after, "last_modified": 0} == {**before, "last_modified": 0}
+
+
+# Conflicts with others.
+
+
+def test_last_writer_wins_over_a_change_behind_its_back(own_cn):
+    """The RFD's rule: zfs sets 10g, vmadm sets 20g, and 20 is what everybody sees."""
+    uuid = own_cn.add(alias="rule", quota=20)
+    own_cn.control.drop_events(None)  # vminfod does not hear of it
+    own_cn.node.run("zfs", "set", "quota=10g", f"zones/{uuid}", check=True)
+    own_cn.ok("update", uuid, "quota=20")
+    assert own_cn.vm(uuid)["quota"] == 20
+    assert own_cn.node.run("zfs", "get", "-Hpo", "value", "quota", f"zones/{uuid}").stdout == f"{20 << 30}\n"
+
+
+def test_somebody_elses_change_in_between_is_told_and_not_a_timeout(cn):
+    uuid = cn.add(alias="race", quota=10)
+    # The tool says that it worked, and did nothing: as if another one had set it back at once.
+    cn.control.fault("zfs", "fail", match="set quota=30g", exit=0)
+    with pytest.raises(OutcomeMissed) as raised:
+        cn.api.update(uuid, quota=30)
+    assert str(raised.value) == (
+        f"VM {uuid} was updated, but somebody else changed VM {uuid} meanwhile: quota is 10, 30 was written"
+    )
+
+
+# Errors.
+
+
+def test_unknown_vm(cn):
+    assert cn.fails("update", NOBODY, "alias=x") == f"VM {NOBODY} not found"
+    with pytest.raises(VmNotFound):
+        cn.api.update(NOBODY, alias="x")
+
+
+def test_bad_payload_touches_nothing_and_tells_all(cn, uuid):
+    before = cn.zone_xml(uuid)
+    cn.forget_commands()
+    with pytest.raises(BadPayload) as raised:
+        cn.api.update(
+            uuid,
+            {
+                "alias": "new",
+                "quota": "x",
+                "set_tags": "y",
+                "zfs_root_recsize": 5,
+                "set_routes": {"z": "w"},
+                "add_nics": [{"ip": "dhcp"}],
+            },
+        )
+    assert raised.value.errors == [
+        "Invalid value for quota: null:number",
+        "Invalid value(s) for: set_tags",
+        "invalid zfs_root_recsize (5), must be 512-131072 and a power of 2. (0 to disable)",
+        'Invalid route destination: "z" (must be IP address or CIDR)',
+        'Invalid route gateway: "w" (must be IPv4 address, nics[N] or macs[M])',
+        'invalid or missing .nic_tag option for NIC: {"ip":"dhcp"}',
+    ]
+    assert cn.zone_xml(uuid) == before
+    assert cn.commands() == []
+
+
+def test_failing_zonecfg_fails_the_update(cn, uuid):
+    cn.control.fault("zonecfg", "fail", stderr="zonecfg: out of luck\n")
+    assert cn.fails("update", uuid, "alias=never") == "first of 1 error: Command failed: zonecfg: out of luck"
+    assert cn.vm(uuid).get("alias") != "never"
+
+
+def test_what_was_done_before_a_failure_is_told_and_shown(cn):
+    uuid = cn.add(alias="half", quota=10)
+    cn.control.fault("zfs", "fail", match="set quota", stderr="cannot set property: out of space\n")
+    assert cn.fails("update", uuid, payload={"alias": "done", "quota": 20, "set_tags": {"a": 1}}) == (
+        "first of 1 error: Command failed: cannot set property: out of space "
+        "(done: tags.json, zonecfg; not done: quota, last_modified)"
+    )
+    vm = cn.vm(uuid)
+    assert (vm["alias"], vm["quota"], vm["tags"]) == ("done", 10, {"a": 1})
+    cn.ok("update", uuid, payload={"alias": "done", "quota": 20, "set_tags": {"a": 1}})
+    assert cn.vm(uuid)["quota"] == 20
+
+
+@pytest.mark.parametrize("tool", ["prctl", "zlogin", "dladm"])
+def test_what_a_running_zone_does_not_take_is_no_failure(cn, tool):
+    uuid = cn.add(alias="live")
+    cn.api.update(uuid, add_nics=[{"nic_tag": "external", "mac": "b2:0:0:0:3:1"}])
+    cn.control.fault(tool, "fail", times=None, stderr="no\n")
+    vm = cn.api.update(uuid, max_physical_memory=128, update_nics=[{"mac": "b2:0:0:0:3:1", "ip": "dhcp"}])
+    cn.control.clear_faults()
+    assert vm["max_physical_memory"] == 128
+    cn.api.update(uuid, remove_nics=["b2:0:0:0:3:1"])
+
+
+def test_control_that_is_not_there_yet_is_set_anew(cn):
+    uuid = cn.add(alias="ctl")
+    cn.control.fault("prctl", "fail", match="-r -i zone", stderr="prctl: no matching resource control to replace\n")
+    cn.forget_commands()
+    cn.api.update(uuid, cpu_cap=100)
+    assert cn.commands()[1:] == [
+        f"prctl -n zone.cpu-cap -v 100 -t privileged -r -i zone {uuid}",
+        f"prctl -n zone.cpu-cap -v 100 -t privileged -s -i zone {uuid}",
+    ]
+    cn.forget_commands()
+    cn.api.update(uuid, cpu_cap=0)
+    assert cn.commands()[1:] == [f"prctl -n zone.cpu-cap -x -t privileged -i zone {uuid}"]
+
+
+def test_unsupported_brand(cn):
+    uuid = cn.add(alias="odd", brand="exotic", state="stopped")
+    assert cn.fails("update", uuid, "alias=x") == "Unsupported brand: exotic"
+
+
+def test_vm_that_was_never_installed_has_no_dataset_to_change(cn):
+    uuid = cn.add(state="configured")
+    assert cn.fails("update", uuid, "quota=5", "alias=x") == f"VM {uuid} has no dataset, cannot change: quota"
+    cn.ok("update", uuid, "alias=x")
+    assert cn.vm(uuid)["alias"] == "x"
+
+
+def test_config_files_are_not_written_through_a_link_left_in_their_place(cn, tmp_path):
+    uuid = cn.add(alias="link", files={"tags": {}})
+    target = tmp_path / "target"
+    target.write_text("keep")
+    os.symlink(target, f"{cn.root}/zones/{uuid}/config/tags.json.new")
+    cn.api.update(uuid, set_tags={"a": 1})
+    assert target.read_text() == "keep"
+    assert json.loads(cn.config(uuid, "tags")) == {"a": 1}
+
+
+# Words.
+
+
+@pytest.mark.parametrize(
+    ("stdin", "text"),
+    [
+        ("{", "Invalid JSON payload: "),
+        ("", "Invalid JSON payload: "),
+        ("[]", "Invalid JSON payload: "),
+    ],
+)
+def test_bad_json(cn, uuid, stdin, text):
+    done = cn.vmadm("update", uuid, stdin=stdin)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(text)
+    assert done.err.count("\n") == 1
+
+
+def test_missing_file(cn, uuid):
+    assert cn.fails("update", uuid, "-f", "/no/such") == "File: /no/such does not exist."
+    assert cn.fails("update", uuid, "-f", "/").startswith('Error reading: / {"code":')
+
+
+@pytest.mark.parametrize("words", [["update"], ["update", "alias=x"], ["update", "not-a-uuid", "alias=x"]])
+def test_missing_uuid(cn, words):
+    done = cn.vmadm(*words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("Invalid or missing UUID for update\nUsage: vmadm")
+
+
+# The daemon.
+
+
+def test_without_the_daemon_nothing_is_touched(own_cn):
+    uuid = own_cn.add(alias="safe")
+    before = own_cn.zone_xml(uuid)
+    own_cn.daemon.stop()
+    own_cn.forget_commands()
+    text = f"cannot reach vminfod: connect ECONNREFUSED 127.0.0.1:{own_cn.daemon.port}; nothing was changed"
+    assert own_cn.fails("update", uuid, "alias=x") == text
+    with pytest.raises(DaemonAway):
+        own_cn.api.update(uuid, alias="x")
+    assert own_cn.zone_xml(uuid) == before
+    assert own_cn.commands() == []
+
+
+def test_daemon_that_restarts_meanwhile_is_waited_for(own_cn):
+    uuid = own_cn.add(alias="patient")
+    own_cn.control.fault("zonecfg", "slow", seconds=1.0)
+    child = own_cn.start_vmadm("update", uuid, "alias=later")
+    eventually("zonecfg runs", lambda: [c for c in own_cn.commands() if c.startswith("zonecfg")])
+    own_cn.daemon.stop()
+    with RunningDaemon(own_cn.root, port=own_cn.daemon.port).start() as again:
+        _, err = child.communicate(timeout=30)
+        assert (child.returncode, err) == (0, f"Successfully updated VM {uuid}\n")
+        assert again.vm(uuid)["alias"] == "later"
+
+
+def test_daemon_on_another_port_is_said_to_be_away():
+    with pytest.raises(VmadmError, match="nothing was changed"):
+        Vmadm(root="/nonexistent", port=free_port()).update(NOBODY, alias="x")
+
+
+def test_missing_tool_is_a_failure_and_no_crash(own_cn):
+    uuid = own_cn.add(alias="tool")
+    os.unlink(own_cn.node.tool("zonecfg"))
+    with pytest.raises(ToolFailed, match="cannot run zonecfg: No such file or directory"):
+        own_cn.api.update(uuid, alias="x")

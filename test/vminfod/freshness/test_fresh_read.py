@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: MPL-2.0
+"""`GET /vms/:uuid?fresh=true`: the barrier that a writer waits at before it says "done"."""
+
+import os
+import threading
+import uuid
+
+import pytest
+
+from support.following import Follow
+from support.running_daemon import RunningDaemon, eventually
+
+pytest_plugins = ["support.followers"]
+
+UNKNOWN = "00000000-1111-4222-8333-444444444444"
+
+
+def fresh(follow, key, more="", **options):
+    return follow.daemon.get(f"/vms/{key}?fresh=true{more}", **options)
+
+
+@pytest.mark.parametrize("value", ["true", "1"])
+def test_fresh_read_sees_a_change_whose_event_was_lost_and_emits_it(follow, value):
+    zone = follow.add()
+    follow.control.drop_events(match=zone)
+    follow.zfs("set", "quota=20G", f"zones/{zone}")
+    follow.nothing_by_zfs()
+    answer = follow.daemon.get(f"/vms/{zone}?fresh={value}")
+    assert (answer.status, answer.json()["quota"]) == (200, 20)
+    assert follow.modified(zone) == [("quota", "changed", 10, 20)]
+    event = follow.events[-1]
+    assert event["cause"] == {"source": "request"}
+    assert answer.headers["etag"] == f'"{event["epoch"]}:{event["rev"]}"'
+    assert int(answer.headers["x-vminfod-rev"]) == event["rev"], "the event was there before the answer"
+    assert answer.json() == event["vm"]
+
+
+def test_every_part_of_a_vm_is_read(follow):
+    zone = follow.add(state="stopped", files={"tags": {"n": 1}})
+    # A file that is not there yet would be told of by the watch that is tried again, however deaf the watcher is.
+    follow.control.write_lastexited(zone, 256)
+    follow.until(zone, lambda vm: vm.get("exit_status") == 1)
+    path = f"{follow.vms[zone]['zonepath']}/lastexited"
+    eventually("the file is watched", lambda: path in follow.daemon.status()["fswatcher"]["watching"])
+    follow.settle()
+    follow.deafen(zone)
+    follow.control.write_config(zone, "tags", {"n": 2})
+    follow.control.set_attr(zone, "alias", "YmFy")
+    follow.control.write_lastexited(zone, 512)
+    follow.control.drop_events(times=None, match=zone)
+    follow.zfs("set", "recordsize=16K", f"zones/{zone}")
+    follow.control.set_index_state(zone, "incomplete")
+    follow.control.clear_event_rules()
+    follow.nothing()
+    vm = fresh(follow, zone).json()
+    assert (vm["tags"], vm["alias"], vm["exit_status"], vm["zfs_root_recsize"], vm["zone_state"]) == (
+        {"n": 2},
+        "bar",
+        2,
+        16384,
+        "incomplete",
+    )
+    assert follow.modified(zone)
+    assert follow.vms[zone] == vm
+
+
+def test_what_has_not_changed_makes_no_event(follow):
+    zone = follow.add()
+    before = follow.daemon.get(f"/vms/{zone}")
+    after = fresh(follow, zone)
+    assert (after.body, after.headers["etag"]) == (before.body, before.headers["etag"])
+    follow.nothing_by_zfs()
+
+
+def test_events_that_came_before_the_request_are_in_its_answer(follow):
+    """The writer's own events are still on their way when it asks."""
+    zone = follow.add()
+    follow.control.fault("zfs", "slow", match=zone, seconds=0.2, times=1)
+    follow.zfs("set", "quota=20G", f"zones/{zone}")
+    follow.control.set_attr(zone, "alias", "YmFy")
+    vm = fresh(follow, zone).json()
+    assert (vm["quota"], vm["alias"]) == (20, "bar")
+    follow.until(zone, lambda seen: seen == vm)
+    follow.nothing()
+
+
+def test_vm_that_is_gone_is_404_and_its_delete_is_emitted(follow):
+    zone = follow.add(state="configured")
+    follow.deafen(zone)
+    follow.control.drop_events(match=zone)
+    follow.control.delete_zone(zone)
+    follow.nothing_by_zones()
+    answer = fresh(follow, zone)
+    assert (answer.status, answer.body) == (404, f"VM Not Found: {zone}".encode())
+    event = follow.next()
+    assert (event["type"], event["zonename"], event["cause"]) == ("delete", zone, {"source": "request"})
+    assert follow.daemon.vm(zone) is None
+
+
+def test_xml_that_is_gone_is_404_too(follow):
+    zone = follow.add(state="configured")
+    follow.deafen(zone)
+    os.unlink(follow.control.real(f"/etc/zones/{zone}.xml"))
+    assert fresh(follow, zone).status == 404
+    assert follow.next()["type"] == "delete"
+    assert zone in follow.daemon.status()["zoneErrors"], "zoneadm still knows it: it is tried again"
+    follow.control.delete_zone(zone)
+    eventually("the error is forgotten", lambda: zone not in follow.daemon.status()["zoneErrors"])
+
+
+@pytest.mark.parametrize("how", ["uuid", "zone name"])
+def test_zone_that_is_not_known_yet_is_served_from_then_on(follow, how):
+    """Its event is lost; a zone of another name can be asked for by both."""
+    uuid_ = str(uuid.uuid4())
+    name = uuid_ if how == "uuid" else f"db-{uuid_[:8]}"
+    follow.control.drop_events(times=None, match=name)
+    follow.control.add_vm(uuid=uuid_, zonename=name, state="stopped", files={"tags": {"n": 1}})
+    follow.control.clear_event_rules()
+    follow.nothing_by_zones()
+    answer = fresh(follow, name)
+    assert (answer.status, answer.json()["tags"]) == (200, {"n": 1})
+    event = follow.next()
+    assert (event["type"], event["zonename"], event["uuid"]) == ("create", name, uuid_)
+    assert event["cause"] == {"source": "request"}
+    follow.control.write_config(name, "tags", {"n": 2})
+    assert follow.modified(name) == [("tags.n", "changed", 1, 2)]
+
+
+def test_unknown_zone_of_another_name_is_found_by_its_uuid(follow):
+    uuid_ = str(uuid.uuid4())
+    name = f"db-{uuid_[:8]}"
+    follow.control.drop_events(times=None, match=name)
+    follow.control.add_vm(uuid=uuid_, zonename=name, state="configured")
+    follow.control.clear_event_rules()
+    follow.nothing_by_zones()
+    answer = fresh(follow, uuid_)
+    assert (answer.status, answer.json()["zonename"]) == (200, name)
+    assert (follow.next()["type"], follow.events[-1]["zonename"]) == ("create", name)
+    assert follow.daemon.vm(name) == follow.daemon.vm(uuid_)
+    follow.control.set_index_state(name, "incomplete")
+    assert ("zone_state", "changed", "configured", "incomplete") in follow.modified(name)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        UNKNOWN,
+        UNKNOWN.upper(),
+        "nobody",
+        "global",
+        "a%20b",
+        "%00",
+        "%0a",
+        "a%2fb",
+        "-z",
+        "--",
+        "%2e%2e",
+        "\xe9",
+        "x" * 300,
+        "a:b",
+        "%1b[2J",
+    ],
+)
+def test_name_that_no_vm_has_is_404_and_leaves_nothing_behind(follow, key):
+    answer = fresh(follow, key, "&timeout=10")
+    assert answer.status == 404
+    assert answer.body.startswith(b"VM Not Found: ")
+    status = follow.daemon.status()
+    assert status["zoneErrors"] == {}
+    follow.settle()
+    follow.nothing_by_zones()
+
+
+def test_zone_that_is_no_vm_is_404(follow):
+    answer = follow.node.run("zoneadm", "list", "-p", "-c")
+    assert answer.returncode == 0
+    assert fresh(follow, "global").status == 404
+
+
+@pytest.mark.parametrize("more", ["&timeout=0.3", "&timeout=0"])
+def test_reading_that_hangs_is_504_past_the_timeout_and_keeps_what_is_served(follow, more):
+    zone = follow.add()
+    before = follow.daemon.get(f"/vms/{zone}")
+    follow.control.fault("zfs", "hang", match=zone, seconds=1)
+    answer = fresh(follow, zone, more)
+    assert answer.status == 504
+    assert answer.headers["content-type"] == "application/json"
+    assert b"not read within" in answer.body
+    assert follow.daemon.get(f"/vms/{zone}").body == before.body
+    assert fresh(follow, zone).status == 200, "the reading went on"
+    follow.settle()
+    follow.nothing_by_zfs()
+
+
+def test_reading_that_hangs_keeps_nobody_else_waiting(follow):
+    """Others are read, changed and served meanwhile."""
+    zone, other = follow.add(), follow.add()
+    answers = []
+    follow.control.fault("zfs", "hang", match=zone)
+    waiting = threading.Thread(target=lambda: answers.append(fresh(follow, zone, "&timeout=60", within=60.0)))
+    waiting.start()
+    eventually("zfs hangs", lambda: zone in follow.daemon.status()["reloading"])
+    follow.zfs("set", "quota=20G", f"zones/{other}")
+    assert follow.modified(other) == [("quota", "changed", 10, 20)]
+    assert fresh(follow, other).json()["quota"] == 20
+    assert follow.daemon.get("/ping").status == 200
+    assert not answers
+    eventually("zfs hangs and is killed", lambda: follow.control.kill_child("zfs", match=zone))
+    waiting.join(30)
+    assert [answer.status for answer in answers] == [200], "the reading that failed was tried again"
+
+
+def test_reading_that_fails_for_good_is_504_and_says_why_in_status(follow):
+    zone = follow.add()
+    follow.control.fault("zfs", "fail", match=zone, stderr="internal error\n", times=None)
+    assert fresh(follow, zone, "&timeout=0.2").status == 504
+    assert zone in follow.daemon.status()["zoneErrors"]
+    assert follow.daemon.get(f"/vms/{zone}").status == 200
+    follow.control.clear_faults("zfs")
+    assert fresh(follow, zone).status == 200
+    eventually("the error is forgotten", lambda: zone not in follow.daemon.status()["zoneErrors"])
+
+
+def test_many_who_ask_at_once_are_all_answered_and_share_the_reading(follow):
+    zone = follow.add()
+    follow.control.fault("zfs", "slow", match=zone, seconds=0.3, times=1)
+    answers = []
+    askers = [threading.Thread(target=lambda: answers.append(fresh(follow, zone))) for _ in range(20)]
+    follow.control.forget_calls()
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join(30)
+    assert [answer.status for answer in answers] == [200] * 20
+    assert len(follow.listed()) < 20
+    follow.nothing_by_zfs()
+
+
+@pytest.mark.parametrize("value", ["false", "0", ""])
+def test_not_fresh_reads_nothing(follow, value):
+    zone = follow.add()
+    follow.settle()
+    follow.control.forget_calls()
+    assert follow.daemon.get(f"/vms/{zone}?fresh={value}").json() == follow.vms[zone]
+    assert follow.daemon.get(f"/vms/{UNKNOWN}?fresh={value}").status == 404
+    assert follow.control.call_counts() == {}
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("fresh=yes", "fresh"),
+        ("fresh=TRUE", "fresh"),
+        ("fresh=true&timeout=", "timeout"),
+        ("fresh=true&timeout=-1", "timeout"),
+        ("fresh=true&timeout=soon", "timeout"),
+        ("fresh=true&timeout=nan", "timeout"),
+        ("fresh=true&timeout=inf", "timeout"),
+        ("fresh=true&timeout=601", "timeout"),
+    ],
+)
+def test_value_that_makes_no_sense_is_refused_by_name(follow, query, name):
+    follow.settle()
+    follow.control.forget_calls()
+    answer = follow.daemon.get(f"/vms/{follow.witness}?{query}")
+    assert answer.status == 400
+    assert answer.json()["error"].startswith(f"bad value for {name}: ")
+    assert follow.control.call_counts() == {}
+
+
+def test_daemon_that_stops_leaves_nobody_waiting(node):
+    with RunningDaemon(node.root).start() as daemon:
+        follow = Follow(node, daemon, "none")
+        zone = follow.add()
+        node.control.fault("zfs", "hang", match=zone)
+        connection = daemon.raw().send(f"GET /vms/{zone}?fresh=true HTTP/1.1\r\n\r\n".encode())
+        eventually("zfs hangs", lambda: zone in daemon.status()["reloading"])
+        assert daemon.stop() == 0
+        answer = connection.answer()
+        assert answer is None or answer.status >= 500
+        connection.close()

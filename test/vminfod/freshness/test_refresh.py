@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The full refresh: what events lost comes right and is told of, and nothing else is disturbed by it (daemon.md 10)."""
+
+import re
+import threading
+
+import pytest
+
+from support.convergence import Listener, assert_converges, await_refresh, differences, refreshes, served, settle
+from support.running_daemon import RunningDaemon, eventually
+
+pytest_plugins = ["support.onenode"]
+
+SLOW = 1.5  # seconds that zfs takes for the list of all, where a test does something meanwhile
+
+
+@pytest.fixture
+def node(one_node):
+    """One for all tests of this file, well again after each."""
+    yield one_node
+    one_node.control.clear_faults()
+    one_node.control.clear_event_rules()
+
+
+@pytest.fixture
+def refreshing(node):
+    with RunningDaemon(node.root, "--refresh-interval", "0.3").start() as running:
+        yield running
+
+
+@pytest.fixture
+def loading(node, daemon):
+    """A daemon in the midst of a refresh: its load takes a while."""
+    node.control.fault("zfs", "slow", match="-d 3", times=1, seconds=SLOW, when="after")
+    node.control.kill_child("sysevent", match="EC_zfs")  # its successor asks for a refresh
+    eventually("the new child is up", lambda: daemon.status()["children"]["zpoolwatcher"]["state"] == "up")
+    eventually("the refresh loads", lambda: daemon.status()["status"] == "fetching vm cache data")
+    eventually(
+        "zfs has been asked",
+        lambda: any("3" in child["argv"] for child in node.control.calls("zfs") if child["argv"][-2:] == ["-d", "3"]),
+    )
+    return daemon
+
+
+def a_zone(daemon):
+    return next(
+        vm["uuid"]
+        for vm in daemon.vms()
+        if vm["brand"].startswith("joyent")
+        and vm["zone_state"] == "running"
+        and vm["zonepath"] == f"/zones/{vm['uuid']}"
+    )
+
+
+def test_lost_events_are_corrected_and_told_of(node, refreshing):
+    control = node.control
+    modified = a_zone(refreshing)
+    removed = next(vm["uuid"] for vm in refreshing.vms() if vm["uuid"] == vm["zonename"] and vm["uuid"] != modified)
+    listener = Listener(refreshing)
+    control.drop_events(times=None)
+    control.tell("fswatcher", "deaf", path="/")
+    control.remove_vm(removed)
+    added = control.add_vm(alias="nobody heard of it")["uuid"]
+    node.run("zfs", "set", "quota=55G", f"zones/{modified}", check=True)
+    eventually("all three are corrected", lambda: not differences(refreshing))
+    control.clear_event_rules()
+
+    changes = [change for entry in refreshing.status()["refreshLog"] for change in entry["vmChanges"]]
+    by_zone = {change["zonename"]: change for change in changes}
+    assert set(by_zone) == {removed, added, modified}
+    assert by_zone[removed] == {"zonename": removed, "action": "delete"}
+    assert by_zone[added]["action"] in ("create", "modify")
+    assert by_zone[modified]["action"] == "modify"
+    [quota] = [change for change in by_zone[modified]["changes"] if change["prettyPath"] == "quota"]
+    assert (quota["action"], quota["newValue"]) == ("changed", 55)
+    lost = refreshing.logged("lost events", level=40)
+    assert {zone for record in lost for zone in record["zones"]} == {removed, added, modified}
+    assert {record["level"] for record in lost} == {40}
+    listener.caught_up(int(refreshing.get("/ping").headers["x-vminfod-rev"]))
+    assert listener.vms == served(refreshing)
+    listener.close()
+    entry = refreshing.status()["refreshLog"][0]
+    assert list(entry) == ["cacheChanges", "vmChanges", "started", "ended", "took", "endedAgo"]
+
+
+def test_events_of_a_refresh_say_so(node, refreshing):
+    stream = refreshing.events()
+    uuid = a_zone(refreshing)
+    node.control.drop_events()
+    node.run("zfs", "set", "quota=56G", f"zones/{uuid}", check=True)
+    event = stream.until(lambda event: event["zonename"] == uuid)
+    assert event["cause"] == {"source": "refresh"}
+    assert [change["prettyPath"] for change in event["changes"]] == ["quota"]
+    stream.close()
+
+
+def test_refresh_that_finds_nothing_changes_and_logs_nothing(node, refreshing):
+    before = served(refreshing)
+    await_refresh(refreshing)
+    await_refresh(refreshing)
+    status = refreshing.status()
+    assert served(refreshing) == before
+    assert (status["refreshLog"], status["refreshErrors"], status["events"]["rev"]) == ([], [], 0)
+    assert not refreshing.logged("lost events")
+
+
+def test_change_during_a_refresh_is_on_the_stream_before_it_ends_and_stays(node, loading):
+    """The refresh has read the older value by then."""
+    uuid, other, *_ = (
+        vm["uuid"]
+        for vm in loading.vms()
+        if vm["brand"].startswith("joyent")
+        and vm["zone_state"] == "running"
+        and vm["zonepath"] == f"/zones/{vm['uuid']}"
+    )
+    stream = loading.events()
+    node.run("zfs", "set", "quota=57G", f"zones/{uuid}", check=True)
+    stream.until(lambda event: event["zonename"] == uuid and event["vm"]["quota"] == 57)
+    node.control.write_config(uuid, "tags", {"during": "refresh"})
+    stream.until(lambda event: event["vm"]["tags"] == {"during": "refresh"})
+    node.control.halt(other)
+    stream.until(lambda event: event["zonename"] == other and event["vm"]["zone_state"] == "installed")
+    added = node.control.add_vm(alias="came during the refresh", state="stopped")["uuid"]
+    stream.until(lambda event: event["zonename"] == added)
+    removed = next(vm["zonename"] for vm in loading.vms() if vm["zonename"] not in (uuid, other, added))
+    node.control.remove_vm(removed)
+    stream.until(lambda event: event["zonename"] == removed and event["type"] == "delete")
+    status = loading.status()
+    assert not refreshes(loading), "it still loads"
+    assert (status["state"], status["status"], status["queue"]["paused"]) == (
+        "running",
+        "fetching vm cache data",
+        False,
+    )
+    eventually("the refresh has ended", lambda: refreshes(loading))
+    assert_converges(loading)
+    node.control.write_config(uuid, "tags", {"all": "over"})
+    seen = len(stream.seen)
+    stream.until(lambda event: event["vm"]["tags"] == {"all": "over"})
+    late = [
+        event
+        for event in stream.seen[seen:-1]
+        if {change["prettyPath"] for change in event.get("changes", [])} - {"last_modified"}
+    ]
+    assert [event["type"] for event in late if event["zonename"] in (uuid, other, removed)] == []
+    assert not loading.logged("lost events")
+    stream.close()
+
+
+def test_refresh_of_a_busy_node_is_not_put_off(node):
+    with RunningDaemon(node.root, "--refresh-interval", "0.5").start() as daemon:
+        busy = threading.Thread(
+            target=node.control.churn,
+            args=[600],
+            kwargs={"seed": 8, "pause": 0.005, "kinds": ["alias", "config", "zfs_set", "snapshot"]},
+        )
+        busy.start()
+        try:
+            await_refresh(daemon)
+            await_refresh(daemon)
+            assert busy.is_alive(), "the node was busy all the time"
+        finally:
+            busy.join(60)
+        assert_converges(daemon)
+        assert not daemon.logged("lost events"), "what is touched meanwhile is read again, not compared"
+
+
+def test_queue_is_paused_only_around_the_comparison(node, refreshing):
+    await_refresh(refreshing)
+    states = [(record["state"], record["status"]) for record in refreshing.logged("status") if "oldStatus" in record]
+    start = states.index(("running", "fetching vm cache data"))
+    one = states[start : start + 6]
+    shapes = [(state, re.sub(r"\\d+", "N", status)) for state, status in one]
+    assert shapes[0] == ("running", "fetching vm cache data")
+    assert [state for state, _ in shapes[1:5]] == ["paused"] * 4
+    assert shapes[1][1] == "pausing the event queue"
+    assert re.fullmatch(r"fast-forwarding the queue to \[\d+,\d+\]", one[2][1])
+    assert [status for _, status in one[3:]] == ["comparing vmobj sets", "synchronizing data", "working"]
+    assert one[5][0] == "running"
+
+
+def test_time_of_the_last_refresh_is_shown(node, refreshing):
+    await_refresh(refreshing)
+    status = refreshing.status()
+    assert re.fullmatch(r"\d+\.\d{9}s \(.+\)", status["lastRefresh"])
+    settle(refreshing)
+
+
+def test_failed_refresh_that_was_asked_for_is_tried_again_before_the_next_is_due(node, daemon):
+    """The daemon's next refresh would come after 300 s; a child died, so that something was missed."""
+    node.control.fault("kstat", "fail", match="-c zone_misc", times=1)
+    uuid = a_zone(daemon)
+    node.control.drop_events()
+    node.run("zfs", "set", "quota=58G", f"zones/{uuid}", check=True)
+    node.control.kill_child("sysevent", match="EC_zfs")
+    eventually("it has failed", lambda: daemon.logged("the refresh failed"))
+    assert daemon.vm(uuid)["quota"] != 58
+    eventually("and then succeeded", lambda: daemon.vm(uuid)["quota"] == 58)
+    assert len(daemon.status()["refreshErrors"]) == 1
+
+
+def test_watches_of_a_zone_that_is_no_more_are_dropped(node, refreshing):
+    uuid = a_zone(refreshing)
+    node.control.drop_events(times=None)
+    node.control.tell("fswatcher", "deaf", path="/")
+    node.control.remove_vm(uuid)
+    eventually("it is gone", lambda: refreshing.vm(uuid) is None)
+    await_refresh(refreshing)
+    watched = refreshing.status()["fswatcher"]
+    assert not [path for path in watched["watching"] + watched["not_yet_watching"] if uuid in path]

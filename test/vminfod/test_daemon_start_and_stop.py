@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: MPL-2.0
+"""How the daemon begins and ends: what it refuses, in which words, with which exit status; that it leaves nothing
+behind; and what it writes into its log."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from support.processes import children_of, gone
+from support.running_daemon import SBIN, RunningDaemon, eventually, free_port
+
+SECONDS_TO_STOP = 8.0
+BUNYAN = ["name", "hostname", "pid"]
+SECRET = "s3cr3t-that-no-log-may-hold"
+
+
+def vminfod(*words, within=30):
+    """Run to its end, for starts that must fail."""
+    return subprocess.run(
+        [sys.executable, os.path.join(SBIN, "vminfod"), *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=within,
+        check=False,
+    )
+
+
+def one_line(text):
+    assert text.endswith("\n") and text.count("\n") == 1, text
+    assert "Traceback" not in text
+    return text.rstrip("\n")
+
+
+# Starts that are refused.
+
+
+@pytest.mark.skipif(sys.platform == "sunos5", reason="this is about everywhere else")
+def test_without_a_root_it_runs_on_smartos_only():
+    ended = vminfod("--port", str(free_port()))
+    assert ended.returncode == 1
+    assert "not SmartOS" in one_line(ended.stderr)
+    assert [json.loads(line)["level"] for line in ended.stdout.splitlines()] == [50]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--nonsense"],
+        ["--port", "65536"],
+        ["--refresh-interval", "nan"],
+        ["--log-level", "loud"],
+        ["--listener-backlog-bytes", "-1"],
+        ["surplus"],
+    ],
+)
+def test_wrong_options_end_with_2_and_say_which(words):
+    ended = vminfod(*words)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("usage: vminfod")
+    assert words[0].lstrip("-") in ended.stderr.splitlines()[-1]
+
+
+def test_folder_that_is_not_there_is_named(tmp_path):
+    ended = vminfod("--root", str(tmp_path / "nowhere"))
+    assert ended.returncode == 2
+    assert f"there is no folder {tmp_path / 'nowhere'}" in ended.stderr
+
+
+def test_folder_that_is_no_node_is_refused_in_one_line(tmp_path):
+    ended = vminfod("--root", str(tmp_path), "--port", str(free_port()), "--child-limit", "0.2")
+    assert ended.returncode == 1
+    line = one_line(ended.stderr)
+    assert "zoneadm" in line and "No such file" in line
+
+
+def test_port_in_use_is_told_in_one_line(quiet_node):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        ended = vminfod("--root", quiet_node.root, "--port", str(port))
+    assert ended.returncode == 1
+    assert f"port {port} on 127.0.0.1 is in use" in one_line(ended.stderr)
+
+
+def test_second_daemon_does_not_share_the_port_of_the_first(quiet_node, quiet_daemon):
+    ended = vminfod("--root", quiet_node.root, "--port", str(quiet_daemon.port))
+    assert ended.returncode == 1
+    assert "is in use" in one_line(ended.stderr)
+
+
+@pytest.mark.parametrize("ip", ["203.0.113.7", "no-such-host.invalid", "1.2.3"])
+def test_address_that_cannot_be_had_is_told_in_one_line(quiet_node, ip):
+    ended = vminfod("--root", quiet_node.root, "--port", str(free_port()), "--ip", ip)
+    assert ended.returncode == 1
+    assert ip in one_line(ended.stderr)
+
+
+# Starts.
+
+
+def test_daemon_listens_on_each_address_it_was_given(quiet_node):
+    words = ["--ip", "127.0.0.1", "--ip", "127.0.0.2", "--ip", "127.0.0.1"]
+    with RunningDaemon(quiet_node.root, *words).start() as daemon:
+        for ip in ("127.0.0.1", "127.0.0.2"):
+            with socket.create_connection((ip, daemon.port), timeout=10) as connection:
+                connection.sendall(b"GET /ping HTTP/1.0\r\n\r\n")
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.3", daemon.port), timeout=10)
+
+
+def test_whoever_can_connect_gets_complete_data(node):
+    """The port opens last: the first answer there is has all VMs in it."""
+    node.control.fault("zfs", "slow", seconds=1)
+    with RunningDaemon(node.root).start() as daemon:
+        assert len(daemon.vms()) == 30
+        assert daemon.status()["state"] == "running"
+
+
+def test_daemon_takes_its_port_back_at_once(quiet_node):
+    with RunningDaemon(quiet_node.root).start() as first:
+        connection = first.raw()
+        connection.send(b"GET /ping HTTP/1.1\r\n\r\n").answer()
+        assert first.stop() == 0
+    with RunningDaemon(quiet_node.root, port=first.port).start() as second:
+        assert second.answers()
+
+
+# Ends.
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_it_cleanly_with_open_streams(node, number):
+    with RunningDaemon(node.root).start() as daemon:
+        children = children_of(daemon.process.pid)
+        assert len(children) == 3
+        streams = [daemon.events() for _ in range(5)]
+        idle = daemon.raw()
+        began = time.monotonic()
+        assert daemon.stop(number) == 0
+        assert time.monotonic() - began < SECONDS_TO_STOP
+        for stream in streams:
+            with pytest.raises(ConnectionError, match="the stream ended"):
+                stream.next()  # in good order: with its last chunk
+        assert idle.answer() is None
+        assert gone(children)
+        assert daemon.stderr == b""
+        said = [(record["level"], record["msg"]) for record in daemon.log()]
+        assert said[-1] == (30, "stopped")
+        assert [msg for level, msg in said[said.index((30, "stopping")) :] if level >= 40] == []
+
+
+def test_signal_ends_it_while_a_zfs_hangs(node):
+    with RunningDaemon(node.root).start() as daemon:
+        uuid = daemon.vms()[0]["uuid"]
+        node.control.fault("zfs", "hang", match=uuid, times=None)
+        daemon.events()
+        busy = daemon.raw().send(f"GET /vms/{uuid}?fresh=true HTTP/1.1\r\n\r\n".encode())
+        [zfs] = eventually("zfs hangs", lambda: node.control.children("zfs"))
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < SECONDS_TO_STOP
+        assert gone([zfs["pid"]])
+        busy.close()
+
+
+@pytest.mark.parametrize("tool", ["zfs", "zoneadm", "kstat", "sysevent", "fswatcher"])
+def test_signal_ends_the_first_load_too(node, tool):
+    """A node whose zfs hangs at the start must not keep SMF from stopping the service."""
+    node.control.fault(tool, "hang", times=None)
+    with RunningDaemon(node.root).start(wait=False) as daemon:
+        hanging = eventually(f"{tool} hangs", lambda: node.control.children(tool))
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < SECONDS_TO_STOP
+        assert gone([child["pid"] for child in hanging])
+        assert daemon.stderr == b""
+
+
+# Its log.
+
+
+def test_log_is_bunyan(node):
+    with RunningDaemon(node.root).start() as daemon:
+        daemon.get("/ping", {"User-Agent": "log test"})
+        daemon.raw().send(b"nonsense\r\n\r\n").answer()
+        node.control.churn(20, seed=1)
+        node.control.raw_line("garbage\n")
+        eventually("the garbage was skipped", lambda: daemon.logged("skipped a line"))
+        daemon.stop()
+        records = daemon.log()
+    assert len(records) > 50
+    for record in records:
+        names = list(record)
+        assert names[:3] == BUNYAN and names[-3:] == ["msg", "time", "v"], names
+        assert record["name"] == "vminfod" and record["pid"] == daemon.process.pid and record["v"] == 0
+        assert record["level"] in (10, 20, 30, 40, 50, 60)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record["time"])
+    tasks = [record for record in records if "task" in record]
+    assert tasks and all(list(record).index("task") < list(record).index("level") for record in tasks)
+    [ping] = [record for record in records if record.get("req", {}).get("headers", {}).get("user-agent") == "log test"]
+    assert list(ping["req"]) == ["method", "url", "headers", "remoteAddress", "remotePort"]
+    assert ping["level"] == 30
+
+
+@pytest.mark.parametrize("level", ["trace", "debug"])
+def test_log_holds_no_metadata(node, level):
+    """Whatever is done with it: metadata are secrets, and logs are copied."""
+    with RunningDaemon(node.root, "--log-level", level, "--refresh-interval", "1").start() as daemon:
+        uuid = next(vm["uuid"] for vm in daemon.vms() if vm["uuid"] == vm["zonename"])
+        control = node.control
+
+        def has_secret():
+            return SECRET in json.dumps(daemon.vm(uuid))
+
+        content = {"customer_metadata": {"root_pw": SECRET}, "internal_metadata": {"key": SECRET}}
+        control.write_config(uuid, "metadata", content)
+        control.write_config(uuid, "tags", {"tag": SECRET})
+        eventually("the secret is served", has_secret)
+        control.corrupt(control.real("")[len(node.root) :] + f"/zones/{uuid}/config/metadata.json", f'{{"a": "{SECRET}')
+        eventually("the tags have it still", has_secret)
+        control.write_config(uuid, "metadata", content)
+        stream = daemon.events()
+        control.write_config(uuid, "tags", {})
+        stream.until(lambda event: SECRET in json.dumps(event["changes"]))
+        stream.close()
+        eventually("a refresh has ended", lambda: daemon.logged("full refresh ended"))
+        daemon.status()
+        daemon.stop()
+        assert SECRET.encode() not in daemon.raw_log() + daemon.stderr
+        assert "emitting" in daemon.raw_log().decode()
+
+
+@pytest.mark.parametrize("level, least", [("info", 30), ("warn", 40), ("fatal", 60)])
+def test_log_level_is_respected(node, level, least):
+    with RunningDaemon(node.root, "--log-level", level).start() as daemon:
+        node.control.raw_line("garbage\n")
+        eventually("the garbage was skipped", lambda: daemon.status()["children"]["zonewatcher"]["skippedLines"])
+        daemon.stop()
+        levels = {record["level"] for record in daemon.log()}
+    assert all(level >= least for level in levels)
+    assert (least in levels) == (level != "fatal")
+
+
+def test_log_that_nobody_reads_any_more_is_counted_and_harms_nobody(quiet_node):
+    port = free_port()
+    reading, writing = os.pipe()
+    words = [sys.executable, os.path.join(SBIN, "vminfod"), "--root", quiet_node.root, "--port", str(port)]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=writing) as process:
+        os.close(writing)
+        daemon = RunningDaemon(quiet_node.root, port=port)
+        daemon.process = process
+        eventually("the daemon answers", daemon.answers)
+        os.close(reading)
+        eventually("lost records are counted", lambda: daemon.status()["lostLogRecords"])
+        assert len(daemon.vms()) == 30
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: MPL-2.0
+"""A supervised child: whatever it does, it is replaced, what it says is delivered, and nothing of it is left."""
+
+import gc
+import os
+import signal
+
+import gevent
+import pytest
+
+from support.child_script import child_script
+from support.recording_log import RecordingLog
+from vminfod.backoff import Backoff
+from vminfod.watchers.child import GARBAGE_MOST, Child
+from vminfod.watchers.lines import BadLine, OddEvent
+
+LIMIT = 20  # seconds for what must happen
+
+
+class Owner:
+    """The owner of a child: knows the lines `ready`, `bad...` and `odd...`, and keeps the others."""
+
+    def __init__(self, program, **options):
+        self.log = RecordingLog()
+        self.lines, self.ready, self.missed = [], [], []
+        self.child = Child(
+            "test child",
+            [program],
+            log=self.log,
+            on_line=self.on_line,
+            on_ready=self.ready.append,
+            on_missed=self.missed.append,
+            **{"backoff": Backoff(0.01, 0.05), "ready_within": LIMIT, **options},
+        )
+
+    def on_line(self, line, _seen_at):
+        if line.startswith(b"bad"):
+            raise BadLine("it is bad")
+        if line.startswith(b"odd"):
+            raise OddEvent("it is odd")
+        if line == b"broken handler":
+            raise RuntimeError("a fault of ours")
+        if line != b"ready":
+            self.lines.append(line)
+        return line == b"ready"
+
+
+@pytest.fixture
+def owner(tmp_path):
+    made = []
+
+    def make(body, **options):
+        made.append(Owner(child_script(tmp_path, body), **options))
+        made[-1].child.start()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.child.stop()
+
+
+def wait_until(condition):
+    with gevent.Timeout(LIMIT):
+        while not condition():
+            gevent.sleep(0.005)
+
+
+def alive(pid):
+    """Whether the process runs: a zombie that nobody reaps (a grandchild's) does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_lines_are_delivered_in_order_after_the_ready_line(owner):
+    o = owner('say("ready\\none\\ntwo"); say("three"); time.sleep(60)')
+    assert o.child.wait_ready(LIMIT)
+    wait_until(lambda: len(o.lines) == 3)
+    assert o.lines == [b"one", b"two", b"three"]
+    assert o.ready == [False]
+    assert o.child.status() == {"state": "up", "pid": o.child.pid, "restarts": 0, "skippedLines": 0, "lastError": None}
+
+
+def test_line_cut_anywhere_is_delivered_whole(owner):
+    o = owner("""
+say("ready")
+for byte in "z\\u00fcrich\\n".encode():
+    os.write(1, bytes([byte])); time.sleep(0.005)
+time.sleep(60)""")
+    wait_until(lambda: o.lines)
+    assert o.lines == ["zürich".encode()]
+
+
+def test_child_that_dies_is_started_again_and_the_owner_is_told(owner):
+    o = owner('say("ready"); say(str(times_started())); time.sleep(0 if times_started() < 6 else 60); sys.exit(3)')
+    wait_until(lambda: len(o.ready) >= 3)
+    assert o.ready[:3] == [False, True, True]
+    assert o.child.status()["restarts"] >= 2
+    assert o.child.status()["lastError"] == "its output ended (exit status 3)"
+
+
+def test_child_that_is_killed_is_started_again(owner):
+    o = owner('say("ready"); time.sleep(60)')
+    assert o.child.wait_ready(LIMIT)
+    first = o.child.pid
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: o.child.running and o.child.pid != first)
+    assert o.ready == [False, True]
+    assert o.child.status()["lastError"] == "its output ended (signal 9)"
+
+
+def test_child_that_hangs_before_ready_is_replaced(owner):
+    o = owner('time.sleep(60) if times_started() == 1 else None\nsay("ready"); time.sleep(60)', ready_within=0.5)
+    wait_until(lambda: o.child.running)
+    assert o.ready == [True]
+    assert o.child.status()["lastError"].startswith("not ready within 0.5 s")
+
+
+def test_child_that_ignores_sigterm_is_killed(owner, monkeypatch):
+    monkeypatch.setattr("vminfod.watchers.process.TERM_GRACE", 0.1)
+    o = owner('signal.signal(signal.SIGTERM, signal.SIG_IGN); say("ready"); time.sleep(60)')
+    assert o.child.wait_ready(LIMIT)
+    pid = o.child.pid
+    o.child.stop()
+    assert not alive(pid)
+
+
+def test_program_that_is_not_there_is_tried_again_and_the_reason_is_shown(tmp_path):
+    path = tmp_path / "absent"
+    o = Owner(str(path))
+    o.child.start()
+    try:
+        wait_until(lambda: o.child.status()["restarts"] >= 2)
+        assert o.child.status()["lastError"] == f"cannot start {path}: No such file or directory"
+        child_script(tmp_path, 'say("ready"); time.sleep(60)', "absent")
+        assert o.child.wait_ready(LIMIT)
+        assert o.ready == [True]
+    finally:
+        o.child.stop()
+
+
+def test_some_garbage_is_skipped_and_counted_and_the_owner_told_once(owner):
+    o = owner('say("ready"); say("bad 1"); say("good"); say("bad 2"); say("good"); time.sleep(60)')
+    wait_until(lambda: len(o.lines) == 2)
+    assert o.lines == [b"good", b"good"]
+    assert o.child.status()["skippedLines"] == 2
+    assert o.missed == ["test child: it is bad"]
+    assert o.child.running
+
+
+def test_event_that_is_only_odd_is_skipped_without_asking_for_a_refresh(owner):
+    o = owner('say("ready")\nfor _ in range(300): say("odd")\nsay("good"); time.sleep(60)')
+    wait_until(lambda: o.lines)
+    assert o.child.status()["skippedLines"] == 300
+    assert o.missed == []
+    assert o.child.running
+    assert len([record for record in o.log.at(40) if record.msg == "skipped a line"]) < 10
+
+
+def test_too_much_garbage_makes_a_new_child(owner):
+    o = owner(f"""
+say("ready")
+if times_started() == 1:
+    for _ in range({GARBAGE_MOST} + 50): say("bad")
+    time.sleep(60)
+say("good"); time.sleep(60)""")
+    wait_until(lambda: o.lines)
+    assert o.ready == [False, True]
+    assert o.child.status()["lastError"].startswith(f"more than {GARBAGE_MOST} senseless lines")
+
+
+def test_line_without_end_is_left_out(owner):
+    o = owner('say("ready"); say("x" * (3 << 20)); say("good"); time.sleep(60)')
+    wait_until(lambda: o.lines)
+    assert o.lines == [b"good"]
+    assert o.child.status()["skippedLines"] == 1
+
+
+def test_fault_in_the_handling_of_a_line_is_logged_and_the_next_line_handled(owner):
+    o = owner('say("ready"); say("broken handler"); say("good"); time.sleep(60)')
+    wait_until(lambda: o.lines)
+    assert [record.fields["err"].args for record in o.log.at(50)] == [("a fault of ours",)]
+
+
+def test_second_ready_line_is_garbage(owner):
+    o = owner('say("ready"); say("ready"); say("good"); time.sleep(60)')
+    wait_until(lambda: o.lines)
+    assert o.ready == [False]
+    assert o.child.status()["skippedLines"] == 1
+
+
+def test_stderr_is_kept_and_logged_and_harms_nothing(owner):
+    o = owner('say("ready")\nfor n in range(150): sys.stderr.write("line %d\\n" % n)\nsay("good"); time.sleep(60)')
+    wait_until(lambda: o.lines and o.child.stderr()[-1:] == ["line 149"])
+    assert o.child.stderr()[0] == "line 50"
+    assert o.child.running
+    logged = [record.fields["line"] for record in o.log.at(40)]
+    assert logged[0] == "line 0"
+    assert len(logged) < 10
+
+
+def test_commands_reach_the_child_also_many_at_once(owner):
+    o = owner('say("ready")\nfor line in sys.stdin: say(line.strip())', commands=True)
+    assert o.child.wait_ready(LIMIT)
+    words = [b"word %d" % number for number in range(20000)]
+    for word in words:
+        assert o.child.send(word + b"\n")
+    wait_until(lambda: len(o.lines) == len(words))
+    assert o.lines == words
+
+
+def test_command_to_a_child_that_is_not_up_is_refused(owner):
+    o = owner("time.sleep(60)", commands=True)
+    assert o.child.send(b"hello\n") is False
+
+
+def test_child_sees_the_end_of_its_stdin_when_stopped(owner, tmp_path):
+    o = owner(
+        """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+say("ready")
+sys.stdin.read()
+open(__file__ + ".saw-the-end", "w")""",
+        commands=True,
+    )
+    assert o.child.wait_ready(LIMIT)
+    o.child.stop()
+    assert (tmp_path / "child.saw-the-end").exists()
+
+
+def test_nothing_is_delivered_after_stop(owner):
+    o = owner('say("ready")\nwhile True: say("more")')
+    wait_until(lambda: len(o.lines) > 10)
+    o.child.stop()
+    count = len(o.lines)
+    pid = o.child.pid
+    gevent.sleep(0.05)  # the time in which more would come, if it did
+    assert len(o.lines) == count
+    assert pid is None
+    assert o.child.status()["state"] == "stopped"
+
+
+def test_child_that_always_talks_leaves_others_their_turn(owner):
+    turns = []
+
+    def other():
+        while True:
+            turns.append(len(o.lines))
+            gevent.sleep(0)
+
+    greenlet = gevent.spawn(other)
+    o = owner('say("ready")\nwhile True: os.write(1, b"more\\n" * 10000)')
+    wait_until(lambda: len(o.lines) > 400_000)  # some thirty pieces of 64 KiB
+    greenlet.kill()
+    assert len(set(turns)) > 10
+
+
+def test_children_of_the_child_end_with_it(owner):
+    o = owner("""
+pid = os.fork()
+if pid == 0:
+    time.sleep(60)
+say("ready"); say(str(pid)); time.sleep(60)""")
+    wait_until(lambda: o.lines)
+    grandchild = int(o.lines[0])
+    assert alive(grandchild)
+    o.child.stop()
+    wait_until(lambda: not alive(grandchild))
+
+
+def test_end_is_noticed_though_a_grandchild_holds_the_output_open(owner, monkeypatch):
+    monkeypatch.setattr("vminfod.watchers.child.CHECK_EVERY", 0.05)
+    o = owner("""
+say("ready")
+if times_started() == 1:
+    if os.fork() == 0: time.sleep(60)
+    os._exit(0)
+time.sleep(60)""")
+    wait_until(lambda: len(o.ready) == 2)
+    assert o.child.status()["lastError"] == "it ended (exit status 0)"
+
+
+def test_child_is_not_in_the_process_group_of_the_daemon(owner):
+    o = owner('say("ready"); time.sleep(60)')
+    assert o.child.wait_ready(LIMIT)
+    assert os.getpgid(o.child.pid) == o.child.pid != os.getpgid(0)
+
+
+def test_stop_during_the_wait_before_a_new_start_returns_at_once(owner):
+    o = owner("sys.exit(1)", backoff=Backoff(3600, 3600))
+    wait_until(lambda: o.child.status()["state"] == "waiting")
+    o.child.stop(within=LIMIT)
+    assert o.child.status()["state"] == "stopped"
+    assert o.child._supervisor.ready()
+
+
+def test_many_restarts_leave_no_descriptor_and_no_greenlet_behind(owner):
+    body = 'say("ready"); sys.exit(0)'
+    first = owner(body, commands=True)  # what the event loop opens once and for all is open after it
+    wait_until(lambda: first.ready)
+    first.child.stop()
+    before = len(os.listdir("/proc/self/fd"))
+    o = owner(body, commands=True, backoff=Backoff(0.001, 0.001))
+    wait_until(lambda: len(o.ready) >= 15)
+    o.child.stop()
+    assert len(os.listdir("/proc/self/fd")) == before
+    ours = [one for one in gc.get_objects() if isinstance(one, gevent.Greenlet) and one.name.startswith("test child")]
+    assert [one.name for one in ours if not one.dead] == []

@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What `zfs list` gives and how it is run (spec/platform.md 2): rows, mountpoints, snapshots, arguments, failures."""
+
+import os
+
+import pytest
+
+from support.handmade_node import COLUMNS, HandmadeNode, U, canonical, device, uuid
+from vmload import datasets
+from vmload.loaderror import LoadError
+
+A, B = uuid(0xA), uuid(0xB)
+ALL_FIELDS = (
+    "compression,creation,filesystem_limit,mountpoint,name,quota,recsize,refquota,refreservation,"
+    "snapshot_limit,type,usedbysnapshots,userrefs,volblocksize,volsize,written,zoned"
+)
+FOUR = ["mountpoint", "name", "type", "zoned"]
+
+
+@pytest.fixture
+def node(tmp_path):
+    return HandmadeNode(tmp_path)
+
+
+def parse(*rows):
+    """Rows as dicts, `-` where nothing is given, through the text form of a whole load."""
+    lines = ["\t".join(str(row.get(column, "-")) for column in COLUMNS) + "\n" for row in rows]
+    return datasets.parse("".join(lines).encode(), COLUMNS)
+
+
+def fs(name, mountpoint, **columns):
+    return {
+        "name": name,
+        "type": "filesystem",
+        "mountpoint": mountpoint,
+        "zoned": "off",
+        "compression": "lz4",
+        **columns,
+    }
+
+
+# -- columns (2.5)
+
+
+def test_numeric_columns_are_numbers_and_the_others_text():
+    row = fs(
+        "zones/a",
+        "/zones/a",
+        creation="1767225600",
+        filesystem_limit="10",
+        quota="1073741824",
+        recsize="131072",
+        refquota="2",
+        refreservation="3",
+        snapshot_limit="18446744073709551615",
+        usedbysnapshots="4",
+        written="5",
+    )
+    found = parse(row).datasets["zones/a"]
+    assert {column: found[column] for column in row} == {
+        "name": "zones/a",
+        "type": "filesystem",
+        "mountpoint": "/zones/a",
+        "zoned": "off",
+        "compression": "lz4",
+        "creation": 1767225600,
+        "filesystem_limit": 10,
+        "quota": 1073741824,
+        "recsize": 131072,
+        "refquota": 2,
+        "refreservation": 3,
+        "snapshot_limit": 18446744073709551615,
+        "usedbysnapshots": 4,
+        "written": 5,
+    }
+
+
+def test_volume_columns_are_numbers():
+    row = {"name": "zones/a/disk0", "type": "volume", "volblocksize": "8192", "volsize": "10737418240"}
+    found = parse(row).datasets["zones/a/disk0"]
+    assert (found["volblocksize"], found["volsize"]) == (8192, 10737418240)
+
+
+def test_dash_stays_a_dash_in_a_numeric_column_too():
+    found = parse(fs("zones/a", "/zones/a", quota="-")).datasets["zones/a"]
+    assert (found["quota"], found["volsize"]) == ("-", "-")
+
+
+def test_columns_are_split_at_tabs_only_so_blanks_in_a_mountpoint_survive():
+    assert parse(fs("zones/a", "/zones/my dir")).mountpoints == {"/zones/my dir": "zones/a"}
+
+
+def test_only_the_columns_asked_for_are_expected():
+    found = datasets.parse(b"/zones/a\tzones/a\tfilesystem\toff\n", FOUR)
+    assert found.datasets == {
+        "zones/a": {"mountpoint": "/zones/a", "name": "zones/a", "type": "filesystem", "zoned": "off"}
+    }
+
+
+def test_blank_rows_and_rows_with_another_number_of_columns_are_dropped():
+    # a mountpoint may hold a tab or a line break, which zfs prints raw: such a row breaks, its neighbours must not
+    rows = (
+        b"\n  \n/x\ty\tzones/b\tfilesystem\toff\n/zones/a\tzones/a\tfilesystem\toff\n"
+        b"/half\n\tzones/c\tfilesystem\toff\n"
+    )
+    found = datasets.parse(rows, FOUR)
+    assert list(found.datasets) == ["zones/a"]
+
+
+def test_a_row_is_trimmed_before_it_is_split():
+    found = datasets.parse(b"  /zones/a\tzones/a\tfilesystem\toff  \r\n", FOUR)
+    assert found.datasets["zones/a"]["zoned"] == "off"
+    assert found.mountpoints == {"/zones/a": "zones/a"}
+
+
+# -- mountpoints (2.6)
+
+
+@pytest.mark.parametrize(
+    ("row", "mountpoint"),
+    [
+        ({"name": "zones/a/disk0", "type": "volume", "mountpoint": "-"}, "/dev/zvol/rdsk/zones/a/disk0"),
+        ({"name": "zones/a/disk0", "type": "volume", "mountpoint": "/elsewhere"}, "/dev/zvol/rdsk/zones/a/disk0"),
+        (fs("zones/a", "legacy"), "/zones/a"),
+        (fs("zones/a", "-"), "/zones/a"),
+        (fs("zones/a", "/elsewhere"), "/elsewhere"),
+        (fs("zones/a", "none"), "none"),
+    ],
+)
+def test_mountpoint_column_is_rewritten(row, mountpoint):
+    assert parse(row).datasets[row["name"]]["mountpoint"] == mountpoint
+
+
+@pytest.mark.parametrize(
+    ("row", "mountpoints"),
+    [
+        (fs("zones/a", "/zones/a"), {"/zones/a": "zones/a"}),
+        (fs("zones/a", "legacy"), {"/zones/a": "zones/a"}),
+        (fs("zones/a", "none"), {}),
+        (fs("zones/a", "/zones/a", zoned="on"), {}),
+        (fs("zones/a/data", "/zones/a/data"), {}),
+        (fs("zones/a/data/x", "/zones/a/data/x"), {}),
+        (fs("zones/a/database", "/zones/a/database"), {"/zones/a/database": "zones/a/database"}),
+        (fs("zones/data", "/zones/data"), {"/zones/data": "zones/data"}),
+        (fs("zones/a/b/data", "/b"), {"/b": "zones/a/b/data"}),
+        ({"name": "zones/a/disk0", "type": "volume"}, {"/dev/zvol/rdsk/zones/a/disk0": "zones/a/disk0"}),
+        ({"name": "zones/a-disk0", "type": "volume"}, {"/dev/zvol/rdsk/zones/a-disk0": "zones/a-disk0"}),
+        ({"name": "zones/a/data", "type": "volume"}, {}),
+        ({"name": "zones/a@s", "type": "snapshot", "creation": "1"}, {}),
+    ],
+)
+def test_path_is_mapped_to_its_dataset_only_where_it_can_be_trusted(row, mountpoints):
+    assert parse(row).mountpoints == mountpoints
+
+
+def test_later_row_wins_a_mountpoint():
+    assert parse(fs("zones/a", "/m"), fs("zones/b", "/m")).mountpoints == {"/m": "zones/b"}
+
+
+# -- snapshots (2.7)
+
+
+def test_snapshots_are_listed_by_dataset_in_the_order_of_the_output():
+    found = parse(
+        {"name": "zones/a@two", "type": "snapshot", "creation": "20", "written": "200", "userrefs": "0"},
+        fs("zones/a", "/zones/a"),
+        {"name": "zones/a@one", "type": "snapshot", "creation": "10", "written": "100", "userrefs": "2"},
+        {"name": "zones/a/b@one", "type": "snapshot", "creation": "30", "written": "0", "userrefs": "0"},
+    )
+    assert {
+        dataset: [(s.snapname, s.created_at, s.size) for s in snapshots]
+        for dataset, snapshots in found.snapshots.items()
+    } == {"zones/a": [("two", 20, 200), ("one", 10, 100)], "zones/a/b": [("one", 30, 0)]}
+    assert [s.userrefs or 0 for s in found.snapshots["zones/a"]] == [0, 2]
+    assert list(found.datasets) == ["zones/a"]
+
+
+# -- how it is run (2.1 - 2.3)
+
+
+def test_one_vm_asks_for_all_columns_and_types_of_its_root_dataset(node):
+    node.zone()
+    node.vm()
+    call = node.calls("zfs")[0]
+    assert call["args"][:8] == ["list", "-H", "-p", "-t", "filesystem,snapshot,volume", "-o", ALL_FIELDS, "-d"]
+    assert call["args"][9:] == ["zones/" + U]
+
+
+def test_all_vms_are_asked_for_over_all_pools(node):
+    node.zone()
+    node.vms()
+    args = node.calls("zfs")[0]["args"]
+    assert args[:8] == ["list", "-H", "-p", "-t", "filesystem,snapshot,volume", "-o", ALL_FIELDS, "-d"]
+    assert int(args[8]) >= 2
+    assert args[9:] == []
+
+
+def test_limited_fields_ask_for_fewer_columns_and_types(node):
+    # quota needs quota and refquota of filesystems; mountpoint, name, type always; zoned with filesystems (2.2)
+    node.zone()
+    node.vm(fields=["quota"])
+    call = node.calls("zfs")[0]
+    assert call["args"][3:8] == ["-t", "filesystem", "-o", "mountpoint,name,quota,refquota,type,zoned", "-d"]
+
+
+def test_columns_follow_the_named_fields_and_not_their_dependencies(node):
+    # indestructible_zoneroot depends on zfs_filesystem; its own columns are userrefs, of filesystems and snapshots
+    node.zone()
+    node.vm(fields=["indestructible_zoneroot"])
+    call = node.calls("zfs")[0]
+    assert call["args"][3:8] == ["-t", "filesystem,snapshot", "-o", "mountpoint,name,type,userrefs,zoned", "-d"]
+
+
+def test_volumes_alone_are_asked_for_without_zoned(node):
+    node.zone(brand="bhyve", attrs={"flexible-disk-size": "10"})
+    node.vm(fields=["free_space"])
+    call = node.calls("zfs")[0]
+    assert call["args"][3:8] == ["-t", "volume", "-o", "mountpoint,name,type,usedbysnapshots,volsize", "-d"]
+
+
+def test_zfs_is_not_run_when_no_wanted_property_needs_it(node):
+    node.zone()
+    node.vm(fields=["alias", "tags", "pid"])
+    assert node.calls("zfs") == []
+
+
+def test_disks_and_datasets_of_a_vm_are_asked_for_wherever_they_are(node):
+    node.zone(
+        brand="bhyve",
+        inner='<dataset name="tank/share"/>'
+        + device("/dev/zvol/rdsk/tank/vol1")
+        + device("/dev/zvol/dsk/zones/vol2")
+        + device("/devices/pci0", model="passthru"),
+    )
+    node.dataset("tank")
+    node.dataset("tank/share")
+    node.volume("tank/vol1", 1 << 20)
+    node.volume("zones/vol2", 1 << 20)
+    node.vm()
+    parents = [parent for call in node.calls("zfs") for parent in call["args"][9:]]
+    assert {"zones/" + U, "tank/share", "tank/vol1", "zones/vol2"} <= set(parents) or parents == []
+
+
+def test_zfs_speaks_c_whatever_the_locale_of_the_daemon(node, monkeypatch):
+    monkeypatch.setenv("LANG", "de_DE.UTF-8")
+    monkeypatch.setenv("LC_ALL", "fr_FR.UTF-8")
+    monkeypatch.setenv("LC_MESSAGES", "de_DE.UTF-8")
+    node.zone()
+    node.vm()
+    assert [call["env"] for call in node.calls("zfs")] == [{"LANG": "C", "LC_ALL": "C"}]
+    assert node.calls("zoneadm")[0]["env"]["LC_MESSAGES"] == "de_DE.UTF-8"
+
+
+def test_tools_find_their_standard_input_at_its_end(node):
+    node.zone()
+    reading, writing = os.pipe()  # a standard input that stays open and silent
+    saved = os.dup(0)
+    os.dup2(reading, 0)
+    try:
+        node.vms()
+    finally:
+        os.dup2(saved, 0)
+        for fd in (reading, writing, saved):
+            os.close(fd)
+    assert {call["tool"]: call["stdin_at_end"] for call in node.calls() if call["tool"] != "kstat"} == {
+        "zoneadm": True,
+        "zfs": True,
+    }
+
+
+# -- errors (2.8)
+
+
+def failure(load):
+    with pytest.raises(LoadError) as caught:
+        load()
+    return caught.value.code, str(caught.value)
+
+
+def test_root_dataset_that_does_not_exist_is_no_error_for_one_vm(node):
+    node.zone(listed=False)
+    vm = node.vm()
+    assert "zfs_filesystem" not in vm
+    assert vm["snapshots"] == []
+
+
+def test_one_missing_parent_leaves_the_rows_of_the_others(node):
+    node.zone(brand="bhyve", inner=device("/dev/zvol/rdsk/zones/gone") + device("/dev/zvol/rdsk/zones/vol1"))
+    node.volume("zones/vol1", 1 << 20)
+    assert canonical([disk.get("size", "missing") for disk in node.vm()["disks"]]) == canonical(["missing", 1])
+
+
+def test_any_other_exit_status_of_zfs_is_an_error_with_that_status(node):
+    node.zone()
+    node.fault("zfs", exit=1, stderr="internal error: pool I/O is currently suspended\n")
+    assert failure(node.loader().load_all) == (None, "zfs exited prematurely with code: 1")
+    assert failure(node.vm) == (None, "zfs exited prematurely with code: 1")
+    node.fault("zfs", exit=2, stderr="")
+    assert failure(node.loader().load_all) == (None, "zfs exited prematurely with code: 2")
+    assert failure(node.vm) == (None, "zfs exited prematurely with code: 2")
+
+
+def test_a_signal_is_reported_as_code_null(node):
+    node.zone()
+    node.fault("zfs", signal=9)
+    assert failure(node.loader().load_all) == (None, "zfs exited prematurely with code: null")
+    assert failure(node.vm) == (None, "zfs exited prematurely with code: null")
+
+
+def test_does_not_exist_excuses_nothing_without_a_parent(node):
+    node.zone()
+    node.fault("zfs", exit=1, stderr="cannot open 'zones': dataset does not exist\n")
+    assert failure(node.loader().load_all) == (None, "zfs exited prematurely with code: 1")
+
+
+def test_does_not_exist_excuses_exit_status_1_only(node):
+    node.zone()
+    node.fault("zfs", exit=2, stderr="cannot open 'zones': dataset does not exist\n")
+    assert failure(node.vm) == (None, "zfs exited prematurely with code: 2")
+
+
+def test_does_not_exist_counts_only_on_a_complete_line(node):
+    node.zone()
+    node.fault("zfs", exit=1, stderr="cannot open 'zones': dataset does not exist")
+    assert failure(node.vm) == (None, "zfs exited prematurely with code: 1")
+
+
+def test_words_on_stderr_of_a_zfs_that_succeeds_are_no_error(node):
+    node.zone()
+    node.fault("zfs", exit=0, stderr="warning: something\n")
+    assert node.vm()["zfs_filesystem"] == "zones/" + U
+    assert node.vms()[U]["zfs_filesystem"] == "zones/" + U
+
+
+@pytest.mark.parametrize("cut", [1, 40])
+def test_listing_that_was_cut_short_fails_the_load_whatever_the_exit_status(node, cut):
+    node.zone()
+    node.fault("zfs", cut=cut)
+    failure(node.loader().load_all)
+    failure(node.vm)
+
+
+@pytest.mark.parametrize("garbage", [b"GARBAGE\nand more\n", b"GARBAGE", b"\xff\xfe\x00\x01\n\xff\n", b"\x00" * 100])
+def test_listing_that_is_garbage_fails_the_load_whatever_the_exit_status(node, garbage):
+    node.zone()
+    node.fault("zfs", stdout=garbage)
+    failure(node.loader().load_all)
+    failure(node.vm)
+
+
+def test_foreign_dataset_with_a_tab_in_its_mountpoint_costs_no_vm(node):
+    node.zone()
+    node.dataset("zones/odd", mountpoint="/odd\tplace")
+    assert node.vms()[U]["zfs_filesystem"] == "zones/" + U
+
+
+def test_foreign_dataset_with_bytes_that_are_no_utf8_in_its_mountpoint_costs_no_vm(node):
+    node.zone()
+    node.dataset("zones/odd", mountpoint="/odd\udcff")
+    assert node.vms()[U]["zfs_filesystem"] == "zones/" + U
+
+
+def test_listing_of_all_pools_without_a_row_fails_the_load(node):
+    # a node that has zones has a pool: believing this would take the datasets from every VM at once
+    node.zone()
+    node.fault("zfs", stdout=b"")
+    failure(node.loader().load_all)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Which room may use which (docs/architecture.md): the direction of imports, read from the sources.
+
+A room may import from itself and from the rooms named beside it, all of which lie below it."""
+
+import ast
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.pure
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+LIB = CHECKOUT / "usr" / "vm" / "lib"
+
+# Room -> the rooms that it may use. The longest name that fits is a module's room. From the top floor down.
+ROOMS = {
+    "bench": {"vminfod", "vminfod.clients", "mockcn"},
+    "mockcn": set(),
+    "vmadm": set(),
+    "vmadm.cli": {"vmadm", "vmadm.actions", "vmadm.node", "vmadm.payload", "vminfod.cli", "vminfod.clients"},
+    "vmadm.library": {"vmadm", "vmadm.actions", "vmadm.cli", "vminfod.clients"},
+    "vmadm.actions": {"vmadm", "vmadm.node", "vmadm.payload", "vminfod.clients", "vmload"},
+    "vmadm.node": {"vmadm", "vmadm.payload", "vminfod.clients", "vmload"},
+    "vmadm.payload": {"vmadm", "vminfod.clients", "vmload"},
+    "vminfod.main": {"vminfod", "vminfod.freshness", "vminfod.serving", "vminfod.watchers", "vmload"},
+    "vminfod.freshness": {"vminfod", "vminfod.serving", "vminfod.watchers", "vmload"},
+    "vminfod.serving": {"vminfod", "vmload"},
+    "vminfod.watchers": {"vminfod"},
+    "vminfod.cli": {"vminfod", "vminfod.clients"},
+    "vminfod.clients": {"vminfod", "vminfod.clients"},
+    "vminfod": set(),  # small things that know nothing of VMs: queue, diff, log, times, backoff
+    "vmload": set(),
+}
+
+# A module whose room is not its folder's: the programs' tops, and the client library's door.
+ROOM_OF = {"vminfod.vminfo": "vminfod.main", "vminfod.client": "vminfod.clients"}
+
+# What a room may use besides the standard library.
+LIBRARIES = {
+    "vminfod": {"gevent", "logbook", "ujson"},
+    "vminfod.main": {"gevent"},
+    "vminfod.freshness": {"gevent"},
+    "vminfod.watchers": {"gevent"},
+    "vminfod.serving": {"gevent", "bottle", "ujson"},
+}
+OURS = {"vmload", "vminfod", "vmadm", "mockcn", "bench"}
+
+
+def files_of(folder):
+    return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+SOURCES = [path for part in (LIB, CHECKOUT / "mockcn", CHECKOUT / "bench") for path in files_of(part)]
+SOURCES += [path for path in (CHECKOUT / "bench").iterdir() if path.is_file() and path.suffix != ".py"]
+
+
+def module_of(path):
+    base = LIB if LIB in path.parents else CHECKOUT
+    name = str(path.relative_to(base).with_suffix("")).replace(os.sep, ".")
+    return name.removesuffix(".__init__")
+
+
+def room_of(module):
+    if module in ROOM_OF:
+        return ROOM_OF[module]
+    while module not in ROOMS:
+        module = module.rpartition(".")[0]
+    return module
+
+
+def imports_of(path):
+    """The modules that a file imports, anywhere in it. `from x import y` counts as x.y where that is a module."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            for name in node.names:
+                full = f"{node.module}.{name.name}"
+                is_module = any(
+                    (base / (full.replace(".", "/") + end)).exists()
+                    for base in (LIB, CHECKOUT)
+                    for end in (".py", "/__init__.py")
+                )
+                found.add(full if is_module else node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_a_room_uses_only_rooms_below_it(path):
+    module = module_of(path)
+    room = room_of(module)
+    for used in sorted(imports_of(path)):
+        top = used.split(".")[0]
+        if top in OURS and (LIB / top).exists() or (CHECKOUT / top).exists() and top in OURS:
+            if module.count(".") == 0 and used.startswith(module + "."):
+                continue  # a package's face shows what its rooms offer
+            assert room_of(used) in ROOMS[room] | {room}, f"{module} ({room}) imports {used} ({room_of(used)})"
+        else:
+            own = {"link", "fswatcher", "support", "test_read_after_write"} if room in ("mockcn", "bench") else set()
+            allowed = own | LIBRARIES.get(room, set())
+            assert top in sys.stdlib_module_names or top in allowed, f"{module} imports {used}"
+
+
+def test_rooms_have_no_circles():
+    done = set()
+    while len(done) < len(ROOMS):
+        free = {room for room, uses in ROOMS.items() if room not in done and uses - {room} <= done}
+        assert free, f"these rooms go round in a circle: {sorted(set(ROOMS) - done)}"
+        done |= free
+
+
+def test_no_two_modules_of_the_product_have_one_name():
+    seen = {}
+    for path in files_of(LIB):
+        if path.stem not in ("__init__", "main", "cli"):
+            assert path.stem not in seen, f"{path} and {seen[path.stem]}"
+            seen[path.stem] = path
+
+
+def test_every_package_folder_says_what_it_is():
+    for package in [LIB / "vmload", LIB / "vminfod", LIB / "vmadm", *(p.parent for p in LIB.rglob("*/__init__.py"))]:
+        assert ast.get_docstring(ast.parse((package / "__init__.py").read_text())), package
+        listed = os.path.relpath(package, LIB).replace(os.sep, ".")
+        assert f"    {listed}\n" in (CHECKOUT / "setup.cfg").read_text(), f"setup.cfg does not list {listed}"

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The SMF service: its manifest is complete, and its method says the truth about the daemon (daemon.md section 15)."""
+
+import os
+import subprocess
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from support.running_daemon import CHECKOUT, SBIN, RunningDaemon, eventually, free_port
+
+MANIFEST = os.path.join(CHECKOUT, "smf", "manifest", "vminfod.xml")
+METHOD = os.path.join(CHECKOUT, "smf", "method", "vminfod")
+
+
+@pytest.fixture(scope="module")
+def service():
+    root = ElementTree.parse(MANIFEST).getroot()
+    assert (root.tag, root.get("type")) == ("service_bundle", "manifest")
+    [service] = root.findall("service")
+    return service
+
+
+def test_manifest_describes_the_one_instance_that_others_depend_on(service):
+    assert (service.get("name"), service.get("type")) == ("system/smartdc/vminfod", "service")
+    assert service.find("create_default_instance").get("enabled") == "true"
+    assert service.find("single_instance") is not None
+
+
+def test_manifest_waits_for_the_local_file_systems(service):
+    dependencies = {d.find("service_fmri").get("value"): d.get("grouping") for d in service.findall("dependency")}
+    assert dependencies == {"svc:/system/filesystem/local": "require_all"}
+
+
+def test_manifest_runs_as_root_and_staff_with_the_limits_of_the_original(service):
+    credential = service.find("method_context/method_credential")
+    assert (credential.get("user"), credential.get("group")) == ("root", "staff")
+    methods = {m.get("name"): m for m in service.findall("exec_method")}
+    limits = {name: m.get("timeout_seconds") for name, m in methods.items()}
+    assert limits == {"start": "300", "refresh": "60", "stop": "60"}
+    assert methods["start"].get("exec") == "/lib/svc/method/vminfod start"
+    assert methods["refresh"].get("exec") == "/lib/svc/method/vminfod refresh"
+    assert methods["stop"].get("exec") == "/lib/svc/method/vminfod stop %{restarter/contract}"
+
+
+def test_manifest_and_method_name_what_is_shipped():
+    assert os.access(METHOD, os.X_OK)
+    with open(METHOD) as method:
+        text = method.read()
+    for program in ("vminfod", "vminfo"):
+        assert f"/usr/vm/sbin/{program}" in text
+        assert os.access(os.path.join(SBIN, program), os.X_OK)
+
+
+def run_method(word, port, vminfod, options):
+    environ = {
+        **os.environ,
+        "CTRUN": "",
+        "VMINFOD": vminfod,
+        "VMINFOD_ARGS": options,
+        "VMINFO": os.path.join(SBIN, "vminfo"),
+        "VMINFOD_PORT": str(port),
+    }
+    return subprocess.run(
+        [METHOD, word],
+        env=environ,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_start_returns_once_the_daemon_answers_and_stop_once_it_is_gone(quiet_node, tmp_path):
+    port = free_port()
+    # A wrapper, since the method starts it without a shell of ours to redirect its log.
+    wrapper = tmp_path / "vminfod"
+    wrapper.write_text(f'#!/bin/sh\nexec {os.sys.executable} {SBIN}/vminfod "$@" >{tmp_path}/log 2>&1\n')
+    wrapper.chmod(0o755)
+    try:
+        started = run_method("start", port, str(wrapper), f"--root {quiet_node.root} --port {port}")
+        assert (started.returncode, started.stderr) == (0, "")
+        daemon = RunningDaemon(quiet_node.root, port=port)
+        answer = daemon.get("/status").json()
+        assert answer["state"] == "running"
+        assert run_method("refresh", port, "", "").returncode == 0
+        eventually("it refreshes", lambda: b'"msg":"full refresh ended"' in (tmp_path / "log").read_bytes())
+    finally:
+        stopped = run_method("stop", port, "", "")
+    assert stopped.returncode == 0
+    assert not RunningDaemon(quiet_node.root, port=port).listens()
+    assert b'"msg":"stopped"' in (tmp_path / "log").read_bytes()
+
+
+def test_refresh_of_a_daemon_that_is_away_fails():
+    failed = run_method("refresh", free_port(), "", "")
+    assert (failed.returncode, failed.stderr) == (1, "vminfod does not answer\n")
+
+
+def test_start_fails_if_the_daemon_ends_instead_of_answering():
+    failed = run_method("start", free_port(), "/bin/false", "")
+    assert failed.returncode == 1
+    assert failed.stderr == "vminfod ended before it answered; its log says why\n"
+
+
+def test_method_without_a_word_it_knows_says_how_to_use_it():
+    failed = run_method("restart", free_port(), "/bin/false", "")
+    assert failed.returncode == 95
+    assert failed.stderr == f"Usage: {METHOD} start | refresh | stop [CONTRACT]\n"

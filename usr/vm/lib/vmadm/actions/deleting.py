@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MPL-2.0
+"""`vmadm delete`: take a VM away with all that it has (spec/vmadm.md 2.10), and taking away what a failed create made.
+
+It works from any state, also from what an interrupted create or delete left behind: each step stands what an earlier
+one has done already. So a delete that was interrupted is repeated to finish it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from vmadm.actions.session import Session
+from vmadm.actions.steps import Steps
+from vmadm.errors import OutcomeMissed, VmadmError, WrongState
+from vmadm.node import locks, zfs
+from vmadm.node.machine import Node, failure
+from vminfod.clients.plainjson import compact
+
+NOT_INSTALLED = "is already in state 'configured'"
+NO_SUCH_ZONE = "No such zone configured"
+
+Vm = dict[str, Any]
+
+
+def delete(session: Session, uuid: str) -> None:
+    """Delete the VM. Raises VmadmError."""
+    name = f"VM.js deleteZone ({uuid})"
+    try:
+        session.check_known(uuid, name)
+        with session.config_lock(uuid):
+            vm = session.look(uuid, name)
+            _check(session, vm, name)
+            _delete(session, vm, name)
+            locks.forget(session.node.real(locks.config_lock(uuid)))
+    except VmadmError as error:
+        error.args = (f"Failed to delete VM {uuid}: {error}",)
+        raise
+
+
+def _check(session: Session, vm: Vm, name: str) -> None:
+    for member in ("indestructible_zoneroot", "indestructible_delegated"):
+        if vm.get(member):
+            raise WrongState(f"{member} is set, cannot delete")
+    volumes = f"{vm['zonepath']}/volumes/"
+    sharing = [
+        other["uuid"]
+        for other in session.vms(name)
+        if other.get("uuid") != vm["uuid"]
+        and any(str(filesystem.get("source", "")).startswith(volumes) for filesystem in other.get("filesystems") or [])
+    ]
+    if sharing:
+        raise WrongState(
+            f"Unable to delete VM {vm['uuid']} the following VMs are sharing its volumes: {compact(sharing)}"
+        )
+
+
+def _delete(session: Session, vm: Vm, name: str) -> None:
+    uuid, node = vm["uuid"], session.node
+    steps = Steps(session.check_interrupted)
+    try:
+        steps.run(
+            [
+                ("halt", lambda: _halt(session, vm)),
+                ("archive", lambda: _archive(session, vm)),
+                ("uninstall", lambda: _uninstall(session, vm, name)),
+                ("disks", lambda: _destroy_disks(node, vm)),
+                ("zonecfg", lambda: session.must_zonecfg(uuid, "delete", "-F")),
+                ("leftovers", lambda: node.remove(f"/etc/zones/{uuid}-receiving.json")),
+            ]
+        )
+    except VmadmError:
+        session.show(uuid, name)
+        raise
+    if session.fresh(vm["zonename"], name) is not None:
+        raise OutcomeMissed("it was deleted, but somebody else created it again meanwhile")
+
+
+def _halt(session: Session, vm: Vm) -> None:
+    session.try_to("set autoboot", lambda: session.must_zonecfg(vm["uuid"], "set autoboot=false"), uuid=vm["uuid"])
+    session.try_to(
+        "halt the zone", lambda: session.node.must("zoneadm", "-u", vm["uuid"], "halt", "-X"), uuid=vm["uuid"]
+    )
+
+
+def _archive(session: Session, vm: Vm) -> None:
+    """Keep the VM's configuration and its installation's log, if it wants that; failing does not stop the deletion."""
+    if not vm.get("archive_on_delete"):
+        return
+    folder = f"/{vm.get('zpool', 'zones')}/archive/{vm['uuid']}"
+
+    def archive() -> None:
+        session.node.make_folder(folder, 0o700)
+        for source, target in (
+            (f"/etc/zones/{vm['zonename']}.xml", "zone.xml"),
+            *((f"{vm['zonepath']}/config/{file}", file) for file in ("metadata.json", "tags.json", "routes.json")),
+        ):
+            text = session.node.read(source)
+            if text is not None:
+                session.node.write(f"{folder}/{target}", text)
+
+    session.try_to("archive the VM", archive, uuid=vm["uuid"])
+
+
+def _uninstall(session: Session, vm: Vm, name: str) -> None:
+    """Destroy the zone's datasets. Where that fails the work goes on, as it always did, and says so."""
+    result = session.node.run("zoneadm", "-u", vm["uuid"], "uninstall", "-F")
+    if result.status != 0:
+        if NOT_INSTALLED not in result.stderr:
+            session.log.warning("could not uninstall", extra={"uuid": vm["uuid"], "err": result.stderr})
+            if vm.get("zfs_filesystem"):
+                session.tell(f"{failure('zoneadm', result)}; dataset {vm['zfs_filesystem']} may be left")
+        return
+    session.show(vm["zonename"], name)  # listeners see the zone configured before it goes
+
+
+def _destroy_disks(node: Node, vm: Vm) -> None:
+    for disk in vm.get("disks") or []:
+        volume = disk.get("zfs_filesystem")
+        if volume and exists(node, volume):
+            zfs.destroy_volume(node, volume)
+
+
+def exists(node: Node, dataset: str) -> bool:
+    """Whether there is such a dataset. Raises ToolFailed if zfs does not tell."""
+    result = node.run("zfs", "list", "-o", "name", "-H", dataset)
+    if result.status != 0 and "dataset does not exist" not in result.stderr:
+        raise failure("zfs", result)
+    return result.status == 0
+
+
+def clean_up(session: Session, vm: Vm, made: list[str], name: str) -> list[str]:
+    """Take away what a create that failed has made: `made` has "zone" if its configuration is there, and the datasets
+    that are its own. What could not be taken away, in words; empty if nothing is left."""
+    node, uuid, left = session.node, vm["uuid"], []
+    with session.held():
+        if "zone" in made:
+            session.try_to("halt the zone", lambda: node.must("zoneadm", "-u", uuid, "halt", "-X"), uuid=uuid)
+            session.try_to("uninstall", lambda: node.must("zoneadm", "-u", uuid, "uninstall", "-F"), uuid=uuid)
+        for dataset in [dataset for dataset in made if dataset != "zone"]:
+            error = session.try_to("destroy a dataset", partial(_destroy, node, dataset), uuid=uuid)
+            if error is not None:
+                left.append(f"dataset {dataset}: {error}")
+        if "zone" in made:
+            error = session.try_to("delete the zone", lambda: _delete_zone(session, uuid), uuid=uuid)
+            if error is not None:
+                left.append(f"zone {vm['zonename']}: {error}")
+            elif not left:
+                path = f"/{vm['zpool']}/{vm['zonename']}"
+                session.try_to("remove the zonepath", lambda: node.remove_folder(path), uuid=uuid)
+        session.show(vm["zonename"], name)
+    return left
+
+
+def _destroy(node: Node, dataset: str) -> None:
+    if exists(node, dataset):
+        # A hold that the create itself took must not keep its dataset.
+        zfs.make_destructible(node, dataset)
+        if exists(node, f"{dataset}/data"):
+            zfs.make_destructible(node, f"{dataset}/data")
+        node.must("zfs", "destroy", "-rF", dataset)
+
+
+def _delete_zone(session: Session, uuid: str) -> None:
+    result = session.zonecfg(uuid, "delete", "-F")
+    if result.status != 0 and NO_SUCH_ZONE not in result.stderr:
+        raise failure("zonecfg", result)

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: MPL-2.0
+"""`vmadm start`, `stop`, `reboot` and `kill` (spec/vmadm.md 2.6 to 2.9).
+
+Always: the stream of events is open before anything is done to the zone; a state counts when the VM object shows it.
+        These commands take no config lock: a stop that waits for minutes must not keep an update, a kill or
+        another stop from its work. Each call of zonecfg still has its own lock.
+Not here: kvm's graceful stop and reset, which are vmadmd's work (vmadmd.py)."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from vmadm.actions.conflicts import check_tags_of
+from vmadm.actions.following import Check, Follower
+from vmadm.actions.outcome import confirmed, exactly
+from vmadm.actions.session import Session
+from vmadm.errors import AlreadyInState, NotReached, ToolFailed, VmadmError, VmNotFound, WrongState
+from vmadm.node import zonecfg
+from vmadm.node.machine import FIRST, Result, failure
+
+START_LIMIT = 300.0  # seconds until the VM runs, or has run
+STOP_LIMIT = 300.0  # seconds until the VM shows that it is stopped
+SHUTDOWN_LIMIT = 60.0  # seconds that a zone has for shutting down by itself; then it is halted
+HALT_LIMIT = 60.0  # seconds until a halted zone is shown so
+REBOOT_LIMIT = 180.0  # seconds until a zone that was asked to reboot runs again
+GRACE = {"docker": 10.0, "bhyve": 180.0}  # seconds between SIGTERM and the end
+ASK_LIMIT = 60.0  # seconds that zlogin may take to ask a zone for a shutdown
+
+INIT_IS_GONE = 4294967295  # the pid that the kernel shows when a running zone has no init any more
+ALREADY_HALTED = "zone is already halted"
+HARDWARE = ("kvm", "bhyve")  # their zones leave no exit status
+
+Vm = dict[str, Any]
+
+
+# Starting.
+
+
+def start(session: Session, uuid: str) -> Vm:
+    """Boot the VM and wait until it runs. Raises AlreadyInState if it does, and other VmadmErrors."""
+    name = f"VM.js startZone ({uuid})"
+    try:
+        vm = look_for(session, uuid, name)
+        state = vm.get("state")
+        if state == "running":
+            raise AlreadyInState(f"VM {uuid} is already 'running'")
+        if state != "stopped" and not (state == "provisioning" and vm.get("zone_state") == "installed"):
+            raise WrongState(f'Cannot start vm from state "{state}", must be "stopped".')
+        check_tags_of(session.node, vm)
+        with Follower(session, vm["zonename"], name) as follower:
+            boot(session, vm)
+            follower.until(has_run(vm), START_LIMIT, f"timed out waiting for VM {uuid} to run")
+    except VmadmError as error:
+        error.args = (f"Unable to start VM {uuid}: {error}",)
+        raise
+    return _confirmed_autoboot(session, vm, name) if vm.get("autoboot") is not True else _present(session, vm, name)
+
+
+def boot(session: Session, vm: Vm) -> None:
+    """Boot the zone, and have it booted with the node from now on. Raises ToolFailed."""
+    prefixed(session.node.run("zoneadm", "-u", vm["uuid"], "boot", "-X"), "zoneadm")
+    if not vm.get("docker") or vm.get("internal_metadata", {}).get("docker:restartpolicy"):
+        set_autoboot(session, vm, True)
+
+
+def has_run(before: Vm) -> Check:
+    """A check: the VM runs, or it ran since `before` and has stopped again, as one does whose init ends at once."""
+    seen_running = False
+
+    def check(vm: Optional[Vm]) -> bool:
+        nonlocal seen_running
+        if vm is None:
+            raise VmNotFound(f"VM {before['uuid']} was deleted meanwhile")
+        seen_running = seen_running or vm.get("zone_state") == "running"
+        if vm.get("state") == "running":
+            return True
+        ran = seen_running or vm.get("exit_timestamp") not in (None, before.get("exit_timestamp"))
+        return bool(vm.get("state") == "stopped" and ran)
+
+    return check
+
+
+def _confirmed_autoboot(session: Session, vm: Vm, name: str) -> Vm:
+    if vm.get("docker"):
+        return _present(session, vm, name)
+    return confirmed(session, vm["zonename"], [exactly("autoboot", True)], name, f"VM {vm['uuid']} was started")
+
+
+# Stopping.
+
+
+def stop(session: Session, uuid: str, *, force: bool = False, timeout: Optional[float] = None) -> Vm:
+    """Stop the VM. `timeout` in seconds: how long a docker, bhyve or kvm VM has before it is halted. Raises
+    AlreadyInState if it does not run, and other VmadmErrors."""
+    if force:
+        return halt(session, uuid)
+    name = f"VM.js VM.stop ({uuid})"
+    vm = session.look(uuid, name)
+    graceful = vm.get("docker") or vm["brand"] in HARDWARE
+    if timeout is not None and not graceful:
+        raise VmadmError(f"{FIRST}Timeout option is only supported for bhyve, KVM and docker containers.")
+    result = session.zonecfg(uuid, zonecfg.autoboot(False, vm["brand"]))
+    if result.status != 0:
+        raise failure("zonecfg", result)
+    if vm.get("state") != "running":
+        session.show(uuid, name)
+        raise not_running(vm)
+    with Follower(session, vm["zonename"], name) as follower:
+        if vm["brand"] == "kvm":
+            from vmadm.actions.vmadmd import stop_kvm
+
+            stop_kvm(session, vm, timeout)
+        elif graceful:
+            _end_init(session, vm, timeout)
+        else:
+            _shut_down(session, vm, follower)
+            set_autoboot(session, vm, False)
+        stopped = follower.until(is_stopped(vm), STOP_LIMIT, f"timed out waiting for VM {uuid} to stop")
+    if stopped is None or stopped.get("autoboot") is not False:
+        return confirmed(session, vm["zonename"], [exactly("autoboot", False)], name, f"VM {uuid} was stopped")
+    return stopped
+
+
+def halt(session: Session, uuid: str) -> Vm:
+    """Stop the VM by force. Raises AlreadyInState, and other VmadmErrors."""
+    name = f"VM.js halt ({uuid})"
+    vm = look_for(session, uuid, name)
+    with Follower(session, vm["zonename"], name) as follower:
+        result = session.node.run("zoneadm", "-u", uuid, "halt", "-X")
+        if result.stderr.rstrip().endswith(ALREADY_HALTED):
+            remove_transition(session, vm)
+            session.show(uuid, name)
+            raise not_running(vm)
+        prefixed(result, "zoneadm")
+        follower.until(is_halted(vm), HALT_LIMIT, f"timed out waiting for VM {uuid} to halt")
+    set_autoboot(session, vm, False)
+    if vm.get("state") == "stopping":
+        remove_transition(session, vm)
+    return _present(session, vm, name)
+
+
+def is_stopped(before: Vm) -> Check:
+    """A check: the VM is stopped, and shows when and how its init ended."""
+    shows_exit = before["brand"] not in HARDWARE
+
+    def check(vm: Optional[Vm]) -> bool:
+        if vm is None:
+            raise VmNotFound(f"VM {before['uuid']} was deleted meanwhile")
+        return bool(
+            vm.get("state") == "stopped"
+            and not (shows_exit and ("exit_timestamp" not in vm or "exit_status" not in vm))
+        )
+
+    return check
+
+
+def is_halted(before: Vm) -> Check:
+    """A check: the zone is out of the kernel."""
+
+    def check(vm: Optional[Vm]) -> bool:
+        if vm is None:
+            raise VmNotFound(f"VM {before['uuid']} was deleted meanwhile")
+        return vm.get("zone_state") == "installed"
+
+    return check
+
+
+def not_running(vm: Vm) -> AlreadyInState:
+    return AlreadyInState(f"VM {vm['uuid']} is already not 'running' (currently: {vm.get('state')})")
+
+
+def _shut_down(session: Session, vm: Vm, follower: Follower) -> None:
+    """Ask the zone to shut down; one that does not is halted."""
+    zonename = vm["zonename"]
+    if vm.get("pid") == INIT_IS_GONE:
+        session.node.must("zoneadm", "-z", zonename, "halt")
+        return
+    lx = vm["brand"] == "lx"
+    words = ("/sbin/shutdown", "-h", "now") if lx else ("/usr/sbin/shutdown", "-y", "-g", "0", "-i", "5")
+    session.try_to(
+        "ask the zone to shut down",
+        lambda: session.node.run("zlogin", zonename, *words, limit=ASK_LIMIT),
+        uuid=vm["uuid"],
+    )
+    try:
+        follower.until(is_halted(vm), SHUTDOWN_LIMIT, "it did not shut down by itself")
+    except NotReached:
+        session.node.must("zoneadm", "-z", zonename, "halt")
+
+
+def _end_init(session: Session, vm: Vm, timeout: Optional[float]) -> None:
+    """End a docker container's or a bhyve VM's first process, first with a request, then by force."""
+    uuid, pid = vm["uuid"], vm.get("pid")
+    kind = "docker" if vm.get("docker") else vm["brand"]
+    ended = pid == INIT_IS_GONE
+    if pid and not ended:
+        session.try_to("signal init", lambda: session.node.must("kill", "-TERM", str(pid)), uuid=uuid)
+        ended = _waited(session, pid, timeout if timeout is not None else GRACE[kind])
+    if kind == "docker" and pid and not ended:
+        session.try_to("kill init", lambda: session.node.must("kill", "-KILL", str(pid)), uuid=uuid)
+        ended = _waited(session, pid, GRACE["docker"])
+    if kind == "docker" or not ended:
+        result = session.node.run("zoneadm", "-u", uuid, "halt", "-X")
+        if result.status != 0 and not result.stderr.rstrip().endswith(ALREADY_HALTED):
+            raise failure("zoneadm", result)
+
+
+def _waited(session: Session, pid: int, seconds: float) -> bool:
+    """Whether the process has ended within that time."""
+    try:
+        session.node.run("pwait", str(pid), limit=max(seconds, 0.001))
+    except ToolFailed:
+        return False
+    return True
+
+
+# Rebooting.
+
+
+def reboot(session: Session, uuid: str, *, force: bool = False) -> Vm:
+    """Reboot the VM and wait until it runs again. Raises VmadmError."""
+    name = f"VM.js waitForZoneState ({uuid})"
+    vm = look_for(session, uuid, name)
+    state, docker = vm.get("state"), bool(vm.get("docker"))
+    if force and state != "running":
+        raise WrongState(f'Cannot reset vm from state "{state}", must be "running".')
+    if state != "running" and not (docker and state == "stopped"):
+        raise WrongState(f'Cannot reboot vm from state "{state}", must be "running"')
+    check_tags_of(session.node, vm, "Cannot reboot vm: ")
+    if not force and (docker or vm["brand"] == "bhyve"):
+        if state == "running":
+            stop(session, uuid, timeout=GRACE["docker"])
+        return start(session, uuid)
+    with Follower(session, vm["zonename"], name) as follower:
+        if vm["brand"] == "kvm":
+            from vmadm.actions.vmadmd import reboot_kvm
+
+            reboot_kvm(session, vm, force=force)
+        elif force:
+            session.node.must("zoneadm", "-u", uuid, "reboot", "-X")
+        else:
+            lx = vm["brand"] == "lx"
+            words = ("/sbin/shutdown", "-r", "now") if lx else ("/usr/sbin/shutdown", "-y", "-g", "0", "-i", "6")
+            session.try_to(
+                "ask the zone to reboot",
+                lambda: session.node.run("zlogin", vm["zonename"], *words, limit=ASK_LIMIT),
+                uuid=uuid,
+            )
+        running = follower.until(runs_anew(vm), REBOOT_LIMIT, "timed out waiting for zone to reboot")
+    assert running is not None
+    return running
+
+
+def runs_anew(before: Vm) -> Check:
+    """A check: the zone runs, and not as it ran `before`: each boot has a zoneid of its own."""
+
+    def check(vm: Optional[Vm]) -> bool:
+        if vm is None:
+            raise VmNotFound(f"VM {before['uuid']} was deleted meanwhile")
+        return bool(vm.get("zone_state") == "running" and vm.get("zoneid") != before.get("zoneid"))
+
+    return check
+
+
+# Signals.
+
+
+def kill(session: Session, uuid: str, signal_name: str = "SIGTERM") -> Vm:
+    """Send a signal to the VM's first process; gives the VM as it was. Raises VmadmError."""
+    import signal
+
+    plain = signal_name.upper().removeprefix("SIG")
+    known = {name[3:] for name in signal.Signals.__members__}
+    if plain not in known and not (signal_name.isascii() and signal_name.isdigit() and int(signal_name) < 128):
+        raise VmadmError(f'Unknown signal "{signal_name}"')
+    vm = look_for(session, uuid, f"VM.js kill ({uuid})")
+    pid = vm.get("pid")
+    if vm.get("zone_state") != "running" or not pid or pid == INIT_IS_GONE:
+        raise WrongState(f"Cannot find running init PID for VM {uuid}")
+    session.node.must("kill", f"-{plain}", str(pid))
+    return vm
+
+
+# What they have in common.
+
+
+def look_for(session: Session, uuid: str, name: str) -> Vm:
+    """The VM, for the commands whose word for "no such VM" has always been the status code. Raises VmNotFound."""
+    try:
+        return session.look(uuid, name)
+    except VmNotFound as error:
+        raise VmNotFound("bad statusCode: 404") from error
+
+
+def set_autoboot(session: Session, vm: Vm, on: bool) -> None:
+    """Whether the VM boots with the node; failing is no failure of the start or stop."""
+    statement = zonecfg.autoboot(on, vm["brand"])
+    session.try_to("set autoboot", lambda: session.must_zonecfg(vm["uuid"], statement), uuid=vm["uuid"])
+
+
+def remove_transition(session: Session, vm: Vm) -> None:
+    """Take the transition marker away; none is fine. Raises ToolFailed."""
+    result = session.zonecfg(vm["uuid"], zonecfg.REMOVE_TRANSITION)
+    if result.status != 0 and zonecfg.TRANSITION_GONE not in result.stderr:
+        raise failure("zonecfg", result)
+
+
+def prefixed(result: Result, tool: str) -> None:
+    """Raise ToolFailed, with the words that stand before it, unless the command succeeded."""
+    if result.status != 0:
+        error = failure(tool, result)
+        error.args = (FIRST + str(error),)
+        raise error
+
+
+def _present(session: Session, vm: Vm, name: str) -> Vm:
+    found = session.fresh(vm["zonename"], name)
+    if found is None:
+        raise VmNotFound(f"VM {vm['uuid']} was deleted meanwhile")
+    return found

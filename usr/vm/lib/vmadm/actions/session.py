@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What a command that changes a VM works with: the node, vminfod, the locks, a log, and someone to tell.
+
+A write acts on the node and then asks vminfod for a fresh read of the VM (`GET /vms/UUID?fresh=true`): the answer is
+given when vminfod has read all of the VM again and serves it, so that every read that starts later sees the change.
+Always: the first question to vminfod comes before anything is touched, and fails the command if there is no answer.
+        Later ones outlast a restart of vminfod of AWAY seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Optional
+
+from vmadm.errors import DaemonAway, VmadmError, VmNotFound
+from vmadm.node import locks
+from vmadm.node.interrupts import Interrupts
+from vmadm.node.machine import Node, Result, failure
+from vminfod.client import HTTPStatusError, VminfodClient, VminfodError, vm_path
+from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
+from vminfod.clients.clientlog import FATAL, StderrLog
+from vminfod.clients.failures import ConnectionFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vminfod.clients.clientlog import Log
+
+FRESH_LIMIT = 60.0  # seconds that vminfod may take for a fresh read; the original waited as long for an event
+ANSWER_LIMIT = 15.0  # seconds on top of that, and for any other answer
+AWAY = 15.0  # seconds that vminfod may be unreachable once we have begun: it restarts in less
+AGAIN_EVERY = 0.25  # seconds between tries meanwhile
+
+Vm = dict[str, Any]
+
+
+def nobody(message: str) -> None:
+    """Tell nobody: what a program that uses the library gets unless it says otherwise."""
+
+
+class Session:
+    """One command. `command` names it to others who wait for its locks; `tell` gets lines for the operator.
+
+    Not thread-safe: make one for each thread."""
+
+    def __init__(
+        self,
+        *,
+        root: str = "/",
+        host: str = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        command: str = "vmadm",
+        tell: Callable[[str], None] = nobody,
+        log: Optional[Log] = None,
+        interrupts: Optional[Interrupts] = None,
+    ) -> None:
+        self.interrupts = interrupts
+        self.node = Node(root, interrupts.busy if interrupts is not None else nullcontext)
+        self.host, self.port = host, port
+        self.command = command
+        self.tell = tell
+        self.log: Log = log if log is not None else StderrLog("vmadm", FATAL + 1)
+
+    # vminfod.
+
+    def client(self, name: str, timeout: float = ANSWER_LIMIT) -> VminfodClient:
+        """A client with that name in its User-Agent."""
+        return VminfodClient(name, host=self.host, port=self.port, log=self.log, timeout=timeout)
+
+    def look(self, uuid: str, name: str) -> Vm:
+        """The VM as it is now, before anything was touched. Raises VmNotFound, and DaemonAway if there is no answer."""
+        try:
+            vm = self._read_fresh(uuid, name)
+        except VminfodError as error:
+            raise nothing_changed(error) from error
+        if vm is None:
+            raise VmNotFound(f"VM {uuid} not found")
+        return vm
+
+    def check_known(self, uuid: str, name: str) -> None:
+        """vminfod answers, and knows the VM: cheaper than look(), for before a lock is waited for. Raises VmNotFound,
+        DaemonAway."""
+        try:
+            self.client(name).get(vm_path(uuid))
+        except HTTPStatusError as error:
+            if error.code != 404:
+                raise nothing_changed(error) from error
+            self.look(uuid, name)  # a VM that is seconds old may not be served yet
+        except VminfodError as error:
+            raise nothing_changed(error) from error
+
+    def vms(self, name: str) -> list[Vm]:
+        """All VMs, before anything was touched. Raises DaemonAway."""
+        try:
+            return self.client(name).vms()
+        except VminfodError as error:
+            raise nothing_changed(error) from error
+
+    def fresh(self, uuid: str, name: str) -> Optional[Vm]:
+        """The VM after a fresh read that began after this call; None if there is no such VM. Raises DaemonAway."""
+        until = time.monotonic() + AWAY
+        while True:
+            try:
+                return self._read_fresh(uuid, name)
+            except ConnectionFailed as error:
+                if time.monotonic() > until:
+                    raise DaemonAway(f"cannot reach vminfod to see the outcome: {error}") from error
+            except VminfodError as error:
+                raise DaemonAway(f"vminfod did not tell the outcome: {error}") from error
+            time.sleep(AGAIN_EVERY)
+
+    def show(self, uuid: str, name: str) -> None:
+        """Let reads see what was done so far, if vminfod answers; nothing is lost if not."""
+        with self.held():
+            self.try_to("read the VM again", lambda: self._read_fresh(uuid, name), uuid=uuid)
+
+    def _read_fresh(self, uuid: str, name: str) -> Optional[Vm]:
+        client = self.client(name, FRESH_LIMIT + ANSWER_LIMIT)
+        try:
+            vm: Vm = client.get(f"{vm_path(uuid)}?fresh=true&timeout={FRESH_LIMIT:g}")
+        except HTTPStatusError as error:
+            if error.code != 404:
+                raise
+            return None
+        return vm
+
+    # Locks.
+
+    @contextmanager
+    def config_lock(self, uuid: str) -> Iterator[None]:
+        """Nobody else changes the VM's configuration meanwhile."""
+        path = self.node.real(locks.config_lock(uuid))
+        with locks.held(path, self.command, self.tell):
+            try:
+                yield
+            except VmNotFound:
+                locks.forget(path)  # it was deleted while we waited: leave nothing of it behind
+                raise
+
+    def zonecfg(self, uuid: str, *words: str, script: Optional[str] = None, zonename: Optional[str] = None) -> Result:
+        """Run zonecfg on a VM, on the command line or with a script; on `zonename` if the VM is not there yet."""
+        which = ("-z", zonename) if zonename is not None else ("-u", uuid)
+        with locks.held(self.node.real(locks.zonecfg_lock(uuid)), self.command, self.tell):
+            return self.node.run("zonecfg", *which, *words, stdin=script)
+
+    def must_zonecfg(
+        self, uuid: str, *words: str, script: Optional[str] = None, zonename: Optional[str] = None
+    ) -> Result:
+        """Likewise. Raises ToolFailed unless the status is 0."""
+        result = self.zonecfg(uuid, *words, script=script, zonename=zonename)
+        if result.status != 0:
+            raise failure("zonecfg", result)
+        return result
+
+    def check_interrupted(self) -> None:
+        """To be called before waiting. Raises Interrupted if a signal came during a command."""
+        if self.interrupts is not None:
+            self.interrupts.check()
+
+    def held(self) -> AbstractContextManager[None]:
+        """No interruption meanwhile."""
+        return self.interrupts.held() if self.interrupts is not None else nullcontext()
+
+    def try_to(self, what: str, act: Callable[[], Any], **fields: object) -> Optional[Exception]:
+        """Do what may fail without failing the command; the error, which is logged."""
+        try:
+            act()
+        except (VmadmError, VminfodError) as error:
+            self.check_interrupted()
+            self.log.warning(f"could not {what}", extra={"err": str(error), **fields})
+            return error
+        return None
+
+
+def nothing_changed(error: VminfodError) -> DaemonAway:
+    """vminfod did not answer the first question."""
+    return DaemonAway(f"cannot reach vminfod: {error}; nothing was changed")

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MPL-2.0
+"""`vmadm create-snapshot`, `delete-snapshot` and `rollback-snapshot` (spec/vmadm.md 2.11).
+
+A snapshot NAME of a VM is the snapshot `@vmsnap-NAME` of its root dataset. A running OS zone sees it, read-only, at
+/checkpoints/NAME.
+Always: the config lock is held; the VM's XML is touched afterwards, so that last_modified moves."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from vmadm.actions import lifecycle
+from vmadm.actions.outcome import Wanted, confirmed, gone_from, there_in
+from vmadm.actions.session import Session
+from vmadm.actions.steps import Step, Steps
+from vmadm.actions.updating import touch
+from vmadm.errors import AlreadyInState, VmadmError, WrongState
+from vmadm.node.machine import FIRST, failure
+from vmadm.payload.crosschecks import SNAPSHOT_NAME
+
+NOT_MOUNTED = (" not mounted", " no such file or directory")  # in what umount says when there is nothing to do
+
+Vm = dict[str, Any]
+
+
+def create_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
+    """Take a snapshot. Raises VmadmError."""
+    name = f"VM.js create_snapshot ({uuid})"
+    _check_name(snapshot)
+    session.check_known(uuid, name)
+    with session.config_lock(uuid):
+        vm = session.look(uuid, name)
+        _check_brand(vm)
+        if vm.get("datasets"):
+            raise WrongState("Cannot currently snapshot zones that have datasets")
+        if _find(vm, snapshot) is not None:
+            raise WrongState(f'snapshot with name "{snapshot}" already exists.')
+        words = ["snapshot", *_recursive(vm), _full_name(vm, snapshot)]
+        steps: list[Step] = [("zfs snapshot", lambda: session.node.must("zfs", *words))]
+        if vm.get("state") == "running" and vm["brand"] != "bhyve":
+            steps.append(("mount", lambda: _mount(session, vm, snapshot)))
+        _run(session, vm, [*steps, ("last_modified", lambda: touch(session, vm))], name)
+        return confirmed(
+            session, vm["zonename"], [there_in("snapshots", "name", snapshot)], name, f"snapshot {snapshot} was created"
+        )
+
+
+def delete_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
+    """Destroy a snapshot. Raises VmadmError."""
+    name = f"VM.js delete_snapshot ({uuid})"
+    _check_name(snapshot)
+    session.check_known(uuid, name)
+    with session.config_lock(uuid):
+        vm = session.look(uuid, name)
+        _check_brand(vm)
+        if _find(vm, snapshot) is None:
+            raise VmadmError(f'No snapshot named "{snapshot}" for {uuid}')
+        words = ["destroy", *_recursive(vm), _full_name(vm, snapshot)]
+        _run(
+            session,
+            vm,
+            [
+                ("umount", lambda: _unmount(session, vm, snapshot)),
+                ("zfs destroy", lambda: session.node.must("zfs", *words)),
+                ("last_modified", lambda: touch(session, vm)),
+            ],
+            name,
+        )
+        return confirmed(
+            session,
+            vm["zonename"],
+            [gone_from("snapshots", "name", snapshot)],
+            name,
+            f"snapshot {snapshot} was deleted",
+        )
+
+
+def rollback_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
+    """Stop the VM, put its root back to the snapshot, and start it; newer snapshots are gone then.
+
+    Raises VmadmError."""
+    name = f"VM.js rollback_snapshot ({uuid})"
+    _check_name(snapshot)
+    lifecycle.look_for(session, uuid, name)
+    with session.config_lock(uuid):
+        vm = lifecycle.look_for(session, uuid, name)
+        _check_brand(vm)
+        if _find(vm, snapshot) is None:
+            raise VmadmError(f'No snapshot named "{snapshot}" for {uuid}')
+        stops = vm.get("state") != "stopped"
+        _run(
+            session,
+            vm,
+            [
+                *([("stop", lambda: _halt(session, uuid))] if stops else []),
+                ("zfs rollback", lambda: session.node.must("zfs", "rollback", "-r", _full_name(vm, snapshot))),
+                ("start", lambda: lifecycle.start(session, uuid)),
+            ],
+            name,
+            prefix="",
+        )
+        return confirmed(
+            session, vm["zonename"], [_only_up_to(vm, snapshot)], name, f"VM {uuid} was rolled back to {snapshot}"
+        )
+
+
+def _halt(session: Session, uuid: str) -> None:
+    try:
+        lifecycle.halt(session, uuid)
+    except AlreadyInState:
+        return  # it was no longer running: good
+
+
+def _run(session: Session, vm: Vm, steps: list[Step], name: str, prefix: str = FIRST) -> None:
+    try:
+        Steps(session.check_interrupted).run(steps, prefix)
+    except VmadmError:
+        session.show(vm["zonename"], name)
+        raise
+
+
+def _check_name(snapshot: str) -> None:
+    if SNAPSHOT_NAME.fullmatch(snapshot) is None:
+        raise VmadmError("Invalid snapshot name")
+
+
+def _check_brand(vm: Vm) -> None:
+    if vm["brand"] == "kvm":
+        raise WrongState("snapshots for kvm VMs currently unsupported")
+
+
+def _find(vm: Vm, snapshot: str) -> Optional[Vm]:
+    return next((found for found in vm.get("snapshots") or [] if found.get("name") == snapshot), None)
+
+
+def _full_name(vm: Vm, snapshot: str) -> str:
+    if "zfs_filesystem" not in vm:
+        raise WrongState(f"VM {vm['uuid']} has no dataset")
+    return f"{vm['zfs_filesystem']}@vmsnap-{snapshot}"
+
+
+def _recursive(vm: Vm) -> list[str]:
+    """A bhyve VM's disks lie below its root dataset, and are part of the snapshot."""
+    return ["-r"] if vm["brand"] == "bhyve" else []
+
+
+def _only_up_to(vm: Vm, snapshot: str) -> Wanted:
+    """The snapshots that were newer than this one are gone; `snapshots` has the newest first."""
+    names = [found["name"] for found in vm["snapshots"]]
+    newer = set(names[: names.index(snapshot)])
+
+    def left(shown: Vm) -> list[str]:
+        return [found["name"] for found in shown.get("snapshots") or [] if found["name"] in newer]
+
+    return Wanted("snapshots", f"a rollback to {snapshot}", lambda shown: not left(shown), left)
+
+
+def _mount(session: Session, vm: Vm, snapshot: str) -> None:
+    """Show the snapshot in the zone; failing is no failure of the snapshot."""
+    root = f"{vm['zonepath']}/root"
+    source = f"{vm['zonepath']}/.zfs/snapshot/vmsnap-{snapshot}/root"
+
+    def mount() -> None:
+        target = session.node.in_zone(root, f"checkpoints/{snapshot}")
+        session.node.make_folder(target)
+        session.node.must("mount", "-F", "lofs", "-o", "ro,setuid,nodevices", source, target)
+
+    session.try_to("mount the snapshot", mount, uuid=vm["uuid"])
+
+
+def _unmount(session: Session, vm: Vm, snapshot: str) -> None:
+    target = f"{vm['zonepath']}/root/checkpoints/{snapshot}"
+    result = session.node.run("umount", target)
+    if result.status != 0 and not any(text in result.stderr.lower() for text in NOT_MOUNTED):
+        raise failure("umount", result)
+    session.try_to("remove the checkpoint", lambda: _remove_empty(session, target), uuid=vm["uuid"])
+
+
+def _remove_empty(session: Session, path: str) -> None:
+    """Only an empty folder: whatever is still mounted there is not ours to remove."""
+    import contextlib
+    import os
+
+    with contextlib.suppress(OSError):
+        os.rmdir(session.node.real(path))

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MPL-2.0
+"""A change as a list of named steps, so that whoever stops halfway can say what was done and what was not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vmadm.errors import Interrupted, ToolFailed, VmadmError
+from vmadm.node.machine import FIRST
+
+Step = tuple[str, Callable[[], object]]
+
+
+class Steps:
+    """`done` and `left` are the names of the steps. `check` is called before each step and may raise Interrupted."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.done: list[str] = []
+        self.left: list[str] = []
+        self._check = check
+
+    def run(self, steps: list[Step], prefix: str = FIRST) -> None:
+        """Take the steps in order. An error of one goes on up, with its text completed: `prefix` before what a command
+        said, behind it what was done and what was not."""
+        names = [name for name, _ in steps]
+        for position, (name, act) in enumerate(steps):
+            self.left = names[position:]
+            try:
+                self._check()
+                act()
+            except VmadmError as error:
+                text = str(error)
+                if isinstance(error, ToolFailed) and not text.startswith(prefix):
+                    text = prefix + text
+                if (self.done or isinstance(error, Interrupted)) and not error.tells_all:
+                    text += self.told()
+                error.args = (text,)
+                raise
+            self.done.append(name)
+        self.left = []
+
+    def told(self) -> str:
+        """` (done: ...; not done: ...)`"""
+        return f" (done: {', '.join(self.done) or 'nothing'}; not done: {', '.join(self.left) or 'nothing'})"

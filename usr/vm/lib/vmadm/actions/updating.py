@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: MPL-2.0
+"""`vmadm update`: change properties of a VM (spec/vmadm.md 2.5).
+
+The order: config lock, a fresh read of the VM, the checks, then metadata files, zonecfg, what a running zone is told,
+zfs, and at last a fresh read that must show all of it. The first read is a fresh one because what vminfod serves can
+lag behind a change that somebody made with zfs: `quota=20` must win over it even if 20 was there a moment ago.
+Always: nothing is touched unless the whole payload is good; a change without effect ends as quickly as any other."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+from vmadm.actions import checks
+from vmadm.actions.outcome import confirmed, of_update
+from vmadm.actions.session import Session
+from vmadm.actions.steps import Step, Steps
+from vmadm.errors import VmadmError, WrongState
+from vmadm.node import volumes, zfs, zonecfg
+from vmadm.payload import metadata
+from vmadm.payload.normalise import for_update
+from vmload import brands
+
+MDATA_RESTART_LIMIT = 60.0  # seconds for each of the two calls
+MIB = 1 << 20
+ROUTES = ("set_routes", "remove_routes")
+
+# Resource controls that a running zone takes at once, and what a unit of the property is.
+LIVE_CONTROLS = {
+    "cpu_shares": 1,
+    "zfs_io_priority": 1,
+    "max_lwps": 1,
+    "max_msg_ids": 1,
+    "max_physical_memory": MIB,
+    "max_shm_memory": MIB,
+    "max_sem_ids": 1,
+    "max_shm_ids": 1,
+    "max_locked_memory": MIB,
+    "max_swap": MIB,
+    "cpu_cap": 1,
+}
+
+# The link properties that the members of a NIC are about.
+PROTECTIONS = {
+    "allow_mac_spoofing": "mac-nospoof",
+    "allow_ip_spoofing": "ip-nospoof",
+    "allow_dhcp_spoofing": "dhcp-nospoof",
+    "allow_restricted_traffic": "restricted",
+}
+
+Vm = dict[str, Any]
+
+
+def update(session: Session, uuid: str, payload: Vm) -> Vm:
+    """Change the VM; gives it as it is afterwards. Raises VmadmError."""
+    name = f"VM.js update ({uuid})"
+    session.check_known(uuid, name)
+    with session.config_lock(uuid):
+        vm = session.look(uuid, name)
+        checks.check_brand_of(vm)
+        checks.check_update(session, payload, vm, name)
+        change = for_update(payload, vm)
+        _check_dataset(change, vm)
+        volumes.place_new(change, vm)
+        steps = Steps(session.check_interrupted)
+        try:
+            steps.run(_steps(session, change, vm))
+        except VmadmError:
+            session.show(uuid, name)
+            raise
+        return confirmed(session, vm["zonename"], of_update(change, vm), name, f"VM {uuid} was updated")
+
+
+def _check_dataset(change: Vm, vm: Vm) -> None:
+    """A VM that was never installed has no dataset that could be changed. Raises WrongState."""
+    needed = ["quota", "add_disks", *zfs.ROOT_PROPERTIES, "indestructible_zoneroot"]
+    asked = [name for name in needed if change.get(name)]
+    if asked and "zfs_filesystem" not in vm:
+        raise WrongState(f"VM {vm['uuid']} has no dataset, cannot change: {','.join(asked)}")
+
+
+def _steps(session: Session, change: Vm, vm: Vm) -> list[Step]:
+    node, uuid = session.node, vm["uuid"]
+    steps: list[Step] = []
+    if change.get("remove_disks"):
+        steps.append(("destroy disks", lambda: volumes.destroy_removed(node, change, vm)))
+    if change.get("add_disks"):
+        steps.append(("create disks", lambda: volumes.create_volumes(node, change["add_disks"])))
+    contents = metadata.file_contents(metadata.changed_maps(change, vm), vm)
+    if contents:
+        steps.append((", ".join(contents), lambda: write_config(session, vm, contents)))
+    script = zonecfg.update_script(change, vm)
+    steps.append(("zonecfg", lambda: session.must_zonecfg(uuid, script=script)))
+    if _wants_mdata_restart(change, vm):
+        steps.append(("restart the metadata service", lambda: _restart_mdata(session, vm)))
+    if change.get("update_nics") and vm.get("state") == "running":
+        steps.append(("links", lambda: _set_links(session, change, vm)))
+    if any(disk.keys() & volumes.VOLUME_MEMBERS for disk in change.get("update_disks") or []):
+        steps.append(("resize disks", lambda: volumes.change_volumes(node, change, vm)))
+    if "zfs_filesystem" in vm:
+        steps += _zfs_steps(session, change, vm)
+    if brands.facts(vm["brand"])["live_rctl_update"]:
+        controls = [name for name in LIVE_CONTROLS if change.get(name) is not None]
+        if controls:
+            steps.append(("resource controls", lambda: _set_controls(session, change, vm, controls)))
+    if change.get("tmpfs") and vm.get("tmpfs"):
+        steps.append(("size of /tmp", lambda: _remount_tmp(session, vm, change["tmpfs"])))
+    if _needs_touch(change, vm):
+        steps.append(("last_modified", lambda: _touch_after(session, vm)))
+    return steps
+
+
+def _zfs_steps(session: Session, change: Vm, vm: Vm) -> list[Step]:
+    node = session.node
+    steps: list[Step] = []
+    if change.get("quota") is not None:
+        steps.append(("quota", lambda: zfs.set_quota(node, vm, change["quota"])))
+    if change.keys() & {*zfs.ROOT_PROPERTIES, *zfs.DATA_PROPERTIES}:
+        steps.append(("zfs properties", lambda: zfs.set_properties(node, change, vm)))
+    if change.keys() & {"indestructible_zoneroot", "indestructible_delegated"}:
+        steps.append(("indestructible", lambda: zfs.set_indestructible(node, change, vm)))
+    return steps
+
+
+def write_config(session: Session, vm: Vm, contents: dict[str, str]) -> None:
+    """Write files of the VM's config folder. Raises NotWritten."""
+    folder = f"{vm['zonepath']}/config"
+    if not session.node.exists(folder):
+        session.node.make_folder(folder)
+    for file, text in contents.items():
+        session.node.write(f"{folder}/{file}", text)
+
+
+def _touch_after(session: Session, vm: Vm) -> None:
+    """Listeners see the change itself first, and then that the VM was modified."""
+    session.show(vm["zonename"], f"VM.js update ({vm['uuid']})")
+    touch(session, vm)
+
+
+def touch(session: Session, vm: Vm) -> None:
+    """Move the VM's last_modified where a change is in zfs or a file only. Failing is no failure of the change."""
+    path = f"/etc/zones/{vm['zonename']}.xml"
+    session.try_to("touch the zone's XML", lambda: session.node.touch(path, time.time()), uuid=vm["uuid"])
+
+
+def _needs_touch(change: Vm, vm: Vm) -> bool:
+    if change.get("quota") is not None and change["quota"] != vm.get("quota"):
+        return True
+    if "flexible_disk_size" in change and change["flexible_disk_size"] != vm.get("flexible_disk_size"):
+        return True
+    resized = any("size" in disk for disk in change.get("update_disks") or [])
+    return resized or any(name in change for name in ROUTES)
+
+
+def _wants_mdata_restart(change: Vm, vm: Vm) -> bool:
+    if not brands.facts(vm["brand"])["mdata_restart"] or vm.get("state") != "running":
+        return False
+    maintained = change.get("maintain_resolvers", vm.get("maintain_resolvers", False))
+    return any(name in change for name in ("maintain_resolvers", "tmpfs", *ROUTES)) or (
+        "resolvers" in change and bool(maintained)
+    )
+
+
+def _restart_mdata(session: Session, vm: Vm) -> None:
+    """Have the zone fetch its configuration anew. It may have no such service: errors are only logged."""
+    for words in (("disable", "-st"), ("enable", "-s")):
+        session.try_to(
+            "restart the metadata service",
+            partial(
+                session.node.must,
+                "zlogin",
+                vm["zonename"],
+                "/usr/sbin/svcadm",
+                *words,
+                "svc:/smartdc/mdata:fetch",
+                limit=MDATA_RESTART_LIMIT,
+            ),
+            uuid=vm["uuid"],
+        )
+
+
+def _set_links(session: Session, change: Vm, vm: Vm) -> None:
+    """Tell a running zone's links what they may send. The configuration is written: errors are only logged."""
+    for nic in change["update_nics"]:
+        protections = [word for member, word in PROTECTIONS.items() if not nic.get(member)]
+        allowed = [str(ip).partition("/")[0] for ip in nic.get("ips") or [] if "/" in str(ip)]
+        allowed += [str(ip) for ip in nic.get("allowed_ips") or []]
+        for prop, values in (("protection", protections), ("allowed-ips", allowed)):
+            words = (
+                ("set-linkprop", "-t", "-z", vm["zonename"], "-p", f"{prop}={','.join(values)}")
+                if values
+                else ("reset-linkprop", "-t", "-z", vm["zonename"], "-p", prop)
+            )
+            session.try_to(
+                "set a link property", partial(session.node.must, "dladm", *words, nic["interface"]), uuid=vm["uuid"]
+            )
+
+
+def _set_controls(session: Session, change: Vm, vm: Vm, names: list[str]) -> None:
+    """Tell a running zone its resource controls. The configuration is written: errors are only logged."""
+    for name in names:
+        control, value = f"zone.{name.replace('_', '-')}", change[name] * LIVE_CONTROLS[name]
+        session.try_to(
+            "set a resource control",
+            partial(_prctl, session, vm["zonename"], control, value),
+            uuid=vm["uuid"],
+            control=control,
+        )
+
+
+def _prctl(session: Session, zonename: str, control: str, value: int) -> None:
+    ends = ("-i", "zone", zonename)
+    if control == "zone.cpu-cap" and value == 0:
+        session.node.must("prctl", "-n", control, "-x", "-t", "privileged", *ends)
+        return
+    words = ("-n", control, "-v", str(value), "-t", "privileged")
+    result = session.node.run("prctl", *words, "-r", *ends)
+    if result.status != 0 and "no matching resource control to replace" in result.stderr:
+        session.node.must("prctl", *words, "-s", *ends)
+
+
+def _remount_tmp(session: Session, vm: Vm, size: int) -> None:
+    """`size` in MiB. A zone that is not running takes it when it boots: errors are only logged."""
+    session.try_to(
+        "resize /tmp",
+        lambda: session.node.must(
+            "zlogin", vm["zonename"], "/usr/sbin/mount", "-F", "tmpfs", "-o", f"remount,size={size}m", "/tmp"
+        ),
+        uuid=vm["uuid"],
+    )

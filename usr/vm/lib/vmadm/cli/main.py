@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The `vmadm` command: finds the command word, runs it, turns errors into messages and exit codes (spec/vmadm.md 0).
+
+Exit codes: 0; 1 when the work failed (one message on stderr); 2 when the words were wrong (message, then the usage
+on stderr) or vmadm may not run here. A reader that closed the pipe is no failure."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from vmadm.cli.usage import ALIASES, OUT_OF_REACH, WRITES, usage_text
+from vmadm.errors import BadUsage, CannotRunHere, CommandFailed
+from vminfod.cli.stdio import STDERR, complain, put, put_last, run_to_end
+from vminfod.clients.address import BadAddress, address_from_environment
+from vminfod.clients.clientlog import FATAL, LEVELS, StderrLog
+from vminfod.clients.failures import ConnectionFailed, VminfodError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROGRAM = "vmadm"
+FAILED, BAD_USAGE = 1, 2
+SILENT = FATAL + 1  # agents take anything on stderr for an error, so that nothing is logged unless asked for
+
+
+def main(argv: list[str], environ: Mapping[str, str]) -> int:
+    """Run `vmadm argv...`; gives the exit code."""
+    return run_to_end(lambda: _told(argv, environ))
+
+
+def _told(argv: list[str], environ: Mapping[str, str]) -> int:
+    """Run the command and tell its errors."""
+    try:
+        return _run(argv, environ)
+    except BadUsage as error:
+        put_last((f"{error}\n" if str(error) else "") + usage_text(PROGRAM), STDERR)
+        return BAD_USAGE
+    except CannotRunHere as error:
+        complain(f"FATAL: cannot run because: {error}")
+        return BAD_USAGE
+    except ConnectionFailed as error:
+        complain(f"cannot reach vminfod: {error}")
+    except (CommandFailed, VminfodError, BadAddress) as error:
+        complain(str(error))
+    return FAILED
+
+
+def _run(argv: list[str], environ: Mapping[str, str]) -> int:
+    check_place()
+    if not argv:
+        raise BadUsage
+    word, words = argv[0], argv[1:]
+    if word in ("help", "-h", "-?"):
+        put(usage_text(PROGRAM))
+        return 0
+    command = ALIASES.get(word, word)
+    if command in OUT_OF_REACH:
+        complain(f"vmadm {word} is out of reach of this implementation: docs/vmadm.md says what it would take")
+        return FAILED
+    if command in WRITES:
+        from vmadm.cli.writes import write
+
+        return write(command, word, words, environ, debug_log(environ))
+    if command == "events":
+        from vmadm.cli.events import follow
+
+        host, port = address_from_environment(environ)
+        follow(words, host, port, environ, debug_log(environ))
+    if command in ("list", "lookup", "get", "info"):
+        return _read(command, word, words, environ)
+    raise BadUsage(f'Invalid command: "{word}".')
+
+
+def _read(command: str, word: str, words: list[str], environ: Mapping[str, str]) -> int:
+    from vmadm.cli import reads
+    from vminfod.client import VminfodClient
+
+    host, port = address_from_environment(environ)
+    client = VminfodClient(reads.CLIENT_NAME, host=host, port=port, log=debug_log(environ))
+    if command == "list":
+        reads.list_vms(client, words)
+    elif command == "lookup":
+        reads.lookup(client, words)
+    elif command == "info":
+        reads.info(client, words)
+    else:
+        reads.get(client, words, word)
+    return 0
+
+
+def debug_log(environ: Mapping[str, str]) -> StderrLog:
+    """The log that VMADM_DEBUG_LEVEL asks for (a bunyan level's name); without it, none."""
+    level = LEVELS.get(environ.get("VMADM_DEBUG_LEVEL", ""), SILENT)
+    path = environ.get("VMADM_DEBUG_FILE")
+    if level == SILENT or not path:
+        return StderrLog(PROGRAM, level)
+    return StderrLog(PROGRAM, level, os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+
+
+def check_place() -> None:
+    """On SmartOS only root in the global zone sees all zones; elsewhere a mock node is served and anyone may look.
+
+    Raises CannotRunHere."""
+    if sys.platform != "sunos5":
+        return
+    if os.geteuid() != 0:
+        raise CannotRunHere("you are not root")
+    import ctypes
+
+    if ctypes.CDLL(None).getzoneid() != 0:
+        raise CannotRunHere("this is not the global zone")

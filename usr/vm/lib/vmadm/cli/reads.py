@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MPL-2.0
+"""`vmadm list`, `lookup`, `get` and `info`: ask vminfod, then format (spec/vmadm.md 1.1 to 1.3, 1.7).
+
+Always: everything that can be wrong with the words is said before vminfod is asked, except for the names of columns,
+which the original checked afterwards: scripts see the same first error as before."""
+
+from __future__ import annotations
+
+from vmadm.cli.cmdline import Option, parsed_words, uuid_operand
+from vmadm.errors import CommandFailed
+from vminfod.cli.stdio import put
+from vminfod.client import HTTPStatusError, vm_path
+from vminfod.clients.plainjson import parsed_as_spelled, pretty
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from vminfod.client import VminfodClient
+
+CLIENT_NAME = "vmload/index"  # what the reads of vmadm have always called themselves in User-Agent
+
+LIST_OPTIONS = (
+    Option("o", "order", takes_value=True),
+    Option("s", "sortby", takes_value=True),
+    Option("p", "parsable"),
+    Option("H"),
+    Option("h"),
+)
+LOOKUP_OPTIONS = (Option("j", "json"), Option("o", "output", takes_value=True), Option("1", "unique"))
+
+
+def list_vms(client: VminfodClient, words: list[str]) -> None:
+    """`list [-p] [-H] [-o F,..] [-s F,..] [k=v ...]`. Raises CommandFailed, VminfodError."""
+    from vmadm.cli.fields import with_derived
+    from vmadm.cli.listing import DEFAULT_ORDER, DEFAULT_SORT, check_columns, check_starred, table
+    from vmadm.cli.matching import conditions, matching, operands
+
+    options, left = parsed_words(words, LIST_OPTIONS)
+    order = options.get("o", DEFAULT_ORDER).split(",")
+    sort = options.get("s", DEFAULT_SORT).split(",")
+    checks = conditions(operands(left), kind="filter")
+    check_starred(order, sort)
+    vms = [with_derived(vm) for vm in _all_vms(client)]
+    check_columns(order, sort)
+    parsable = "p" in options
+    header = "h" in options or not (parsable or "H" in options)
+    put(table(matching(vms, checks), order=order, sort=sort, parsable=parsable, header=header))
+
+
+def lookup(client: VminfodClient, words: list[str]) -> None:
+    """`lookup [-j] [-1] [-o F,..] [k=v ...]`. Raises CommandFailed, VminfodError."""
+    from vmadm.cli.fields import with_derived
+    from vmadm.cli.lookup import found_text
+    from vmadm.cli.matching import conditions, matching, operands
+
+    options, left = parsed_words(words, LOOKUP_OPTIONS)
+    if "o" in options and "j" not in options:
+        raise CommandFailed("Cannot specify -o without -j")
+    checks = conditions(operands(left), kind="lookup")
+    vms = matching([with_derived(vm) for vm in _all_vms(client)], checks)
+    keys = options["o"].split(",") if "o" in options else None
+    put(found_text(vms, as_json="j" in options, keys=keys, unique="1" in options))
+
+
+def get(client: VminfodClient, words: list[str], command: str) -> None:
+    """`get <uuid>`, `command` as typed. Raises BadUsage, CommandFailed, VminfodError."""
+    _, left = parsed_words(words, ())
+    put(pretty(_vm(client, uuid_operand(left, command))) + "\n")
+
+
+def info(client: VminfodClient, words: list[str]) -> None:
+    """`info <uuid> [type,...]`. Raises BadUsage, CommandFailed, VminfodError."""
+    from vmadm.cli.info import VMADMD_HOST, VMADMD_PORT, info_text
+    from vminfod.client import VminfodClient
+
+    _, left = parsed_words(words, ())
+    vm = _vm(client, uuid_operand(left, "info"))
+    put(info_text(vm, left[1:], VminfodClient(CLIENT_NAME, host=VMADMD_HOST, port=VMADMD_PORT)))
+
+
+def _vm(client: VminfodClient, uuid: str) -> dict[str, Any]:
+    """vminfod knows VMs by zonename, and a zone's name need not be its uuid (OS-6453). Raises CommandFailed."""
+    try:
+        named: dict[str, Any] = client.get(vm_path(uuid), parse=parsed_as_spelled)
+        return named
+    except HTTPStatusError as error:
+        if error.code != 404:
+            raise
+    for vm in _all_vms(client):
+        if vm.get("uuid") == uuid:
+            return vm
+    raise CommandFailed(f"zoneadm: {uuid}: No such zone configured")
+
+
+def _all_vms(client: VminfodClient) -> list[dict[str, Any]]:
+    vms = client.get("/vms", parse=parsed_as_spelled)
+    if not isinstance(vms, list) or not all(isinstance(vm, dict) for vm in vms):
+        raise CommandFailed("vminfod did not answer with a list of VMs")
+    return vms

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The words that vmadm understands, and its usage text (spec/vmadm.md 0.1, 1.5)."""
+
+from __future__ import annotations
+
+ALIASES = {"boot": "start", "destroy": "delete", "halt": "stop", "json": "get", "recv": "receive"}
+
+# They change a VM, and live in modules that reads need not import.
+WRITES = frozenset(
+    (
+        "create",
+        "create-snapshot",
+        "delete",
+        "delete-snapshot",
+        "kill",
+        "reboot",
+        "rollback-snapshot",
+        "start",
+        "stop",
+        "update",
+        "validate",
+    )
+)
+
+# Part of vmadm's interface, and therefore of the usage text, but out of reach; docs/vmadm.md says what each would take.
+OUT_OF_REACH = frozenset(("console", "install", "receive", "reprovision", "send", "sysrq"))
+
+_COMMANDS = """\
+create [-f <file>]
+create-snapshot <uuid> <snapshot>
+console <uuid>
+delete <uuid>
+delete-snapshot <uuid> <snapshot>
+events [-fjr] [uuid]
+get <uuid>
+info <uuid> [type,...]
+install <uuid>
+kill [-s <signal>|-<signal>] <uuid>
+list [-p] [-H] [-o field,...] [-s field,...] [field=value ...]
+lookup [-j] [-1] [-o field,...] [field=value ...]
+reboot [-F] <uuid>
+receive [-f <file>]
+reprovision [-f <file>] <uuid>
+rollback-snapshot <uuid> <snapshot>
+send <uuid> [target]
+start <uuid> [option=value ...]
+stop [-F] [-t <seconds>] <uuid>
+sysrq <uuid> <nmi|screenshot>
+update [-f <file>] <uuid>
+    or update <uuid> property=value [property=value ...]
+validate create [-f <file>]
+validate update <brand> [-f <file>]
+"""
+
+
+def usage_text(program: str) -> str:
+    return f"Usage: {program} <command> [options]\n\n{_COMMANDS}\nThe manual page vmadm(8) explains each of them.\n"

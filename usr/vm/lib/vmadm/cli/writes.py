@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The commands that change a VM: their words, what they call, what they say (spec/vmadm.md 0, 2).
+
+Always: success is one line on stderr, which agents read; all that can be wrong with the words is said before anything
+        is asked or touched.
+Where: on SmartOS as root in the global zone; elsewhere only on a mock node, whose folder VMADM_ROOT names."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from vmadm.actions.session import Session
+from vmadm.cli.cmdline import Option, is_uuid, parsed_words, uuid_operand
+from vmadm.cli.matching import operands as pairs
+from vmadm.errors import BadUsage, CannotRunHere, CommandFailed, VmadmError
+from vmadm.node import logfile
+from vmadm.node.interrupts import Interrupts
+from vmadm.payload.propertychecks import UUID
+from vminfod.cli.stdio import complain
+from vminfod.clients.address import address_from_environment
+from vminfod.clients.clientlog import StderrLog
+from vminfod.clients.failures import ParseError
+from vminfod.clients.plainjson import compact, parsed
+
+FILE_OPTION = (Option("f", "file", takes_value=True),)
+STOP_OPTIONS = (Option("F", "force"), Option("t", "timeout", takes_value=True))
+KILL_OPTIONS = (Option("s", "signal", takes_value=True),)
+BOOT_OPERANDS = ("order", "disk", "cdrom")  # of hardware VMs
+DEFAULT_SIGNAL = "SIGTERM"
+STDIN = "/dev/stdin"
+
+Payload = dict[str, Any]
+
+
+def write(command: str, word: str, words: list[str], environ: Mapping[str, str], debug: StderrLog) -> int:
+    """Run one command, `word` as typed; gives the exit code. Raises BadUsage, CannotRunHere, CommandFailed."""
+    act = COMMANDS[command](word, words)
+    root = environ.get("VMADM_ROOT") or "/"
+    check_place(root)
+    host, port = address_from_environment(environ)
+    log = logfile.opened(root, debug, environ)
+    with Interrupts() as interrupts:
+        # Only uuids of the words: others can be secrets, and this is for everybody to read.
+        named = " ".join(["vmadm", word, *[each for each in words if is_uuid(each)]])
+        session = Session(root=root, host=host, port=port, command=named, tell=complain, log=log, interrupts=interrupts)
+        log.info("begin", extra={"command": session.command})
+        try:
+            line = act(session)
+        except VmadmError as error:
+            log.error("failed", extra={"err": str(error)})
+            complain(str(error))
+            return error.exit_code
+        log.info("done")
+    complain(line)  # last of all: agents take the last line on stderr for the message
+    return 0
+
+
+def check_place(root: str) -> None:
+    """Raises CannotRunHere where a write would be on no node. cli.py has looked for root and the global zone."""
+    if os.path.abspath(root) == "/" and sys.platform != "sunos5":
+        raise CannotRunHere("this is not SmartOS (VMADM_ROOT names the folder of a mock node)")
+
+
+# Each function takes the word as typed and the words after it, and gives what is to be done with a session; that gives
+# the line to print.
+
+
+def _create(word: str, words: list[str]) -> Any:
+    options, left = parsed_words(words, FILE_OPTION)
+    path = _file(options, "create")
+
+    def act(session: Session) -> str:
+        from vmadm.actions.creating import create
+
+        return f"Successfully created VM {create(session, read_payload(path))['uuid']}"
+
+    return act
+
+
+def _update(word: str, words: list[str]) -> Any:
+    options, left = parsed_words(words, FILE_OPTION)
+    uuid = uuid_operand(left, word)
+    given: Optional[Payload] = dict(pairs(left[1:])) if left[1:] else None
+    path = _file(options, "update") if given is None else ""
+
+    def act(session: Session) -> str:
+        from vmadm.actions.updating import update
+
+        update(session, uuid, given if given is not None else read_payload(path))
+        return f"Successfully updated VM {uuid}"
+
+    return act
+
+
+def _start(word: str, words: list[str]) -> Any:
+    _, left = parsed_words(words, ())
+    uuid = uuid_operand(left, word)
+    for key in pairs(left[1:]):
+        if key not in BOOT_OPERANDS:
+            raise BadUsage(f"Invalid argument to start: {key}")
+    if left[1:]:
+        raise CommandFailed("boot options need vmadmd, which is out of reach: start the VM without them")
+
+    def act(session: Session) -> str:
+        from vmadm.actions.lifecycle import start
+
+        start(session, uuid)
+        return f"Successfully started VM {uuid}"
+
+    return act
+
+
+def _stop(word: str, words: list[str]) -> Any:
+    options, left = parsed_words(words, STOP_OPTIONS)
+    uuid = uuid_operand(left, word)
+    timeout = _seconds(options)
+
+    def act(session: Session) -> str:
+        from vmadm.actions.lifecycle import stop
+
+        stop(session, uuid, force="F" in options, timeout=timeout)
+        return f"Successfully completed stop for VM {uuid}"
+
+    return act
+
+
+def _reboot(word: str, words: list[str]) -> Any:
+    options, left = parsed_words(words, STOP_OPTIONS)
+    uuid = uuid_operand(left, word)
+    _seconds(options)
+
+    def act(session: Session) -> str:
+        from vmadm.actions.lifecycle import reboot
+
+        reboot(session, uuid, force="F" in options)
+        return f"Successfully completed reboot for VM {uuid}"
+
+    return act
+
+
+def _kill(word: str, words: list[str]) -> Any:
+    if (
+        words
+        and words[0].startswith("-")
+        and words[0] not in ("-s", "--signal", "-v", "-d", "--")
+        and not words[0].startswith(("-s=", "--s"))
+    ):
+        signal, left = words[0][1:], words[1:]
+        if len(left) > 1:
+            raise BadUsage("Too many arguments.")
+    else:
+        options, left = parsed_words(words, KILL_OPTIONS)
+        signal = options.get("s", DEFAULT_SIGNAL)
+        if len(left) > 1:
+            raise BadUsage(f"Unexpected args: {compact(left[1:])}")
+    if not left or UUID.fullmatch(left[0]) is None:
+        raise BadUsage("Invalid or missing argument UUID")
+
+    def act(session: Session) -> str:
+        from vmadm.actions.lifecycle import kill
+
+        kill(session, left[0], signal)
+        return f'Sent signal "{signal}" to init process for VM {left[0]}'
+
+    return act
+
+
+def _delete(word: str, words: list[str]) -> Any:
+    _, left = parsed_words(words, ())
+    uuid = uuid_operand(left, word)
+
+    def act(session: Session) -> str:
+        from vmadm.actions.deleting import delete
+
+        delete(session, uuid)
+        return f"Successfully deleted VM {uuid}"
+
+    return act
+
+
+def _snapshot(word: str, words: list[str]) -> Any:
+    _, left = parsed_words(words, ())
+    uuid = uuid_operand(left, word)
+    if len(left) != 2:
+        raise BadUsage(f'Wrong number of parameters to "{word}"')
+    done = {"create-snapshot": "Created", "delete-snapshot": "Deleted", "rollback-snapshot": "Rolled back"}[word]
+
+    def act(session: Session) -> str:
+        from vmadm.actions import snapshots
+
+        {
+            "create-snapshot": snapshots.create_snapshot,
+            "delete-snapshot": snapshots.delete_snapshot,
+            "rollback-snapshot": snapshots.rollback_snapshot,
+        }[word](session, uuid, left[1])
+        return f"{done} snapshot {left[1]} for VM {uuid}"
+
+    return act
+
+
+def _validate(word: str, words: list[str]) -> Any:
+    options, left = parsed_words(words, FILE_OPTION)
+    action = left[0] if left else ""
+    if action not in ("create", "update"):
+        raise BadUsage("Will not validate without a valid action.")
+    if action == "update" and len(left) < 2:
+        raise BadUsage("Will not validate without a valid action and brand.")
+    path = _file(options, "validate")
+
+    def act(session: Session) -> str:
+        from vmadm.actions.validating import validate
+
+        payload = read_payload(path)
+        brand = payload.get("brand") if action == "create" else left[1]
+        validate(session, action, brand, payload)
+        return f"VALID '{action}' payload for {brand} brand VMs."
+
+    return act
+
+
+COMMANDS = {
+    "create": _create,
+    "update": _update,
+    "start": _start,
+    "stop": _stop,
+    "reboot": _reboot,
+    "kill": _kill,
+    "delete": _delete,
+    "create-snapshot": _snapshot,
+    "delete-snapshot": _snapshot,
+    "rollback-snapshot": _snapshot,
+    "validate": _validate,
+}
+
+
+def _file(options: dict[str, str], doing: str) -> str:
+    """Where the payload comes from. Raises BadUsage if that would be a terminal."""
+    path = options.get("f", "-")
+    if path != "-":
+        return path
+    if sys.stdin is not None and sys.stdin.isatty():
+        raise BadUsage(f"Will not {doing} from stdin when stdin is a tty.")
+    return STDIN
+
+
+def _seconds(options: dict[str, str]) -> Optional[float]:
+    text = options.get("t")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise BadUsage(f"Invalid timeout: {text}")
+    return float(text)
+
+
+def read_payload(path: str) -> Payload:
+    """The JSON object in a file. Raises CommandFailed with the texts that vmadm always had for that."""
+    try:
+        if path == STDIN:
+            data = sys.stdin.buffer.read() if sys.stdin is not None else b""
+        else:
+            with open(path, "rb") as file:
+                data = file.read()
+    except FileNotFoundError as error:
+        raise VmadmError(f"File: {path} does not exist.") from error
+    except OSError as error:
+        why = compact({"code": error.errno, "message": error.strerror})
+        raise VmadmError(f"Error reading: {path} {why}") from error
+    try:
+        payload = parsed(data)
+    except ParseError as error:
+        raise VmadmError(f"Invalid JSON payload: {error.message}") from error
+    if not isinstance(payload, dict):
+        raise VmadmError("Invalid JSON payload: an object is expected")
+    return payload

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What an update or a create sets on a VM's datasets (spec/vmadm.md 2.4 steps 6 to 8, 2.5 step 8).
+
+Always: a value that the VM has already is not set again; `vm` is the VM as a fresh read showed it just before, so that
+        a change behind vmadm's back is seen, and set over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vmadm.node.machine import Node, failure
+from vmadm.payload.vmfacts import has_data
+
+GIB = 1 << 30
+MIB = 1 << 20
+HOLD = "do_not_destroy"  # the tag of the hold that makes a snapshot, and with it the dataset, indestructible
+INDESTRUCTIBLE = "indestructible"
+
+# zfs's own defaults, which VM objects leave out.
+ROOT_PROPERTIES = {
+    "zfs_root_compression": ("compression", "off"),
+    "zfs_root_recsize": ("recsize", 131072),
+    "zfs_snapshot_limit": ("snapshot_limit", "none"),
+    "zfs_filesystem_limit": ("filesystem_limit", "none"),
+}
+DATA_PROPERTIES = {"zfs_data_compression": ("compression", "off"), "zfs_data_recsize": ("recsize", 131072)}
+
+Vm = dict[str, Any]
+
+
+def set_quota(node: Node, vm: Vm, quota: int) -> bool:
+    """`quota` in GiB, 0 for none; whether there was anything to set. Raises ToolFailed."""
+    if quota == vm.get("quota"):
+        return False
+    dataset = vm["zfs_filesystem"]
+    if vm["brand"] == "bhyve":
+        set_bhyve_quota(node, vm, quota * GIB)
+    else:
+        node.must("zfs", "set", f"quota={quota}g" if quota else "quota=none", dataset)
+    return True
+
+
+def set_bhyve_quota(node: Node, vm: Vm, refquota: int) -> None:
+    """A bhyve VM's quota covers its own data (`refquota`, bytes), and what its disks and their snapshots may take."""
+    dataset = vm["zfs_filesystem"]
+    volumes = [disk["zfs_filesystem"] for disk in vm.get("disks") or [] if disk.get("zfs_filesystem")]
+    node.must("zfs", "set", "refreservation=none", f"refquota={refquota}", dataset)
+    reserved = volsizes = 0
+    for volume in volumes:
+        node.must("zfs", "set", "refreservation=auto", volume)
+        reserved += number(node, "refreservation", volume)
+        volsizes += number(node, "volsize", volume)
+    quota = refquota + reserved
+    if vm.get("flexible_disk_size"):
+        quota += vm["flexible_disk_size"] * MIB - volsizes
+    node.must(
+        "zfs", "set", f"quota={quota}", f"reservation={quota}", f"refreservation={max(0, refquota - MIB)}", dataset
+    )
+
+
+def number(node: Node, prop: str, dataset: str) -> int:
+    """A property in bytes; `-` and `none` are 0. Raises ToolFailed."""
+    text = node.must("zfs", "get", "-Hpo", "value", prop, dataset).stdout.strip()
+    return int(text) if text.isdigit() else 0
+
+
+def set_properties(node: Node, change: Vm, vm: Vm) -> None:
+    """The zfs properties of the root and the delegated dataset that differ. Raises ToolFailed.
+
+    The delegated dataset comes first, and gets its own value even if it shows it already: it may only inherit it from
+    the root, which is about to get another."""
+    root = vm["zfs_filesystem"]
+    changed = {
+        prop
+        for name, prop, value in _wanted(ROOT_PROPERTIES, change)
+        if value != vm.get(name, ROOT_PROPERTIES[name][1])
+    }
+    if has_data(vm):
+        for name, prop, value in _wanted(DATA_PROPERTIES, change):
+            if prop in changed or value != vm.get(name, DATA_PROPERTIES[name][1]):
+                node.must("zfs", "set", f"{prop}={value}", f"{root}/data")
+    for _, prop, value in _wanted(ROOT_PROPERTIES, change):
+        if prop in changed:
+            node.must("zfs", "set", f"{prop}={value}", root)
+
+
+def _wanted(table: dict[str, tuple[str, Any]], change: Vm) -> list[tuple[str, str, Any]]:
+    """(VM property, zfs property, value) of what `change` has; unset means zfs's default."""
+    return [
+        (name, prop, default if change[name] is None else change[name])
+        for name, (prop, default) in table.items()
+        if name in change
+    ]
+
+
+def make_indestructible(node: Node, dataset: str) -> None:
+    """A held snapshot, which keeps the dataset from being destroyed. What is there already is fine."""
+    snapshot = f"{dataset}@{INDESTRUCTIBLE}"
+    for words, fine in (
+        (("snapshot", snapshot), "dataset already exists"),
+        (("hold", HOLD, snapshot), "tag already exists"),
+    ):
+        result = node.run("zfs", *words)
+        if result.status != 0 and fine not in result.stderr:
+            raise failure("zfs", result)
+
+
+def make_destructible(node: Node, dataset: str) -> None:
+    """Release all holds of that snapshot and destroy it; none is fine."""
+    snapshot = f"{dataset}@{INDESTRUCTIBLE}"
+    holds = node.run("zfs", "holds", snapshot)
+    if holds.status != 0:
+        if "does not exist" in holds.stderr:
+            return
+        raise failure("zfs", holds)
+    for tag in [
+        line.split()[1]
+        for line in holds.stdout.splitlines()
+        if line.startswith(f"{snapshot}\t") or line.split()[:1] == [snapshot]
+    ]:
+        node.must("zfs", "release", tag, snapshot)
+    destroyed = node.run("zfs", "destroy", snapshot)
+    if (
+        destroyed.status != 0
+        and "could not find any snapshots" not in destroyed.stderr
+        and "does not exist" not in destroyed.stderr
+    ):
+        raise failure("zfs", destroyed)
+
+
+def set_indestructible(node: Node, change: Vm, vm: Vm) -> None:
+    """Both properties of an update or a create. Raises ToolFailed."""
+    for name, dataset in (
+        ("indestructible_zoneroot", vm["zfs_filesystem"]),
+        ("indestructible_delegated", f"{vm['zfs_filesystem']}/data"),
+    ):
+        if name not in change or (name == "indestructible_delegated" and not has_data(vm)):
+            continue
+        if change[name]:
+            make_indestructible(node, dataset)
+        else:
+            make_destructible(node, dataset)
+
+
+def destroy_volume(node: Node, volume: str) -> None:
+    """A disk's volume, and the image's snapshot that it was cloned from if that was made for it. Raises ToolFailed."""
+    origin = node.must("zfs", "get", "-Ho", "value", "origin", volume).stdout.strip()
+    node.must("zfs", "destroy", "-rF", volume)
+    if origin != "-" and not origin.endswith("@final"):
+        node.must("zfs", "destroy", "-rF", origin)

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The scripts that zonecfg reads on its standard input (spec/vmadm.md 2.4, 2.5).
+
+Always: pure; one statement a line, except where the original joins them by `;`; the order is the original's, which
+        tests and operators' eyes know. Values have been checked to hold nothing that ends a quoted text (payload.py).
+Not here: NICs, disks and filesystems, which have blocks of their own (zonecfg_blocks.py), and running zonecfg."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from typing import Any, Optional
+
+from vmadm.node import zonecfg_blocks as blocks
+from vmload import brands, properties
+
+MIB = 1 << 20
+LIMITS = (
+    "cpu_shares",
+    "limit_priv",
+    "max_lwps",
+    "max_msg_ids",
+    "max_sem_ids",
+    "max_shm_ids",
+    "max_shm_memory",
+    "zfs_io_priority",
+)
+CAPPED_MEMORY = (("max_physical_memory", "physical"), ("max_locked_memory", "locked"), ("max_swap", "swap"))
+
+# In the order in which they are written. All are <attr>s named like the property with `-` for `_`.
+ATTRS = (
+    "billing_id",
+    "owner_uuid",
+    "package_name",
+    "package_version",
+    "tmpfs",
+    "hostname",
+    "dns_domain",
+    "do_not_inventory",
+    "docker",
+    "archive_on_delete",
+    "firewall_enabled",
+    "restart_init",
+    "init_name",
+    "disk_driver",
+    "nic_driver",
+    "maintain_resolvers",
+    "kernel_version",
+    "zlog_max_size",
+    "resolvers",
+    "internal_metadata_namespaces",
+    "alias",
+)
+HVM_ATTRS = (
+    "vcpus",
+    "boot",
+    "cpu_type",
+    "vga",
+    "vnc_port",
+    "spice_port",
+    "virtio_txtimer",
+    "virtio_txburst",
+    "flexible_disk_size",
+    "vnc_password",
+    "spice_password",
+    "spice_opts",
+    "qemu_opts",
+    "qemu_extra_opts",
+)
+BHYVE_ATTRS = ("com1", "com2", "bootrom", "bhyve_extra_opts")
+ZLOG = {"zlog-mode": "g--", "zlog-name": "platform.log"}  # of every bhyve zone
+COM_DEFAULTS = {"com1": "/dev/zconsole", "com2": "socket,/tmp/vm.ttyb"}
+
+Vm = dict[str, Any]
+
+
+def create_script(vm: Vm, *, created: str, transition_expire: Optional[int]) -> str:
+    """The zone of a new VM. `vm` is what normalise.for_create() gives; `created` is an ISO date;
+    `transition_expire` (ms since the epoch) only if the VM is to boot."""
+    kvm = brands.facts(vm["brand"])["use_vm_autoboot"]
+    lines = [
+        "create -b",
+        f"set zonepath=/{vm['zpool']}/{vm['zonename']}",
+        f"set brand={vm['brand']}",
+        f"set uuid={vm['uuid']}",
+        "set ip-type=exclusive",
+        'add attr; set name="provisioning"; set type=string; set value=true;end',
+        _add_attr("vm-version", "1"),
+        _add_attr("create-timestamp", created),
+    ]
+    if transition_expire is not None:
+        lines.append(set_transition("provisioning", "running", transition_expire))
+    if vm.get("image_uuid"):
+        lines.append(_add_attr("dataset-uuid", vm["image_uuid"]))
+    if kvm:
+        lines.append("set autoboot=false")
+    lines += _limit_lines(vm, {})
+    if not kvm:
+        lines.append(f"set autoboot={_text(vm['autoboot'])}")
+    lines += _capped_lines(vm, {})
+    lines += _attr_lines(vm, {})
+    lines += blocks.disk_lines(vm["disks"])
+    if vm.get("fs_allowed"):
+        lines.append(f'set fs-allowed="{",".join(vm["fs_allowed"])}"')
+    lines += blocks.filesystem_lines(vm["filesystems"])
+    for nic in vm["nics"]:
+        lines += blocks.nic_lines({name: value for name, value in nic.items() if name != "primary"})
+    lines += [blocks.make_primary(nic["mac"]) for nic in vm["nics"] if nic.get("primary")]
+    lines += blocks.pci_lines(vm["pci_devices"])
+    return "\n".join(lines) + "\n"
+
+
+def update_script(change: Vm, vm: Vm) -> str:
+    """What makes of the VM `vm` what `change` says (normalise.for_update()); empty if the zone stays as it is."""
+    lines = _limit_lines(change, vm)
+    if change.get("autoboot") is not None:
+        lines.append(autoboot(change["autoboot"], vm["brand"]))
+    lines += _capped_lines(change, vm)
+    lines += _attr_lines(change, vm)
+    lines += blocks.changed_disk_lines(change, vm)
+    if "fs_allowed" in change:
+        if change["fs_allowed"]:
+            lines.append(f'set fs-allowed="{",".join(change["fs_allowed"])}"')
+        elif vm.get("fs_allowed"):
+            lines.append("clear fs-allowed")
+    lines += blocks.changed_filesystem_lines(change)
+    lines += blocks.changed_nic_lines(change, vm)
+    lines += blocks.changed_pci_lines(change)
+    return "\n".join(lines) + ("\n" if lines else "")
+
+
+def autoboot(on: bool, brand: str) -> str:
+    """Whether the zone boots with the node: a property, or with kvm, which vmadmd boots, an <attr>."""
+    if brands.facts(brand)["use_vm_autoboot"]:
+        return f"select attr name=vm-autoboot; set value={_text(on)}; end"
+    return f"set autoboot={_text(on)}"
+
+
+def set_transition(state: str, to: str, expire: int) -> str:
+    """The marker by which the VM shows `state` until it becomes `to`; `expire` in ms since the epoch."""
+    return f'add attr; set name=transition; set value="{state}:{to}:{expire}"; set type=string; end'
+
+
+def add_dataset(name: str) -> str:
+    return f"add dataset; set name={name}; end"
+
+
+REMOVE_PROVISIONING = "remove attr name=provisioning"
+REMOVE_TRANSITION = "remove attr name=transition"
+MARK_FAILED = 'remove -F attr name=failed; add attr; set name=failed; set value="provisioning"; set type=string; end'
+TRANSITION_GONE = "remove attr: No such resource with that id"  # on stderr, where there is no transition to remove
+
+
+def ncpus(cpu_cap: int) -> str:
+    """`cpu_cap`, in percent of a CPU, as a decimal number of CPUs: 150 is 1.5, 7 is 0.07."""
+    whole, hundredths = divmod(cpu_cap, 100)
+    return f"{whole}.{hundredths:02d}".rstrip("0").rstrip(".")
+
+
+def _limit_lines(new: Vm, old: Vm) -> list[str]:
+    lines = []
+    for name in LIMITS:
+        if name not in new:
+            continue
+        value = new[name]
+        if name == "limit_priv":
+            joined = ",".join(value or [])
+            if joined and joined != old.get(name):
+                lines.append(f'set limitpriv="{joined}"')
+        elif value is None:
+            lines += [f"clear {name.replace('_', '-')}"] if name in old else []
+        elif value != old.get(name):
+            size = value * MIB if name == "max_shm_memory" else value
+            lines.append(f"set {name.replace('_', '-')}={size}")
+    return lines
+
+
+def _capped_lines(new: Vm, old: Vm) -> list[str]:
+    lines = []
+    settings = [f"set {word}={new[name]}m;" for name, word in CAPPED_MEMORY if new.get(name) is not None]
+    if settings:
+        verb = "select" if any(name in old for name, _ in CAPPED_MEMORY) else "add"
+        lines.append(f"{verb} capped-memory; {' '.join(settings)} end")
+    if "cpu_cap" in new:
+        if new["cpu_cap"]:
+            verb = "select" if old.get("cpu_cap") else "add"
+            lines.append(f"{verb} capped-cpu; set ncpus={ncpus(new['cpu_cap'])}; end")
+        elif old.get("cpu_cap"):
+            lines.append("remove capped-cpu")
+    return lines
+
+
+def _attr_lines(new: Vm, old: Vm) -> list[str]:
+    """Attributes in their order; `old` is empty for a new zone."""
+    brand = old.get("brand") or new["brand"]
+    facts = brands.facts(brand)
+    lines = [line for name in ATTRS for line in _attr_change(name, new, old)]
+    if not old and facts["use_vm_autoboot"]:
+        lines.append(_add_attr("vm-autoboot", _text(new["autoboot"])))
+    if not facts["hvm"]:
+        return lines
+    lines += _attr_change("ram", new, old)
+    if brand == "bhyve":
+        for name in BHYVE_ATTRS:
+            lines += _attr_change(name, {**_com_values(new, old), **new}, old)
+        lines += [
+            _select_attr(name, value) if name.replace("-", "_") in old else _add_attr(name, value)
+            for name, value in ZLOG.items()
+        ]
+    return lines + [line for name in HVM_ATTRS for line in _attr_change(name, new, old)]
+
+
+def _com_values(new: Vm, old: Vm) -> Vm:
+    """bhyve's serial ports are written by every change."""
+    return {name: new.get(name) or old.get(name) or default for name, default in COM_DEFAULTS.items()}
+
+
+def _attr_change(name: str, new: Vm, old: Vm) -> list[str]:
+    if name not in new:
+        return []
+    attr, text = name.replace("_", "-"), stored_text(name, new[name])
+    is_there = old.get(name) not in (None, [], False) or (name == "restart_init" and old.get(name) is False)
+    if text is None:
+        return [f"remove -F attr name={attr};"] if is_there else []
+    return [_select_attr(attr, text) if is_there else _add_attr(attr, text)]
+
+
+def stored_text(name: str, value: Any) -> Optional[str]:
+    """The text of an <attr> for a property's value; None if the attribute is to be absent."""
+    entry = properties.table()[name]
+    facts = entry["payload"]
+    if value is None or value == "" or value == [] or value == facts.get("default"):
+        return None
+    if facts["type"] == "integer" and value == 0 and not facts["keep_zero"]:
+        return None
+    if isinstance(value, list):
+        return ",".join(value)
+    if entry["translator"] == "base64":
+        return base64.b64encode(str(value).encode("utf-8", "surrogatepass")).decode("ascii")
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def _add_attr(name: str, value: str) -> str:
+    return f'add attr; set name="{name}"; set type=string; set value="{value}"; end'
+
+
+def _select_attr(name: str, value: str) -> str:
+    return f'select attr name={name}; set value="{value}"; end'
+
+
+def joined(statements: Iterable[str]) -> str:
+    """Statements for zonecfg's command line."""
+    return "; ".join(statements)

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The VM's maps of metadata, tags and routes, and the files that hold them (spec/vmadm.md 2.5).
+
+    metadata.json   {"internal_metadata": {...}, "customer_metadata": {...}}
+    tags.json       {...}
+    routes.json     {...}
+
+Always: pure; a new map is the old one less the removed keys, plus the set ones; a file is only written if one of its
+        maps changes. They are written whole, under another name, and renamed into place (node.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vminfod.clients.plainjson import pretty
+
+FILES = {
+    "metadata.json": ("internal_metadata", "customer_metadata"),
+    "tags.json": ("tags",),
+    "routes.json": ("routes",),
+}
+MAPS = tuple(name for names in FILES.values() for name in names)
+EMPTY_FILE = "{}\n"
+
+Map = dict[str, Any]
+
+
+def changed_maps(change: Mapping[str, Any], vm: Mapping[str, Any]) -> dict[str, Map]:
+    """The maps that set_X and remove_X of an update change, whole."""
+    changed = {}
+    for name in MAPS:
+        if f"set_{name}" not in change and f"remove_{name}" not in change:
+            continue
+        removed = set(change.get(f"remove_{name}") or ())
+        new = {key: value for key, value in (vm.get(name) or {}).items() if key not in removed}
+        new.update(change.get(f"set_{name}") or {})
+        if new != (vm.get(name) or {}):
+            changed[name] = new
+    return changed
+
+
+def file_contents(changed: Mapping[str, Map], vm: Mapping[str, Any]) -> dict[str, str]:
+    """File name -> text, of the files that hold a changed map."""
+    contents = {}
+    for file, names in FILES.items():
+        if not any(name in changed for name in names):
+            continue
+        maps = {name: changed.get(name, vm.get(name) or {}) for name in names}
+        contents[file] = pretty(maps if file == "metadata.json" else maps[names[0]])
+    return contents

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What can be told from a VM object alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Vm = dict[str, Any]
+
+
+def has_data(vm: Vm) -> bool:
+    """Whether a dataset is delegated to the VM."""
+    return f"{vm.get('zfs_filesystem')}/data" in (vm.get("datasets") or [])

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The `vminfo` command: ask vminfod directly, mostly for debugging (spec/client.md 5).
+
+Exit codes: 0, and 1 for wrong usage, a daemon that is away, and an answer that is not 200. Usage goes to stdout in
+every case, the reason of a failure to stderr."""
+
+from __future__ import annotations
+
+from vminfod.cli.options import BadOption, parsed_options
+from vminfod.cli.stdio import STDOUT, complain, end_with_reader, put, put_last, run_to_end
+from vminfod.client import VminfodClient, vm_path
+from vminfod.clients.address import BadAddress, address_from_environment
+from vminfod.clients.clientlog import ERROR, StderrLog
+from vminfod.clients.failures import VminfodError
+from vminfod.clients.identity import Identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import NoReturn
+
+USAGE = """\
+Usage: vminfo <command> [options]
+
+ping                  say pong if vminfod answers
+status [-jf]          the daemon's own state; -j as JSON, -f with the refresh log and the file watcher
+vms                   all VM objects as JSON
+vm <zonename>         one VM object as JSON
+events [-jfr]         follow what changes; -j as JSON, -f full dates and names, -r also the ready event
+help                  this text
+
+The environment variables VMINFOD_HOST and VMINFOD_PORT choose another daemon than 127.0.0.1:9090.
+"""
+HELP = {"h": "help"}
+OPTIONS = {  # command -> letter -> long name
+    "status": {**HELP, "j": "json", "f": "full"},
+    "vms": HELP,
+    "vm": HELP,
+    "events": {**HELP, "j": "json", "f": "full", "r": "ready"},
+}
+
+
+class BadUsage(Exception):
+    """Wrong words on the command line; the text is the line before the usage."""
+
+
+def main(argv: list[str], environ: Mapping[str, str]) -> int:
+    """Run `vminfo argv...`; gives the exit code."""
+    return run_to_end(lambda: _told(argv, environ))
+
+
+def _told(argv: list[str], environ: Mapping[str, str]) -> int:
+    """Run the command and tell its errors."""
+    try:
+        return _run(argv, environ)
+    except BadUsage as error:
+        put_last(f"{error}\n\n{USAGE}", STDOUT)
+    except BadOption as error:
+        complain(str(error))
+        put_last(USAGE, STDOUT)
+    except (VminfodError, BadAddress) as error:
+        complain(str(error))
+    return 1
+
+
+def _run(argv: list[str], environ: Mapping[str, str]) -> int:
+    if not argv:
+        raise BadUsage("A command is needed.")
+    command, words = argv[0], argv[1:]
+    if command == "ping":
+        words = []  # it takes no options and minds none
+    elif command in OPTIONS:
+        options, words = parsed_options(words, OPTIONS[command], {})
+        if "help" in options:
+            command = "help"
+    elif command.startswith("-"):
+        options, _ = parsed_options([command], HELP, {})
+        command = "help" if options else command
+    if command == "help":
+        put(USAGE)
+        return 0
+    if command != "ping" and command not in OPTIONS:
+        raise BadUsage(f"Unknown command: {command}")
+    if command == "vm" and not words:
+        raise BadUsage("The command vm needs the name of a zone.")
+    host, port = address_from_environment(environ)
+    name = f"{environ['VMINFOD_NAME']} (Vminfod CLI)" if environ.get("VMINFOD_NAME") else "Vminfod CLI"
+    log = StderrLog("vminfo", ERROR)
+    if command == "events":
+        return _events(Identity(name, host, port, log), options)
+    client = VminfodClient(name, host=host, port=port, log=log)
+    if command == "ping":
+        put(f"{client.ping().get('ping')}\n")
+    elif command == "status" and "json" not in options:
+        from vminfod.cli.status_text import status_text
+
+        full = "full" in options
+        put(status_text(client.status(full), full=full))
+    elif command == "status":
+        _print_json(client, "/status?full=true" if "full" in options else "/status")
+    elif command == "vms":
+        _print_json(client, "/vms")
+    else:
+        _print_json(client, vm_path(words[0]))
+    return 0
+
+
+def _events(identity: Identity, options: Mapping[str, object]) -> NoReturn:
+    """Print what happens, for ever. Raises VminfodError when the stream ends."""
+    import gc
+
+    from vminfod.cli.eventtext import event_text, json_text, ready_text
+    from vminfod.clients.eventfeed import EventFeed
+    from vminfod.clients.plainjson import parsed_as_spelled
+
+    gc.enable()  # this one lives long
+    full, as_json, with_ready = "full" in options, "json" in options, "ready" in options
+    end_with_reader()
+    query = "" if as_json and with_ready else "?vms=false"  # the snapshot only where it is printed
+    feed = EventFeed(identity, query=query, parse=parsed_as_spelled)
+    ready = feed.ready()
+    if with_ready:
+        put(json_text(ready) if as_json else ready_text(ready, full=full))
+    while True:
+        event = feed.next()
+        put(json_text(event) if as_json else event_text(event, full=full))
+
+
+def _print_json(client: VminfodClient, path: str) -> None:
+    from vminfod.clients.plainjson import parsed_as_spelled, pretty
+
+    put(pretty(client.get(path, parse=parsed_as_spelled)) + "\n")

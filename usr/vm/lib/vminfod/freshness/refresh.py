@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The full refresh: loads the node anew beside the running daemon and corrects what events missed (daemon.md 10).
+
+      due (timer, or asked for) -> load all, events go on -> pause the queue, run it forward -> compare -> resume
+
+Always: events are applied while the refresh loads; the queue is paused only around the comparison, which is a task on
+        it like any other writer;
+        a zone that was touched since the load began is read again rather than overwritten with older data;
+        what the load does not have any more is asked for by itself (secondlook.py): only zoneadm's word about just that
+        zone deletes it;
+        a load that fails, or one broken zone in it, changes nothing else; the queue is resumed exactly once (C1);
+        a refresh never waits for the node to be idle."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import gevent
+from gevent.event import Event as Flag
+
+from vminfod import times
+from vminfod.backoff import Backoff
+from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.reloads import Reloads
+from vminfod.freshness.secondlook import SecondLook
+from vminfod.freshness.sysinfo import Sysinfo
+from vminfod.freshness.threads import Threads
+from vminfod.freshness.turns import Turns
+from vminfod.queue import Extras, PauseTimeout, Queue, QueueTimeout, Task
+from vminfod.serving.cache import Cache
+from vminfod.serving.cause import REFRESH, Cause
+from vmload.loader import Loader, NodeRecords, assemble
+from vmload.loaderror import LoadError
+
+_KEPT = 5  # newest entries of the refresh log and of the refresh errors
+_PAUSE_LIMIT = 300.0  # seconds, as for fast-forward
+_TASK_LIMIT = 290.0
+
+# A refresh asked for by events that concern all VMs (a property set on the pool) comes at once, but not more often
+# than this many seconds, or than those that come without being asked for.
+_LEAST_BETWEEN = 2.0
+
+# Seconds until one that failed is tried again, then twice as long each time.
+_FIRST_RETRY = 2.0
+
+SetStatus = Callable[[str, bool], None]  # what the daemon is doing, and whether the queue is paused for it
+
+
+@dataclass
+class _LogEntry:
+    """One refresh that found differences."""
+
+    cache_changes: list[dict[str, Any]]
+    vm_changes: list[dict[str, Any]]
+    started: int
+    ended: int = 0
+
+    def dump(self, now: int) -> dict[str, Any]:
+        return {
+            "cacheChanges": self.cache_changes,
+            "vmChanges": self.vm_changes,
+            "started": times.stamp(self.started),
+            "ended": times.stamp(self.ended),
+            "took": times.duration(self.ended - self.started),
+            "endedAgo": times.duration(now - self.ended),
+        }
+
+
+class Refresh:
+    """See the head of the module."""
+
+    def __init__(
+        self,
+        loader: Loader,
+        cache: Cache,
+        sysinfo: Sysinfo,
+        reloads: Reloads,
+        watches: Watches,
+        queue: Queue,
+        threads: Threads,
+        set_status: SetStatus,
+        log: Any,
+    ):
+        self._loader = loader
+        self._cache = cache
+        self._sysinfo = sysinfo
+        self._reloads = reloads
+        self._watches = watches
+        self._queue = queue
+        self._threads = threads
+        self._set_status = set_status
+        self._log = log
+        self.last: Optional[int] = None  # monotonic ns of the end of the last refresh, or of the first load
+        self._second_look = SecondLook(loader, cache, reloads, threads, log)
+        self._wanted = Flag()
+        self._cause: Optional[Cause] = None  # of the request that came first; None: only the timer
+        self._errors: deque[tuple[int, str]] = deque(maxlen=_KEPT)
+        self._entries: deque[_LogEntry] = deque(maxlen=_KEPT)
+
+    def request(self, cause: Cause = REFRESH) -> None:
+        """Refresh soon: what `cause` says may have made anything stale."""
+        self._cause = self._cause or cause
+        self._wanted.set()
+
+    def run_forever(self, interval: float) -> None:
+        """Refresh every `interval` seconds after the end of the last, and whenever one is asked for. One that was asked
+        for and failed is tried again sooner."""
+        backoff = Backoff(_FIRST_RETRY, interval)
+        wait = interval
+        while True:
+            self._wanted.wait(wait)
+            self._wanted.clear()
+            cause, self._cause = self._cause, None
+            if self.run(cause):
+                backoff.reset()
+                wait = interval
+            else:
+                self._cause = self._cause or cause or REFRESH
+                wait = min(backoff.next(), interval)
+            gevent.sleep(min(_LEAST_BETWEEN, interval))
+
+    def run(self, cause: Optional[Cause]) -> bool:
+        """One refresh, with all its errors contained. `cause`: why it was asked for; None: it was due.
+
+        False if it failed although something is known to be stale: the next one must not be long in coming."""
+        started = time.monotonic_ns()
+        done = overflowed = False
+        self._log.info("full refresh starts", cause=cause.shown(started) if cause else {"source": "timer"})
+        try:
+            self._set_status("fetching vm cache data", False)
+            overflowed = self._queue.take_overflow()
+            node: NodeRecords = self._threads("node", self._loader.read_all)
+            gone = self._second_look.gone(node, started)
+            self._second_look.put_right(node, started)
+            self._compare_paused(node, gone, started, cause)
+            done = True
+            if overflowed:
+                self._log.warn("events were dropped because too many waited; the refresh has made up for it")
+        except (LoadError, QueueTimeout) as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 boundary: the next refresh may do better, the daemon goes on
+            self._fail(error)
+        finally:
+            self.last = time.monotonic_ns()
+            self._reloads.forget_before(started)
+            self._set_status("working", False)
+            if self._queue.overflowed:
+                self.request()
+        self._log.info("full refresh ended", took=times.duration(self.last - started))
+        return done or (cause is None and not overflowed)
+
+    def _fail(self, error: Exception) -> None:
+        self._errors.append((time.monotonic_ns(), str(error)))
+        self._log.error("the refresh failed", err=error)
+
+    def _compare_paused(self, node: NodeRecords, gone: list[str], started: int, cause: Optional[Cause]) -> None:
+        """Compare what was loaded since `started` with what is served, in a task of its own on the paused queue."""
+        self._set_status("pausing the event queue", True)
+        try:
+            self._queue.pause(_PAUSE_LIMIT)
+        except PauseTimeout:
+            raise  # the queue runs again already: not to be resumed (C1)
+        except BaseException:
+            if self._queue.paused:
+                self._queue.resume()
+            raise
+        try:
+            task = Task(
+                "full refresh", lambda extras: self._synchronize(node, gone, started, cause, extras), _TASK_LIMIT
+            )
+            if not self._queue.enqueue(task):
+                raise LoadError("too many events wait: the refresh cannot be compared")
+            now = time.monotonic_ns()
+            seconds, nanoseconds = divmod(now, 10**9)
+            self._set_status(f"fast-forwarding the queue to [{seconds},{nanoseconds}]", True)
+            self._queue.fast_forward(now, _PAUSE_LIMIT)
+        finally:
+            self._log.info("resuming the event queue")
+            self._queue.resume()
+
+    def _synchronize(
+        self, node: NodeRecords, gone: list[str], started: int, cause: Optional[Cause], extras: Extras
+    ) -> None:
+        """The task: correct what differs, ask for a reading where the load's word is not enough."""
+        self._set_status("comparing vmobj sets", True)
+        self._sysinfo.take(node.sysinfo, node.warnings, started)
+        entry = _LogEntry([], [], started)
+        turns = Turns()
+        for zonename, records in node.zones.items():
+            turns.next()
+            if self._reloads.touched_since(zonename, started):
+                self._reloads.mark(zonename, cause=cause or REFRESH)
+                continue
+            self._watches.want(records.zone)
+            self._synchronize_one(zonename, records, cause, entry)
+        self._set_status("synchronizing data", True)
+        for zonename, error in node.errors.items():
+            self._reloads.fail(zonename, error)
+        for zonename in gone:
+            if not self._reloads.touched_since(zonename, started) and self._cache.drop(zonename, cause or REFRESH):
+                self._watches.drop(zonename)
+                entry.vm_changes.append({"zonename": zonename, "action": "delete"})
+        self._drop_stale_watches(node, started, extras.log)
+        entry.ended = time.monotonic_ns()
+        if entry.vm_changes:
+            self._entries.append(entry)
+            if cause is None:
+                extras.log.warn(
+                    "lost events: the refresh found differences",
+                    zones=[change["zonename"] for change in entry.vm_changes],
+                )
+
+    def _drop_stale_watches(self, node: NodeRecords, started: int, log: Any) -> None:
+        """Those of zones that nobody knows any more, whether or not their files were ever there (L4)."""
+        for zonename in self._watches.zones():
+            is_known = zonename in node.zones or zonename in node.errors or self._cache.records(zonename) is not None
+            if not is_known and not self._reloads.touched_since(zonename, started):
+                log.error("dropping the watches of a zone that is no more", zonename=zonename)
+                self._watches.drop(zonename)
+
+    def _synchronize_one(self, zonename: str, records: Any, cause: Optional[Cause], entry: _LogEntry) -> None:
+        try:
+            vm = assemble(records, self._sysinfo.value)
+        except LoadError as error:
+            self._reloads.fail(zonename, error)
+            return
+        is_new = self._cache.records(zonename) is None
+        changes = self._cache.put(zonename, records, vm, cause or REFRESH)
+        self._reloads.errors.pop(zonename, None)
+        if is_new:
+            entry.vm_changes.append({"zonename": zonename, "action": "create"})
+        elif changes:
+            entry.vm_changes.append({"zonename": zonename, "action": "modify", "changes": changes})
+            entry.cache_changes += changes
+
+    def dump_errors(self, now: int) -> list[dict[str, Any]]:
+        """For /status: the newest failures."""
+        return [{"err": text, "time": times.stamp(at), "ago": times.duration(now - at)} for at, text in self._errors]
+
+    def dump_log(self, now: int) -> list[dict[str, Any]]:
+        """For /status?full: the newest refreshes that found differences."""
+        return [entry.dump(now) for entry in self._entries]

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MPL-2.0
+"""A second look at what a full load says is no more, zone by zone, before anybody believes it.
+
+A tool that is cut short at the end of a line, and yet ends well, gives a list that looks whole. What it lacks must not
+be taken for deleted: neither zones, nor datasets and snapshots, nor a running zone's statistics. Asking again costs a
+few commands for a zone that has really lost something, and that only where the events about it were lost as well.
+
+Always: zones that were touched since the load began are left out: they are read anew anyway;
+        the first command that hangs ends the second look with a LoadError: a load that cannot be trusted is none.
+Not here: what becomes of the differences (refresh.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from vminfod.freshness.reloads import Reloads
+from vminfod.freshness.threads import Threads
+from vminfod.freshness.turns import Turns
+from vminfod.serving.cache import Cache
+from vmload import parts as part
+from vmload.loader import Loader, NodeRecords
+from vmload.loaderror import LoadError, ZoneGone
+from vmload.records import ZoneRecords
+
+_LISTED = frozenset({part.ZONEINFO, part.DATASETS})  # what comes from lists of the whole node
+
+
+class SecondLook:
+    """See the head of the module."""
+
+    def __init__(self, loader: Loader, cache: Cache, reloads: Reloads, threads: Threads, log: Any):
+        self._loader = loader
+        self._cache = cache
+        self._reloads = reloads
+        self._threads = threads
+        self._log = log
+
+    def gone(self, node: NodeRecords, started: int) -> list[str]:
+        """The zones we serve, the load that began at `started` lacks, and zoneadm, asked for each, does not know."""
+        gone = []
+        for zonename in self._untouched(started):
+            if zonename in node.zones or zonename in node.errors:
+                continue
+            try:
+                zone = self._threads("zoneadm", self._loader.reader.zone, zonename)
+                if zone is None or zone.zonename != zonename:
+                    gone.append(zonename)
+            except ZoneGone:
+                gone.append(zonename)
+            except LoadError as error:
+                _not_if_it_hangs(error)
+                self._log.warn("cannot tell whether a zone still exists: keeping it", zonename=zonename, err=error)
+        return gone
+
+    def put_right(self, node: NodeRecords, started: int) -> None:
+        """Replace in `node` the records of zones that lost something by what the tools say when asked for just that
+        zone, and take out those of which they cannot say it."""
+        turns = Turns()
+        for zonename in self._untouched(started):
+            turns.next()
+            old, new = self._cache.records(zonename), node.zones.get(zonename)
+            if old is None or new is None or not _has_lost(old, new):
+                continue
+            try:
+                found = self._loader.read_zone(zonename, new, _LISTED, (), self._threads)
+            except LoadError as error:
+                _not_if_it_hangs(error)
+                del node.zones[zonename]
+                node.errors[zonename] = error
+                continue
+            if found is not None:
+                node.zones[zonename] = found
+
+    def _untouched(self, started: int) -> Iterator[str]:
+        return (name for name in list(self._cache) if not self._reloads.touched_since(name, started))
+
+
+def _has_lost(old: ZoneRecords, new: ZoneRecords) -> bool:
+    left_kernel = old.zoneinfo is not None and new.zoneinfo is None and new.zone.zoneid is not None
+    return left_kernel or _rows(new) < _rows(old)
+
+
+def _rows(records: ZoneRecords) -> int:
+    """How many datasets and snapshots zfs has told of."""
+    return sum(len(listed.datasets) + sum(map(len, listed.snapshots.values())) for listed in records.datasets.values())
+
+
+def _not_if_it_hangs(error: LoadError) -> None:
+    if error.code == "ETIMEDOUT":
+        raise LoadError(f"the load cannot be checked: {error}", error.code) from error

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Where events come from: the three watchers, and the task on the queue that each event becomes (daemon.md 4).
+
+Always: a task's description is its key: an event whose like waits already adds nothing and is dropped, one whose like
+        is running is kept;
+        whatever a watcher may have missed (its child died, lines made no sense) ends in a full refresh.
+Not here: what a line means (zonewatcher, zpoolwatcher, fswatcher), what an event makes stale (staleness)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Optional, Union
+
+import gevent
+
+from vminfod.freshness.staleness import Staleness
+from vminfod.queue import Queue, Task
+from vminfod.serving.cause import REFRESH, Cause, moment_of
+from vminfod.watchers.child import READY_WITHIN
+from vminfod.watchers.fswatcher import FileEvent, FsWatcher
+from vminfod.watchers.zonewatcher import ZoneEvent, zone_watcher
+from vminfod.watchers.zpoolwatcher import PoolEvent, ZfsEvent, zpool_watcher
+from vmload.reader import SYSINFO
+
+_TASK_LIMIT = 60.0  # seconds; a task only decides, so that one that takes this long is stuck
+
+
+class Sources:
+    """The watchers of one node. connect() them before start()."""
+
+    def __init__(self, root: str, queue: Queue, log: Any, limit: float = READY_WITHIN):
+        """`limit`: seconds that a child has to get ready, and the file watcher for each answer."""
+        sysevent = os.path.join(root, "usr/sbin/sysevent")
+        fswatcher = os.path.join(root, "usr/vm/sbin/fswatcher")
+        self._queue = queue
+        self._log = log
+        self._staleness: Optional[Staleness] = None
+        self._request_refresh: Callable[[Cause], None] = lambda cause: None
+        common: dict[str, Any] = {"log": log, "on_missed": self._missed, "ready_within": limit}
+        self._zones = zone_watcher(sysevent, on_event=self._zone_event, **common)
+        self._pools = zpool_watcher(sysevent, on_event=self._zfs_event, **common)
+        self.files = FsWatcher(fswatcher, on_event=self._file_event, answer_within=limit, **common)
+
+    def connect(self, staleness: Staleness, request_refresh: Callable[[Cause], None]) -> None:
+        """Say who decides what an event makes stale, and who reads everything anew."""
+        self._staleness = staleness
+        self._request_refresh = request_refresh
+
+    def start(self) -> None:
+        """Start the children, all at once; see wait_ready()."""
+        for watcher in (self._zones, self._pools, self.files):
+            watcher.start()
+
+    def wait_ready(self, within: float) -> None:
+        """Give all children `within` seconds to get ready. One that does not is tried on, and the daemon starts
+        without it: full refreshes make up for it."""
+        until = time.monotonic() + within
+        for name, watcher in self._named().items():
+            if not watcher.wait_ready(max(0.0, until - time.monotonic())):
+                self._log.error("a watcher is not ready: going on without it", child=name, waited_s=within)
+
+    def stop(self) -> None:
+        """End the children, all at once."""
+        gevent.joinall([gevent.spawn(watcher.stop) for watcher in self._named().values()], timeout=6.0)
+
+    def status(self) -> dict[str, Any]:
+        """For /status: how each child does."""
+        return {name: watcher.status() for name, watcher in self._named().items()}
+
+    def _named(self) -> dict[str, Any]:
+        return {"zonewatcher": self._zones, "zpoolwatcher": self._pools, "fswatcher": self.files}
+
+    def _missed(self, reason: str) -> None:
+        self._log.warn("events may have been missed: refreshing", reason=reason)
+        self._request_refresh(REFRESH)
+
+    def _zone_event(self, event: ZoneEvent) -> None:
+        details = {"state": event.newstate} if event.restarts is None else {"restarts": event.restarts}
+        cause = Cause("zone", details, moment_of(event.date_ms, event.seen_at))
+        self._log.debug("zone event", zonename=event.zonename, oldstate=event.oldstate, **details)
+        self._enqueue(f"handle zone event - zonename: {event.zonename}", lambda rules: rules.zone_event(event, cause))
+
+    def _zfs_event(self, event: Union[ZfsEvent, PoolEvent]) -> None:
+        moment = moment_of(event.date_ms, event.seen_at)
+        if isinstance(event, PoolEvent):
+            cause = Cause("zfs", {"pool": event.pool, "action": event.action}, moment)
+            self._enqueue(f"handle pool event - pool: {event.pool}", lambda rules: rules.pool_event(event, cause))
+            return
+        dataset = event.name
+        cause = Cause("zfs", {"dataset": dataset, "action": event.action}, moment)
+        self._log.debug("zfs event", dsname=dataset, action=event.action, property=event.detail[0][:100])
+        description = f"handle zfs event - dsname: {dataset} action: {event.effect.value}"
+        if event.new_name is not None:
+            description += f" to: {event.new_name}"
+        self._enqueue(description, lambda rules: rules.dataset_event(event, cause))
+
+    def _file_event(self, event: FileEvent) -> None:
+        flags = ",".join(event.flags) or event.kind
+        cause = Cause("file", {"path": event.path}, event.seen_at)
+        self._log.debug("file event", pathname=event.path, changes=flags)
+        what = "sysinfo" if event.path == SYSINFO else "zonexml" if event.path.endswith(".xml") else "zone file"
+        self._enqueue(
+            f"handle {what} fs change - pathname: {event.path} ({flags})",
+            lambda rules: rules.file_event(event.path, is_gone=event.kind == "delete", cause=cause),
+        )
+
+    def _enqueue(self, description: str, rule: Callable[[Staleness], None]) -> None:
+        def run(_extras: Any) -> None:
+            if self._staleness is not None:
+                rule(self._staleness)
+
+        self._queue.enqueue(Task(description, run, timeout=_TASK_LIMIT))

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What an event makes stale: the tables of daemon.md sections 6 and 7, as rules. Only here meet events and VMs.
+
+Always: a rule only marks; reading and writing follow elsewhere. Rules run as tasks on the queue, so that they see the
+        VMs as every event before has left them;
+        an event that can matter to no VM costs no command (P7), one about one VM costs work for that VM.
+Not here: what the platform's words mean (zonewatcher.py, zpoolwatcher.py), and how parts are read (vmload)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Optional
+
+from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.reloads import Reloads
+from vminfod.serving.cache import Cache
+from vminfod.serving.cause import Cause
+from vminfod.watchers.zonewatcher import ZoneEvent
+from vminfod.watchers.zpoolwatcher import Effect, PoolEvent, ZfsEvent
+from vmload import parts as part
+from vmload.reader import SYSINFO
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_DELEGATED = "data"
+
+# lastexited too: before a zone's first exit there is no file that could be watched.
+_OF_ZONE_EVENT = frozenset({part.LAST_MODIFIED, part.LAST_EXITED, part.ZONEADM, part.ZONEXML, part.ZONEINFO})
+_OF_ROLLBACK = frozenset({part.LAST_MODIFIED, part.JSON, part.LAST_EXITED})
+
+# What is done to a dataset above those of VMs with these effects, they inherit, or move with it.
+_REACHES_DOWN = frozenset({Effect.CHANGED, Effect.RENAMED})
+
+
+class Staleness:
+    """See the head of the module. `request_refresh(cause)`: everything may be stale. `reread_sysinfo()` likewise."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        reloads: Reloads,
+        watches: Watches,
+        request_refresh: Callable[[Cause], None],
+        reread_sysinfo: Callable[[Cause], None],
+        log: Any,
+    ):
+        self._cache = cache
+        self._reloads = reloads
+        self._watches = watches
+        self._request_refresh = request_refresh
+        self._reread_sysinfo = reread_sysinfo
+        self._log = log
+
+    def zone_event(self, event: ZoneEvent, cause: Cause) -> None:
+        """The zone changed its state or its configuration. An unknown one may be a new VM: read all of it."""
+        if self._cache.records(event.zonename) is None:
+            self._reloads.mark(event.zonename, cause=cause)
+        else:
+            self._reloads.mark(event.zonename, _OF_ZONE_EVENT, cause=cause)
+
+    def dataset_event(self, event: ZfsEvent, cause: Cause) -> None:
+        """Something happened to a dataset or a snapshot."""
+        if event.effect is Effect.PROMOTED:
+            # Snapshots moved here from an origin that the event does not name.
+            self._request_refresh(cause)
+            return
+        names = [(event.dataset, event.snapshot), *([event.renamed_to] if event.renamed_to else [])]
+        for dataset, snapshot in names:
+            self._reloads.dataset_event(dataset, cause)
+            if event.effect in _REACHES_DOWN and snapshot is None and self._cache.zones_using_below(dataset):
+                self._log.debug("a dataset above those of VMs changed", dataset=dataset, action=event.action)
+                self._request_refresh(cause)
+                return
+            for zonename in self._users_of(dataset, snapshot):
+                self._reloads.mark(zonename, (), {dataset}, cause=cause)
+                if event.effect is Effect.ROLLED_BACK:
+                    self._rolled_back(zonename, cause)
+
+    def file_event(self, path: str, *, is_gone: bool, cause: Cause) -> None:
+        """The watched file changed, appeared, or `is_gone`."""
+        if path == SYSINFO:
+            self._reread_sysinfo(cause)
+            return
+        meaning = self._watches.meaning(path)
+        if meaning is None:
+            self._log.debug("a file event of no zone that is known", pathname=path)
+        elif meaning.is_xml and is_gone:
+            # Replaced across file systems it looks gone too (OS-7368): reading the zone anew tells.
+            self._reloads.mark(meaning.zonename, cause=cause)
+        else:
+            # Also a zone that is not served yet: it is being read, and this file may have been read already.
+            self._reloads.mark(meaning.zonename, meaning.parts, cause=cause)
+
+    def pool_event(self, event: PoolEvent, cause: Cause) -> None:
+        """A pool came or went: no dataset is named, so all may be stale (S12)."""
+        self._request_refresh(cause)
+
+    def _users_of(self, dataset: str, snapshot: Optional[str]) -> set[str]:
+        """The zones to whose VM objects a change of the dataset can matter."""
+        return {
+            zonename
+            for zonename in self._cache.zones_using(dataset) | self._named_in(dataset)
+            if self._matters(zonename, dataset, snapshot)
+        }
+
+    def _named_in(self, dataset: str) -> set[str]:
+        """The VM whose uuid stands in the second component of the name: `zones/U`, `zones/U-disk0`, `zones/U/x`. A disk
+        can be there before the XML says that the VM uses it."""
+        parts = dataset.split("/")
+        found = _UUID.search(parts[1]) if len(parts) > 1 else None
+        zonename = self._cache.zonename(found[0]) if found else None
+        return {zonename} if zonename is not None else set()
+
+    def _matters(self, zonename: str, dataset: str, snapshot: Optional[str]) -> bool:
+        """Whether the dataset is deep inside one that the VM only passes on to its zone: that is the zone's affair.
+
+        Of a delegated dataset itself the VM object shows a few properties, and of its snapshots just one."""
+        records = self._cache.records(zonename)
+        parents = records.datasets if records is not None else {}
+        if dataset in parents:
+            return True
+        above, _, last = dataset.rpartition("/")
+        if above not in parents:
+            return not any(dataset.startswith(parent + "/") for parent in parents) and dataset.count("/") < 2
+        return last != _DELEGATED or snapshot in (None, "indestructible")
+
+    def _rolled_back(self, zonename: str, cause: Cause) -> None:
+        """A rollback replaces files without a file event, and watches may hang on the old ones (OS-7289). The reading
+        sets new watches before it looks at the files."""
+        self._watches.drop(zonename)
+        self._reloads.mark(zonename, _OF_ROLLBACK, cause=cause)

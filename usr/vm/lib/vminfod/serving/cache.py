@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The served VM objects, the records they come from, and the index by which an event finds the VMs it concerns.
+
+Always: Replay: what is served changes together with its event, with no switch between the two, and never without one;
+        One writer: only a task on the serial queue calls put() and drop(), and first() before there are listeners;
+        what is served is bytes made when the VM changed, not when somebody asks.
+Keyed by zone name throughout; a uuid is looked up in a map (a zone's name need not be its uuid)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from vminfod.diff import diff
+from vminfod.serving import jsontext
+from vminfod.serving.cause import Cause
+from vminfod.serving.hub import Hub
+from vmload.records import ZoneRecords
+
+# The identifier of the objects in these lists (daemon.md section 1).
+DIFF_MAP = {"disks": "path", "nics": "mac"}
+
+
+@dataclass
+class Entry:
+    """One VM. `body` is `vm` as JSON, `escaped` the same within a JSON string, made when first asked for. `rev` is the
+    revision of its last event."""
+
+    records: ZoneRecords
+    vm: dict[str, Any]
+    body: bytes
+    rev: int
+    escaped: Optional[bytes] = None
+
+
+class Cache:
+    """The VMs of the node, in the order in which they came."""
+
+    def __init__(self, hub: Hub, log: Any):
+        self._hub = hub
+        self._log = log
+        self._entries: dict[str, Entry] = {}
+        self._by_uuid: dict[str, str] = {}  # uuid -> zone name, for just the VMs in _entries
+        # Dataset -> names of the zones that list it as a parent; and each name above such a one -> the same zones.
+        self._users: dict[str, set[str]] = {}
+        self._users_below: dict[str, set[str]] = {}
+        self._joined: Optional[bytes] = None  # the body of /vms; None: make it anew
+        self._joined_escaped: Optional[bytes] = None  # the same within a JSON string
+
+    # Reading.
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def zonename(self, key: str) -> Optional[str]:
+        """The zone of the VM whose zone name, or else whose uuid, is `key`; None if there is none."""
+        return key if key in self._entries else self._by_uuid.get(key)
+
+    def vm(self, key: str) -> Optional[bytes]:
+        """The VM with this zone name or uuid as JSON; None if there is none."""
+        zonename = self.zonename(key)
+        return None if zonename is None else self._entries[zonename].body
+
+    def rev_of(self, key: str) -> Optional[int]:
+        """The revision at which the VM with this zone name or uuid changed last; None if there is none."""
+        zonename = self.zonename(key)
+        return None if zonename is None else self._entries[zonename].rev
+
+    def records(self, zonename: str) -> Optional[ZoneRecords]:
+        """What the VM was made of; None if it is not served."""
+        entry = self._entries.get(zonename)
+        return None if entry is None else entry.records
+
+    def vms(self) -> bytes:
+        """All VMs as a JSON array."""
+        if self._joined is None:
+            self._joined = b"[" + b",".join(entry.body for entry in self._entries.values()) + b"]"
+        return self._joined
+
+    def vms_escaped(self, names: Optional[frozenset[str]] = None) -> bytes:
+        """vms() as it stands between the quotes of a JSON string; with `names`, just the VMs so called."""
+        if names is not None:
+            return self._escape([e for name, e in self._entries.items() if not names.isdisjoint((name, e.vm["uuid"]))])
+        if self._joined_escaped is None:
+            self._joined_escaped = self._escape(list(self._entries.values()))
+        return self._joined_escaped
+
+    @staticmethod
+    def _escape(entries: list[Entry]) -> bytes:
+        for entry in entries:
+            if entry.escaped is None:
+                entry.escaped = jsontext.escaped(entry.body)
+        return b"[" + b",".join(entry.escaped or b"" for entry in entries) + b"]"
+
+    def zones_using(self, dataset: str) -> set[str]:
+        """The zones that use a dataset which is `dataset` or lies above it."""
+        found: set[str] = set()
+        name = dataset
+        while name:
+            found |= self._users.get(name, set())
+            name = name.rpartition("/")[0]
+        return found
+
+    def zones_using_below(self, dataset: str) -> set[str]:
+        """The zones that use a dataset below `dataset`."""
+        return self._users_below.get(dataset, set())
+
+    # Writing.
+
+    def first(self, zonename: str, records: ZoneRecords, vm: dict[str, Any]) -> None:
+        """Take in a VM without an event: the first load, when nobody can be connected yet."""
+        self._store(zonename, records, vm, self._hub.rev)
+
+    def put(self, zonename: str, records: ZoneRecords, vm: dict[str, Any], cause: Cause) -> list[dict[str, Any]]:
+        """Serve `vm` from now on, emitting `create`, or `modify` if it differs from what was served.
+
+        A diff knows no positions, yet the order of resolvers or disks matters: if only that changed, the modify has an
+        empty list of changes. Gives the changes of a modify, else []."""
+        entry = self._entries.get(zonename)
+        if entry is None:
+            self._store(zonename, records, vm, self._hub.rev + 1)
+            self._emit("create", zonename, vm["uuid"], {"vm": vm}, cause)
+            return []
+        changes: list[dict[str, Any]] = diff(entry.vm, vm, DIFF_MAP)
+        if not changes and entry.vm == vm:
+            self._reindex(zonename, entry.records, records)
+            entry.records = records
+            return []
+        changed = {str(change["path"][0]) for change in changes} | _differing(entry.vm, vm)
+        self._store(zonename, records, vm, self._hub.rev + 1)
+        self._emit("modify", zonename, vm["uuid"], {"vm": vm, "changes": changes}, cause, changed=changed)
+        return changes
+
+    def drop(self, zonename: str, cause: Cause) -> bool:
+        """Serve the VM no more, emitting `delete`. False if it was not served."""
+        entry = self._entries.pop(zonename, None)
+        if entry is None:
+            return False
+        if self._by_uuid.get(entry.vm["uuid"]) == zonename:
+            del self._by_uuid[entry.vm["uuid"]]
+        self._reindex(zonename, entry.records, None)
+        self._joined = self._joined_escaped = None
+        self._emit("delete", zonename, entry.vm["uuid"], {}, cause, {"last": entry.vm})
+        return True
+
+    def _store(self, zonename: str, records: ZoneRecords, vm: dict[str, Any], rev: int) -> None:
+        old = self._entries.get(zonename)
+        body = jsontext.encode(vm)
+        self._reindex(zonename, old.records if old is not None else None, records)
+        if old is not None:
+            if self._by_uuid.get(old.vm["uuid"]) == zonename:
+                del self._by_uuid[old.vm["uuid"]]
+            old.records, old.vm, old.body, old.rev, old.escaped = records, vm, body, rev, None
+        else:
+            self._entries[zonename] = Entry(records, vm, body, rev)
+        self._by_uuid[vm["uuid"]] = zonename
+        self._joined = self._joined_escaped = None
+
+    def _emit(
+        self,
+        kind: str,
+        zonename: str,
+        uuid: str,
+        fields: dict[str, Any],
+        cause: Cause,
+        tail: Optional[dict[str, Any]] = None,
+        changed: Optional[set[str]] = None,
+    ) -> None:
+        """Publish, in the same step in which the entry changed, and log it, without values: they may be secret."""
+        changes = fields.get("changes")
+        shown = cause.shown(time.monotonic_ns())
+        fields = {"zonename": zonename, "uuid": uuid, **fields}
+        self._hub.publish(kind, fields, {"cause": shown, **(tail or {})}, changed)
+        self._log.info(
+            f'emitting "{kind}" event, {len(self._entries)} VMs total',
+            zonename=zonename,
+            rev=self._hub.rev,
+            cause=shown,
+            **({} if changes is None else {"paths": [change["prettyPath"] for change in changes]}),
+        )
+
+    def _reindex(self, zonename: str, old: Optional[ZoneRecords], new: Optional[ZoneRecords]) -> None:
+        before = set(old.datasets) if old is not None else set()
+        after = set(new.datasets) if new is not None else set()
+        if before == after:
+            return
+        for parent in before - after:
+            _discard(self._users, parent, zonename)
+        for parent in after - before:
+            self._users.setdefault(parent, set()).add(zonename)
+        for name in _above(before) - _above(after):
+            _discard(self._users_below, name, zonename)
+        for name in _above(after) - _above(before):
+            self._users_below.setdefault(name, set()).add(zonename)
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
+    """The properties of `new` that `old` has otherwise, if only in the order of a list, which a diff does not see."""
+    return {key for key in new if old.get(key) != new[key]}
+
+
+def _above(datasets: set[str]) -> set[str]:
+    names: set[str] = set()
+    for dataset in datasets:
+        while dataset := dataset.rpartition("/")[0]:
+            names.add(dataset)
+    return names
+
+
+def _discard(index: dict[str, set[str]], key: str, zonename: str) -> None:
+    users = index.get(key)
+    if users is not None:
+        users.discard(zonename)
+        if not users:
+            del index[key]
