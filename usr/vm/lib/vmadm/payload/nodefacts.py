@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What has to be known of the node to judge a payload, as plain values: payload/ itself asks nothing.
+
+    needed = facts_needed(payload, brand, action)       which images, NIC tags, pools and other VMs matter
+    node   = ...                                        actions/ asks zpool, imgadm, nictagadm and vminfod
+    change = parse_update(payload, vm, node)            parsing.py
+
+Always: nothing is asked for what the payload does not name: no image, no command of imgadm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from vmload import brands
+from vmload.units import Bytes, Mib
+
+DEFAULT_POOL = "zones"
+NORMAL_TAG = "normal"  # the type of a tag that stands for a link
+
+ImageKey = tuple[str, str]  # (pool, image uuid)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image's manifest, as far as a payload's rules look into it."""
+
+    type: str
+    image_size: Optional[Mib] = None
+    has_requirements: bool = False
+    bootrom: Optional[str] = None  # requirements.bootrom
+    cloudinit_datasource: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class NicTag:
+    """A NIC tag of the node. `type` is nictagadm's word, `mtu` None where the platform does not say it."""
+
+    type: str = NORMAL_TAG
+    mtu: Optional[Bytes] = None
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What the node has. A NIC tag that nictagadm says is not there is missing from `nic_tags`, an image that imgadm
+    cannot show from `images`."""
+
+    pools: frozenset[str] = frozenset()
+    images: Mapping[ImageKey, Image] = field(default_factory=dict)
+    nic_tags: Mapping[str, NicTag] = field(default_factory=dict)
+    others: tuple[Mapping[str, Any], ...] = ()  # the other VMs' objects
+
+
+@dataclass(frozen=True)
+class FactsNeeded:
+    """What to ask the node for."""
+
+    pools: bool = False
+    images: tuple[ImageKey, ...] = ()
+    nic_tags: tuple[str, ...] = ()
+    others: bool = False
+
+
+def facts_needed(payload: Mapping[str, Any], brand: str, action: str) -> FactsNeeded:
+    """What the rules will look at; `payload` may be anything that JSON can say, as long as it is an object."""
+    pools = any(name in payload for name in ("zpool", "zfs_storage_pool_name"))
+    nics = [nic for name in ("nics", "add_nics", "update_nics") for nic in _objects(payload.get(name))]
+    tags = dict.fromkeys(nic["nic_tag"] for nic in nics if isinstance(nic.get("nic_tag"), str) and nic["nic_tag"])
+    return FactsNeeded(
+        pools=pools,
+        images=tuple(dict.fromkeys(_images(payload, brand, action))),
+        nic_tags=tuple(tags),
+        others=bool(nics) or payload.get("vnc_port") is not None,
+    )
+
+
+def image_of(manifest: Any) -> Optional[Image]:
+    """The `manifest` that `imgadm get` prints; None if it is none."""
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("type"), str):
+        return None
+    size, requirements, tags = manifest.get("image_size"), manifest.get("requirements"), manifest.get("tags")
+    bootrom = requirements.get("bootrom") if isinstance(requirements, dict) else None
+    datasource = tags.get("org.smartos:cloudinit_datasource") if isinstance(tags, dict) else None
+    return Image(
+        type=manifest["type"],
+        image_size=size if isinstance(size, int) and not isinstance(size, bool) else None,
+        has_requirements=isinstance(requirements, dict),
+        bootrom=bootrom if isinstance(bootrom, str) and bootrom else None,
+        cloudinit_datasource=datasource if isinstance(datasource, str) and datasource else None,
+    )
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [element for element in value if isinstance(element, dict)] if isinstance(value, list) else []
+
+
+def _images(payload: Mapping[str, Any], brand: str, action: str) -> list[ImageKey]:
+    found = []
+    names = ("image_uuid", "dataset_uuid", "zone_dataset_uuid")
+    if action == "create":
+        pool = payload.get("zpool") or payload.get("zfs_storage_pool_name") or DEFAULT_POOL
+        found += [(pool, payload[name]) for name in names if name in payload]
+    if brands.is_hvm(brand) or action != "create":
+        for name in ("disks", "add_disks"):
+            found += [
+                (disk.get("zpool") or DEFAULT_POOL, disk["image_uuid"])
+                for disk in _objects(payload.get(name))
+                if "image_uuid" in disk
+            ]
+    return [(pool, image) for pool, image in found if isinstance(pool, str) and isinstance(image, str) and image]
