@@ -364,8 +364,39 @@ def test_options_in_every_form_that_is_accepted(node, words):
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["-H"],
+        ["--no-header"],
+        ["--no-head"],
+        ["--header=false"],
+        ["--header", "false"],
+        ["-h=false"],
+        ["-h", "-H"],
+        ["-ph", "--no-parsable", "-H"],
+    ],
+)
+def test_header_switched_off_in_every_form(node, words):
+    assert listed(node, *words, "-o", "alias", "alias=web") == "web\n"
+
+
+@pytest.mark.parametrize("words", [["-h"], ["--header"], ["--h"], ["-header"], ["--header=true"], ["-H", "--header"]])
+def test_header_forced_in_every_form(node, words):
+    assert listed(node, *words, "-p", "-o", "alias", "alias=web") == "ALIAS\nweb\n"
+
+
+def test_column_of_a_map_whose_key_has_dots(node):
+    assert listed(node, "-p", "-o", "uuid,tags.a.b", "alias=web") == f"{C}:dotted\n"
+    assert listed(node, "-h", "-p", "-o", "tags.a.b,uuid", "alias=database") == f"TAGS.A.B:UUID\n:{D}\n"
+    assert order(node, "-o", "uuid,tags.a.b", "-s", "tags.a.b,uuid") == "cabd"
+
+
+@pytest.mark.parametrize(
     ("words", "complaint"),
     [
+        (["--no-order"], "Unknown option: --no-order"),
+        (["--parsable=yes"], "Option --parsable is on or off: --parsable=true or --parsable=false, not --parsable=yes"),
+        (["-op", "uuid"], "Option -o needs a value."),
         (["-x"], "Unknown option: -x"),
         (["--bogus"], "Unknown option: --bogus"),
         (["-px"], "Unknown option: -px"),

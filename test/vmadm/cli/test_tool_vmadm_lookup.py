@@ -89,3 +89,32 @@ def test_type_and_ram_can_be_looked_up(node):
     assert lookup(node, "type=OS", "ram=64") == (0, f"{B}\n", "")
     assert lookup(node, "ram=512") == (0, f"{A}\n", "")
     assert lookup(node, "ram=5") == (0, "", "")
+
+
+def test_chosen_keys_keep_the_order_of_the_vm(node):
+    code, out, _ = lookup(node, "-j", "-o", "type,alias,uuid", "alias=web")
+    assert list(json.loads(out)[0]) == ["uuid", "alias", "type"]
+
+
+def test_patterns_are_javascript_and_nothing_is_said_on_stderr(node):
+    assert lookup(node, "alias=~[[:alpha:]]") == (0, "", "")
+    assert lookup(node, "alias=~^(?<first>w)[^]") == (0, f"{C}\n", "")
+    assert lookup(node, "alias=~(?i)web")[0] == 1
+    code, out, err = lookup(node, "alias=~(?<=ba*)b")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith('Invalid regular expression "(?<=ba*)b": ')
+
+
+def test_pattern_that_would_run_for_ever_is_refused():
+    vm = {"zonename": A, "uuid": A, "alias": "a" * 60 + "!"}
+    with CannedServer({"/vms": answer([vm])}) as server:
+        code, out, err = lookup(server, "alias=~^(a+)+$")
+    assert (code, out) == (1, "")
+    assert err.startswith('Invalid regular expression "^(a+)+$": it takes more than ')
+    assert err.count("\n") == 1
+
+
+def test_a_flag_can_be_switched_off(node):
+    assert lookup(node, "--json=false", "alias=web") == (0, f"{C}\n", "")
+    assert lookup(node, "-j", "--no-json", "alias=web") == (0, f"{C}\n", "")
+    assert lookup(node, "-o", "uuid", "--no-json") == (1, "", "Cannot specify -o without -j\n")

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MPL-2.0
-"""vmadm's command line, taken apart as it always was (spec/vmadm.md 0.2), which is not how getopt does it.
+"""vmadm's command line, taken apart as it always was (nopt's rules, docs/vmadm.md), which is not how getopt does it.
 
-Options may stand anywhere up to `--`; one that needs a value takes the next word whatever it looks like
-(`-s -ram`); short flags glue together (`-fjr`); long names may be cut to a unique beginning (`--parse`); of equal
-options the last one wins. Unlike the original, which let an unknown option swallow the next word, we refuse it."""
+Options may stand anywhere up to `--`; one that needs a value takes the next word whatever it looks like (`-s -ram`).
+One dash or two make no difference: what follows them is looked for among the names, the letters, letters glued together
+(`-fjr`), and the unique beginnings of names (`--parse`), in this order. A flag is switched off by `--no-NAME`,
+`--NAME=false`, or the word `false` behind it. Of equal options the last one wins. Unlike the original, which let an
+unknown option swallow the next word, we refuse it."""
 
 from __future__ import annotations
 
@@ -18,12 +20,18 @@ UUID_DASHES = (8, 13, 18, 23)
 
 
 class Option:
-    """One option of a command: its letter, its long name if it has one, and whether it takes a value."""
+    """One option of a command: its letter, its long name if it has one, and whether it takes a value.
 
-    def __init__(self, letter: str, name: Optional[str] = None, *, takes_value: bool = False) -> None:
+    `off_letter`: a second letter, which switches the flag off. Where a flag has one it makes a difference whether it
+    was switched off or not named at all, and parsed_words() gives "false" for it."""
+
+    def __init__(
+        self, letter: str, name: Optional[str] = None, *, takes_value: bool = False, off_letter: Optional[str] = None
+    ) -> None:
         self.letter = letter
         self.name = name
         self.takes_value = takes_value
+        self.off_letter = off_letter
 
 
 EVERYWHERE = (Option("v"), Option("d"))  # accepted by every command, without effect
@@ -32,7 +40,6 @@ EVERYWHERE = (Option("v"), Option("d"))  # accepted by every command, without ef
 def parsed_words(words: list[str], options: tuple[Option, ...]) -> tuple[dict[str, str], list[str]]:
     """(values by letter, operands). A flag that is on has the value "true". Raises BadUsage."""
     known = (*options, *EVERYWHERE)
-    letters = {option.letter: option for option in known}
     values: dict[str, str] = {}
     operands: list[str] = []
     left = list(words)
@@ -44,19 +51,29 @@ def parsed_words(words: list[str], options: tuple[Option, ...]) -> tuple[dict[st
             operands.append(word)
             continue
         name, equals, value = word.partition("=")
-        if not name.startswith("--") and len(name) > 2 and not equals and all(c in letters for c in name[1:]):
-            left[:0] = [f"-{letter}" for letter in name[1:]]
-            continue
-        option = _named(name, known)
+        if equals:
+            left.insert(0, value)
+        *flags, (option, on) = _named(name, known)
+        for flag, is_on in flags:
+            _switch(values, flag, is_on)
         if option.takes_value:
-            if not equals and not left:
+            if not left:
                 raise BadUsage(f"Option {name} needs a value.")
-            values[option.letter] = value if equals else left.pop(0)
-        elif value == "false":
-            values.pop(option.letter, None)
-        else:
-            values[option.letter] = "true"
+            values[option.letter] = left.pop(0)
+            continue
+        if left and left[0] in ("true", "false"):
+            on = on == (left.pop(0) == "true")
+        elif equals:
+            raise BadUsage(f"Option {name} is on or off: {name}=true or {name}=false, not {word}")
+        _switch(values, option, on)
     return values, operands
+
+
+def _switch(values: dict[str, str], option: Option, on: bool) -> None:
+    if on or option.off_letter:
+        values[option.letter] = "true" if on else "false"
+    else:
+        values.pop(option.letter, None)
 
 
 def uuid_operand(operands: list[str], command: str) -> str:
@@ -71,13 +88,25 @@ def is_uuid(word: str) -> bool:
     return len(word) == UUID_LENGTH and all(word[at] == "-" for at in UUID_DASHES)
 
 
-def _named(word: str, known: tuple[Option, ...]) -> Option:
-    if word.startswith("--"):
-        exact = [option for option in known if option.name == word[2:]]
-        begun = [option for option in known if option.name and len(word) > 2 and option.name.startswith(word[2:])]
-        found = exact or begun
-    else:
-        found = [option for option in known if option.letter == word[1:]]
-    if len(found) != 1:
-        raise BadUsage(f"{'Ambiguous' if found else 'Unknown'} option: {word}")
-    return found[0]
+def _named(word: str, known: tuple[Option, ...]) -> list[tuple[Option, bool]]:
+    """The options that a word with dashes names, and whether it switches each on. Raises BadUsage."""
+    letters = {option.letter: (option, True) for option in known}
+    letters.update({option.off_letter: (option, False) for option in known if option.off_letter})
+    name = word.lstrip("-")
+    exact = [(option, True) for option in known if option.name == name]
+    if exact or name in letters:
+        return exact or [letters[name]]
+    if name and all(letter in letters for letter in name):
+        found = [letters[letter] for letter in name]
+        for option, _ in found[:-1]:
+            if option.takes_value:
+                raise BadUsage(f"Option -{option.letter} needs a value.")
+        return found
+    on = True
+    while name.lower().startswith("no-"):
+        name, on = name[3:], not on
+    begun = [option for option in known if option.name and name and option.name.startswith(name)]
+    begun = [option for option in begun if option.name == name] or begun
+    if len(begun) != 1 or begun[0].takes_value and not on:
+        raise BadUsage(f"{'Ambiguous' if len(begun) > 1 else 'Unknown'} option: {word}")
+    return [(begun[0], on)]

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The fields by which VMs can be listed and found, and how a value reads as text (spec/vmadm.md 1.1, 1.2).
+"""The fields by which VMs can be listed and found: their columns, and which name what (docs/vmadm.md).
 
 A field is a top-level property (`ram`), a member of a map (`tags.role`), or a property of an array's element
-(`nics.0.ip`, and in filters `nics.*.ip` for any element).
-Always: a null and an absent value are the same, MISSING (None); no function here changes a VM object it was given."""
+(`nics.0.ip`, and in filters `nics.*.ip` for any element)."""
 
 from __future__ import annotations
+
+from vminfod.clients.vmfilter import MISSING, is_index, values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-MISSING = None
 
 COLUMNS = {  # field: (header, width in characters)
     "alias": ("ALIAS", 10),
@@ -95,7 +94,7 @@ def is_filter_key(key: str) -> bool:
     return (
         len(rest) == 2
         and top in FILTER_ARRAYS
-        and (rest[0] == "*" or _is_index(rest[0]))
+        and (rest[0] == "*" or is_index(rest[0]))
         and rest[1] in FILTER_ARRAYS[top]
     )
 
@@ -106,8 +105,8 @@ def is_column(field: str) -> bool:
     if not rest:
         return top in COLUMNS
     if top in COLUMN_MAPS:
-        return rest[0] != ""
-    return len(rest) == 2 and top in COLUMN_ARRAYS and _is_index(rest[0]) and rest[1] != ""
+        return field != f"{top}."
+    return len(rest) == 2 and top in COLUMN_ARRAYS and is_index(rest[0]) and rest[1] != ""
 
 
 def is_starred(field: str) -> bool:
@@ -125,46 +124,11 @@ def with_derived(vm: dict[str, Any]) -> dict[str, Any]:
     return derived
 
 
-def values(vm: dict[str, Any], field: str) -> list[Any]:
-    """Every value that `field` names in `vm`, without missing ones: at most one unless an index is `*`."""
-    top, *rest = field.split(".")
-    found = [vm.get(top)]
-    for part in rest:
-        found = [value for container in found for value in _members(container, part)]
-    return [value for value in found if value is not MISSING]
-
-
 def value(vm: dict[str, Any], field: str) -> Any:
-    """The one value of a field without `*`, or MISSING."""
+    """The one value of a field without `*`, or MISSING. A map's key may have dots: `tags.a.b` is the tag `a.b`."""
+    top, dot, key = field.partition(".")
+    if dot and top in COLUMN_MAPS:
+        members = vm.get(top)
+        return members.get(key) if isinstance(members, dict) else MISSING
     found = values(vm, field)
     return found[0] if found else MISSING
-
-
-def as_text(value: Any) -> str:
-    """A value as JavaScript turns it into text, which is what scripts have matched against for years."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
-        return str(int(value))
-    if isinstance(value, list):
-        return ",".join(["" if element is None else as_text(element) for element in value])
-    if isinstance(value, dict):
-        return "[object Object]"
-    return repr(value)
-
-
-def _is_index(text: str) -> bool:
-    return text.isascii() and text.isdigit()
-
-
-def _members(container: Any, part: str) -> list[Any]:
-    if isinstance(container, dict):
-        return [container[part]] if part in container else []
-    if isinstance(container, list):
-        if part == "*":
-            return container
-        if _is_index(part) and len(part) < 10 and int(part) < len(container):
-            return [container[int(part)]]
-    return []

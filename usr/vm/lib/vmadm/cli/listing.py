@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The table of `vmadm list`: trim, sort, print (spec/vmadm.md 1.1).
+"""The table of `vmadm list`: trim, sort, print (docs/vmadm.md).
 
 Surprising, but scripts rely on it: each VM is trimmed to the columns that are printed *before* it is sorted. So a
 sort field that is no column sorts nothing, and a VM that has none of the columns is not listed at all."""
 
 from __future__ import annotations
 
-from vmadm.cli.fields import COLUMNS, DOTTED_WIDTH, MISSING, as_text, is_column, is_starred, value
+from vmadm.cli.fields import COLUMNS, DOTTED_WIDTH, is_column, is_starred, value
 from vmadm.errors import CommandFailed
+from vminfod.clients.vmfilter import MISSING, as_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

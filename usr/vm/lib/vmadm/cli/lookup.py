@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm lookup`: which VMs match, as uuids or as JSON, in vminfod's order (spec/vmadm.md 1.2)."""
+"""`vmadm lookup`: which VMs match, as uuids or as JSON, in vminfod's order (docs/vmadm.md)."""
 
 from __future__ import annotations
 
 from vmadm.errors import CommandFailed
 from vminfod.clients.plainjson import pretty
+from vminfod.clients.vmfilter import trimmed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def found_text(vms: list[dict[str, Any]], *, as_json: bool, keys: Optional[list[
     """What is printed for the VMs that matched. `keys`: only these top-level ones, and VMs left empty by that are
     not counted. Raises NotUnique."""
     if keys is not None:
-        vms = [kept for kept in [{key: vm[key] for key in keys if key in vm} for vm in vms] if kept]
+        vms = trimmed(vms, keys)
     if unique and len(vms) != 1:
         raise NotUnique(len(vms))
     if as_json:

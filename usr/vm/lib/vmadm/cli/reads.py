@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm list`, `lookup`, `get` and `info`: ask vminfod, then format (spec/vmadm.md 1.1 to 1.3, 1.7).
+"""`vmadm list`, `lookup`, `get` and `info`: ask vminfod, then format (docs/vmadm.md).
 
 Always: everything that can be wrong with the words is said before vminfod is asked, except for the names of columns,
 which the original checked afterwards: scripts see the same first error as before."""
@@ -24,41 +24,38 @@ LIST_OPTIONS = (
     Option("o", "order", takes_value=True),
     Option("s", "sortby", takes_value=True),
     Option("p", "parsable"),
-    Option("H"),
-    Option("h"),
+    Option("h", "header", off_letter="H"),
 )
 LOOKUP_OPTIONS = (Option("j", "json"), Option("o", "output", takes_value=True), Option("1", "unique"))
 
 
 def list_vms(client: VminfodClient, words: list[str]) -> None:
     """`list [-p] [-H] [-o F,..] [-s F,..] [k=v ...]`. Raises CommandFailed, VminfodError."""
-    from vmadm.cli.fields import with_derived
     from vmadm.cli.listing import DEFAULT_ORDER, DEFAULT_SORT, check_columns, check_starred, table
-    from vmadm.cli.matching import conditions, matching, operands
+    from vmadm.cli.matching import checked_filters, found, operands
 
     options, left = parsed_words(words, LIST_OPTIONS)
     order = options.get("o", DEFAULT_ORDER).split(",")
     sort = options.get("s", DEFAULT_SORT).split(",")
-    checks = conditions(operands(left), kind="filter")
+    filters = checked_filters(operands(left), kind="filter")
     check_starred(order, sort)
-    vms = [with_derived(vm) for vm in _all_vms(client)]
+    vms = _all_vms(client)
     check_columns(order, sort)
     parsable = "p" in options
-    header = "h" in options or not (parsable or "H" in options)
-    put(table(matching(vms, checks), order=order, sort=sort, parsable=parsable, header=header))
+    header = options.get("h", "false" if parsable else "true") == "true"
+    put(table(found(vms, filters), order=order, sort=sort, parsable=parsable, header=header))
 
 
 def lookup(client: VminfodClient, words: list[str]) -> None:
     """`lookup [-j] [-1] [-o F,..] [k=v ...]`. Raises CommandFailed, VminfodError."""
-    from vmadm.cli.fields import with_derived
     from vmadm.cli.lookup import found_text
-    from vmadm.cli.matching import conditions, matching, operands
+    from vmadm.cli.matching import checked_filters, found, operands
 
     options, left = parsed_words(words, LOOKUP_OPTIONS)
     if "o" in options and "j" not in options:
         raise CommandFailed("Cannot specify -o without -j")
-    checks = conditions(operands(left), kind="lookup")
-    vms = matching([with_derived(vm) for vm in _all_vms(client)], checks)
+    filters = checked_filters(operands(left), kind="lookup")
+    vms = found(_all_vms(client), filters)
     keys = options["o"].split(",") if "o" in options else None
     put(found_text(vms, as_json="j" in options, keys=keys, unique="1" in options))
 

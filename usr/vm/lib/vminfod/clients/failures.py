@@ -75,6 +75,10 @@ class Stopped(StreamError):
         super().__init__(f"{what} was stopped", code="ESTOPPED")
 
 
+class BadPattern(ValueError):
+    """A filter's pattern is no regular expression of JavaScript, has no counterpart here, or takes too long."""
+
+
 def connection_failed(doing: str, error: OSError) -> ConnectionFailed:
     """`error` as a ConnectionFailed whose text is `doing` with its place for the errno name filled in.
 
