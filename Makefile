@@ -9,11 +9,12 @@ IMPORT ?=
 # Tests wait more than they compute: more at once than there are cores.
 JOBS ?= 4
 
-.PHONY: help run test lint clean
+.PHONY: help run test test-fast lint clean
 
 help:
 	@echo "make run [VMS=30] [SNAPSHOTS=0] [PORT=9090] [IMPORT=DIR]   a mock compute node with vminfod on it"
 	@echo "make test                                                 lint and all tests"
+	@echo "make test-fast                                            the tests without process, socket or file: seconds"
 	@echo "make lint                                                 ruff and mypy"
 	@echo "make clean                                                remove the virtual environment and caches"
 
@@ -29,6 +30,9 @@ run: $(VENV)/installed
 
 test: lint
 	$(VENV)/bin/python -m pytest -n $(JOBS)
+
+test-fast: $(VENV)/installed
+	$(VENV)/bin/python -m pytest -q -m pure
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -13,11 +13,25 @@ from pathlib import Path
 import pytest
 
 from mockcn import process
+from support import purity
 from support.running_daemon import RunningDaemon
 
 # A shell that runs us in the background has SIGINT ignored, and so would every program that a test interrupts. What
 # has a handler here has the default there.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A test that is marked pure fails if it, or the code under it, starts a process, opens a socket or touches a
+    node's file."""
+    if item.get_closest_marker("pure") is None:
+        return (yield)
+    with purity.watch() as notes:
+        result = yield
+    if notes:
+        pytest.fail(f"{item.name} is marked pure, but {notes[0]}", pytrace=False)
+    return result
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import pytest
 
 from vminfod.diff import diff, pretty_path
 
+pytestmark = pytest.mark.pure
+
 NICS = {"nics": "mac"}
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from vminfod.diff import diff
 
+pytestmark = pytest.mark.pure
+
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "diff.json").read_text())
 
 

@@ -8,6 +8,8 @@ from gevent.event import Event
 from support.recording_log import RecordingLog
 from vminfod.queue import Queue, Task, TaskTimeout
 
+pytestmark = pytest.mark.pure
+
 LIMIT = 10  # seconds that a test waits for what must happen
 
 

@@ -10,6 +10,8 @@ from gevent.event import Event
 from support.recording_log import RecordingLog
 from vminfod.queue import FastForwardTimeout, PauseTimeout, Queue, QueueError, Task
 
+pytestmark = pytest.mark.pure
+
 LIMIT = 10  # seconds that a test waits for what must happen
 SECOND = 1_000_000_000
 

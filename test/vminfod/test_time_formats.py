@@ -5,6 +5,8 @@ import pytest
 
 from vminfod.times import duration, epoch_ms, iso, pair, short, stamp
 
+pytestmark = pytest.mark.pure
+
 SECOND = 1_000_000_000
 
 

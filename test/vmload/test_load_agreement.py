@@ -112,10 +112,12 @@ def test_load_of_all_keeps_the_order_of_keys_of_the_single_load(populated):
 # What that one object is, where the two ways of the original differ.
 
 
+@pytest.mark.pure
 def test_indestructible_delegated_is_seen_whether_the_dataset_is_listed_or_not(populated):
     assert [populated[1][key].get("indestructible_delegated") for key in (A, B)] == [True, True]
 
 
+@pytest.mark.pure
 def test_vm_with_a_cd_image_keeps_its_snapshots_and_child_zvols(populated):
     vm = populated[1][C]
     assert [snapshot["name"] for snapshot in vm["snapshots"]] == ["c"]
@@ -125,27 +127,32 @@ def test_vm_with_a_cd_image_keeps_its_snapshots_and_child_zvols(populated):
     }
 
 
+@pytest.mark.pure
 def test_vm_whose_only_disk_is_a_cd_image_keeps_its_snapshots(populated):
     vm = populated[1][I]
     assert [snapshot["name"] for snapshot in vm["snapshots"]] == ["i"]
     assert vm["indestructible_zoneroot"] is True
 
 
+@pytest.mark.pure
 def test_disks_at_any_depth_of_another_pool_are_found(populated):
     sizes = {disk["path"].rsplit("/", 1)[1]: disk.get("size", "missing") for disk in populated[1][D]["disks"]}
     assert sizes == {f"{D}-disk0": 1, "one": 2, "two": 3, "three": 4}
 
 
+@pytest.mark.pure
 def test_dataset_is_missing_only_where_it_does_not_exist(populated):
     assert populated[1][E]["missing"]["datasets"] == ["zones/" + E, "tank/no/such"]
 
 
+@pytest.mark.pure
 def test_dataset_that_a_payload_names_is_looked_for_where_it_is(populated):
     vm = populated[1][F]
     assert (vm["zfs_filesystem"], vm["missing"]["datasets"], vm["zfs_data_recsize"]) == ("tank/elsewhere", [], 4096)
     assert vm["indestructible_delegated"] is True
 
 
+@pytest.mark.pure
 def test_copy_of_a_zone_in_a_backup_pool_is_not_its_root_dataset(populated):
     # a single load asks for the zonepath's dataset alone, which is the root dataset's name (platform.md 2.3)
     vm = populated[1][J]

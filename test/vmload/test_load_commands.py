@@ -138,6 +138,7 @@ class Crowd:
             thread.join(20)
 
 
+@pytest.mark.pure
 def test_no_more_than_that_many_have_a_slot():
     slots = Slots(2, patience=60)
     crowd = Crowd(slots, 5)
@@ -147,6 +148,7 @@ def test_no_more_than_that_many_have_a_slot():
     assert sorted(crowd.inside) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.pure
 def test_those_who_hang_keep_nobody_out():
     slots = Slots(2, patience=0.05)
     hanging = Crowd(slots, 7)
@@ -156,6 +158,7 @@ def test_those_who_hang_keep_nobody_out():
     hanging.end()
 
 
+@pytest.mark.pure
 def test_slot_is_free_again_after_an_error():
     slots = Slots(1, patience=60)
     for _ in range(3):

@@ -42,6 +42,7 @@ def fs(name, mountpoint, **columns):
 # -- columns (2.5)
 
 
+@pytest.mark.pure
 def test_numeric_columns_are_numbers_and_the_others_text():
     row = fs(
         "zones/a",
@@ -75,21 +76,25 @@ def test_numeric_columns_are_numbers_and_the_others_text():
     }
 
 
+@pytest.mark.pure
 def test_volume_columns_are_numbers():
     row = {"name": "zones/a/disk0", "type": "volume", "volblocksize": "8192", "volsize": "10737418240"}
     found = parse(row).datasets["zones/a/disk0"]
     assert (found["volblocksize"], found["volsize"]) == (8192, 10737418240)
 
 
+@pytest.mark.pure
 def test_dash_stays_a_dash_in_a_numeric_column_too():
     found = parse(fs("zones/a", "/zones/a", quota="-")).datasets["zones/a"]
     assert (found["quota"], found["volsize"]) == ("-", "-")
 
 
+@pytest.mark.pure
 def test_columns_are_split_at_tabs_only_so_blanks_in_a_mountpoint_survive():
     assert parse(fs("zones/a", "/zones/my dir")).mountpoints == {"/zones/my dir": "zones/a"}
 
 
+@pytest.mark.pure
 def test_only_the_columns_asked_for_are_expected():
     found = datasets.parse(b"/zones/a\tzones/a\tfilesystem\toff\n", FOUR)
     assert found.datasets == {
@@ -97,6 +102,7 @@ def test_only_the_columns_asked_for_are_expected():
     }
 
 
+@pytest.mark.pure
 def test_blank_rows_and_rows_with_another_number_of_columns_are_dropped():
     # a mountpoint may hold a tab or a line break, which zfs prints raw: such a row breaks, its neighbours must not
     rows = (
@@ -107,6 +113,7 @@ def test_blank_rows_and_rows_with_another_number_of_columns_are_dropped():
     assert list(found.datasets) == ["zones/a"]
 
 
+@pytest.mark.pure
 def test_a_row_is_trimmed_before_it_is_split():
     found = datasets.parse(b"  /zones/a\tzones/a\tfilesystem\toff  \r\n", FOUR)
     assert found.datasets["zones/a"]["zoned"] == "off"
@@ -116,6 +123,7 @@ def test_a_row_is_trimmed_before_it_is_split():
 # -- mountpoints (2.6)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("row", "mountpoint"),
     [
@@ -131,6 +139,7 @@ def test_mountpoint_column_is_rewritten(row, mountpoint):
     assert parse(row).datasets[row["name"]]["mountpoint"] == mountpoint
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("row", "mountpoints"),
     [
@@ -153,6 +162,7 @@ def test_path_is_mapped_to_its_dataset_only_where_it_can_be_trusted(row, mountpo
     assert parse(row).mountpoints == mountpoints
 
 
+@pytest.mark.pure
 def test_later_row_wins_a_mountpoint():
     assert parse(fs("zones/a", "/m"), fs("zones/b", "/m")).mountpoints == {"/m": "zones/b"}
 
@@ -160,6 +170,7 @@ def test_later_row_wins_a_mountpoint():
 # -- snapshots (2.7)
 
 
+@pytest.mark.pure
 def test_snapshots_are_listed_by_dataset_in_the_order_of_the_output():
     found = parse(
         {"name": "zones/a@two", "type": "snapshot", "creation": "20", "written": "200", "userrefs": "0"},

@@ -22,6 +22,7 @@ def exited(text):
     return None if found is None else (found.exit_status, found.exit_timestamp)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
@@ -54,6 +55,7 @@ def test_exit_status_is_decoded_like_a_wait_status(status, expected):
     assert canonical(found[0]) == canonical(expected)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("seconds", "iso"),
     [
@@ -70,6 +72,7 @@ def test_exit_time_is_cut_to_whole_milliseconds(seconds, iso):
     assert exited(f"{seconds} 0\n") == (0, iso)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "text",
     [
@@ -93,10 +96,12 @@ def test_file_of_another_shape_is_as_good_as_none(text):
     assert exited(text) is None
 
 
+@pytest.mark.pure
 def test_no_file_is_none():
     assert configfiles.last_exited(None) is None
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("text", [" 1773403317.5 9\n\n", "1773403317.5\t9", "1773403317.5\n9\n"])
 def test_any_single_white_space_separates_and_the_ends_are_trimmed(text):
     assert exited(text) == (-9, "2026-03-13T12:01:57.500Z")

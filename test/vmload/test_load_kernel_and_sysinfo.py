@@ -38,10 +38,12 @@ def stats(text):
     }
 
 
+@pytest.mark.pure
 def test_the_three_statistics_are_read_as_text_and_all_others_ignored():
     assert stats(SOME)[A] == ("1773403200", "20417", "0")
 
 
+@pytest.mark.pure
 def test_zones_whose_names_are_cut_to_the_same_text_are_told_apart():
     assert A[:30] == B[:30]
     more = SOME + "".join(
@@ -52,18 +54,22 @@ def test_zones_whose_names_are_cut_to_the_same_text_are_told_apart():
     assert (found[A], found[B]) == (("1773403200", "20417", "0"), ("5", "6", "7"))
 
 
+@pytest.mark.pure
 def test_order_of_the_statistics_does_not_matter():
     assert stats("".join(sorted(SOME.splitlines(keepends=True), reverse=True)))[A] == ("1773403200", "20417", "0")
 
 
+@pytest.mark.pure
 def test_group_without_its_zone_name_is_ignored():
     assert A not in stats("".join(line for line in SOME.splitlines(keepends=True) if not line.endswith(A + "\n")))
 
 
+@pytest.mark.pure
 def test_statistic_that_is_not_there_is_none():
     assert stats(f"zones:7:x:zonename\t{A}\nzones:7:x:init_pid\t5\n")[A] == (None, "5", None)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "line", ["garbage", "zones:7:init_pid\t99", "zones:7:a:b:init_pid\t99", "zones:7:x:init_pid 99", "\t", ""]
 )
@@ -71,10 +77,12 @@ def test_line_of_another_shape_is_ignored(line):
     assert stats(line + "\n" + SOME + line + "\n")[A] == ("1773403200", "20417", "0")
 
 
+@pytest.mark.pure
 def test_left_side_ends_at_the_first_tab():
     assert stats(f"zones:7:x:zonename\t{A}\nzones:7:x:init_pid\t5\t6\n")[A][1] == "5\t6"
 
 
+@pytest.mark.pure
 def test_no_output_gives_nothing():
     assert zoneinfo.parse(b"") == {}
 

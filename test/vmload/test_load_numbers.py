@@ -96,20 +96,24 @@ NO_NUMBERS = [
 ]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(("text", "value"), NUMBERS)
 def test_text_by_the_number_rule_is_this_number(text, value):
     assert number(text) == value
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("text", NO_NUMBERS)
 def test_text_that_is_no_number_is_none(text):
     assert number(text) is None
 
 
+@pytest.mark.pure
 def test_integers_above_2_to_the_53_keep_their_low_digits_and_their_type():
     assert isinstance(number("9007199254740993"), int)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("text", ["1" * 5000, "-" + "9" * 5000, "0x" + "f" * 5000, "0b" + "1" * 20000])
 def test_digits_without_end_are_survived(text):
     value = number(text)  # no double holds it; Python's int() refuses above 4300 digits

@@ -298,6 +298,7 @@ def test_property_has_the_value_that_its_source_says(vms, name):
     assert canonical(found[0][member] if member else found) == canonical(value)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("name", IGNORED)
 def test_property_that_is_ignored_is_in_no_object(vms, name):
     which, key = IGNORED[name]
@@ -308,6 +309,7 @@ def test_property_that_is_ignored_is_in_no_object(vms, name):
         assert [place for place in places if {key, key.replace("_", "-")} & set(place)] == []
 
 
+@pytest.mark.pure
 def test_objects_have_no_property_beyond_the_table(vms):
     for vm in vms.values():
         names = set(vm)
@@ -316,6 +318,7 @@ def test_objects_have_no_property_beyond_the_table(vms):
         assert names - set(EXPECTED) == set()
 
 
+@pytest.mark.pure
 def test_size_of_a_disk_in_the_xml_does_not_pass_for_the_size_of_its_zvol(vms):
     assert vms[GUEST]["disks"][0]["size"] == 10240
 
@@ -329,16 +332,19 @@ def table(name):
     return json.loads(path.read_text())
 
 
+@pytest.mark.pure
 def test_every_property_that_can_be_in_an_object_is_tested_here():
     properties = table("vm-properties.json")["properties"]
     assert {name for name, entry in properties.items() if entry["in_vm_object"]} == set(EXPECTED)
 
 
+@pytest.mark.pure
 def test_every_property_that_is_ignored_is_tested_here():
     properties = table("vm-properties.json")["properties"]
     assert {name for name, entry in properties.items() if entry["ignore"]} == set(IGNORED)
 
 
+@pytest.mark.pure
 def test_xml_paths_and_files_of_this_test_are_those_of_the_table():
     properties = table("vm-properties.json")["properties"]
 
@@ -358,6 +364,7 @@ def test_xml_paths_and_files_of_this_test_are_those_of_the_table():
     }
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("name", ["vm-properties.json", "brands.json"])
 def test_package_has_the_table_unchanged(name):
     if not (SPEC / name).exists():
@@ -369,5 +376,6 @@ def test_package_has_the_table_unchanged(name):
     assert found == wanted
 
 
+@pytest.mark.pure
 def test_table_is_data_that_is_installed_with_the_package():
     assert os.path.exists(PACKAGE / "vm-properties.json")

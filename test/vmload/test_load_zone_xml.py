@@ -43,6 +43,7 @@ CASES = [
 ]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("case", CASES)
 def test_recorded_zone_gives_the_recorded_object(case):
     if not (vectors() / (case + ".xml")).exists():
@@ -57,6 +58,7 @@ def test_recorded_zone_gives_the_recorded_object(case):
         assert canonical(zonexml.parse(text)) == canonical(json.loads((vectors() / (case + ".json")).read_text()))
 
 
+@pytest.mark.pure
 def test_every_recorded_vector_is_a_case_here():
     if not vectors().is_dir():
         pytest.skip("the recorded vectors are not here; VMINFOD_VECTORS names their folder")
@@ -66,16 +68,19 @@ def test_every_recorded_vector_is_a_case_here():
 # -- elements
 
 
+@pytest.mark.pure
 def test_smallest_zone_gives_its_attributes_and_an_empty_list_of_nics():
     assert canonical(parse()) == canonical(
         {"zonename": U, "autoboot": True, "brand": "joyent", "limit_priv": "default", "nics": []}
     )
 
 
+@pytest.mark.pure
 def test_zonepath_ip_type_and_debug_id_in_the_xml_are_dropped():
     assert more(top={"zonepath": "/wrong", "ip-type": "shared", "debugid": "9"}) == {"nics": []}
 
 
+@pytest.mark.pure
 def test_unknown_attribute_elements_and_attributes_are_dropped():
     assert more(
         attr("no-such-thing", "1") + nic("net0", 'odd="1"', odd="2") + device("/d", odd="3"),
@@ -83,6 +88,7 @@ def test_unknown_attribute_elements_and_attributes_are_dropped():
     ) == {"nics": [{"interface": "net0"}], "device": None, "disks": [{"path": "/d"}]}
 
 
+@pytest.mark.pure
 def test_datasets_keep_the_order_of_the_xml():
     assert more('<dataset name="zones/b"/><dataset name="zones/a"/><dataset name="zones/b"/>')["datasets"] == [
         "zones/b",
@@ -91,6 +97,7 @@ def test_datasets_keep_the_order_of_the_xml():
     ]
 
 
+@pytest.mark.pure
 def test_filesystem_has_its_attributes_and_its_options_in_order():
     inner = (
         '<filesystem special="/s" raw="/r" directory="/t" type="lofs"><fsoption name="ro"/>'
@@ -102,6 +109,7 @@ def test_filesystem_has_its_attributes_and_its_options_in_order():
     ]
 
 
+@pytest.mark.pure
 def test_nic_has_its_attributes_and_its_net_attrs():
     inner = nic(
         "net0",
@@ -123,6 +131,7 @@ def test_nic_has_its_attributes_and_its_net_attrs():
     )
 
 
+@pytest.mark.pure
 def test_resource_control_is_named_by_control_privilege_and_action():
     inner = (
         rctl("zone.cpu-cap", "100")
@@ -134,6 +143,7 @@ def test_resource_control_is_named_by_control_privilege_and_action():
     assert more(inner) == {"cpu_cap": 100, "cpu_shares": 50, "nics": []}
 
 
+@pytest.mark.pure
 def test_values_of_one_control_are_told_apart():
     inner = (
         '<rctl name="zone.max-lwps"><rctl-value priv="basic" limit="1" action="none"/>'
@@ -143,16 +153,19 @@ def test_values_of_one_control_are_told_apart():
     assert more(inner) == {"max_lwps": 2000, "nics": []}
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("name", ["project.max-lwps", "max-lwps", "process.zone.max-lwps", "cpu-cap"])
 def test_controls_that_are_not_of_the_zone_are_ignored(name):
     assert more(rctl(name, "5")) == {"nics": []}
 
 
+@pytest.mark.pure
 def test_later_attribute_replaces_an_earlier_one_in_its_place():
     vm = parse(attr("hostname", "one") + attr("billing-id", "b") + attr("hostname", "two"))
     assert list(vm.items())[-3:] == [("hostname", "two"), ("billing_id", "b"), ("nics", [])]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "inner",
     [
@@ -171,6 +184,7 @@ def test_nothing_is_taken_from_an_element_in_the_wrong_place_nor_from_its_childr
     assert more(inner + attr("hostname", "yes")) == {"hostname": "yes", "nics": []}
 
 
+@pytest.mark.pure
 def test_net_attr_below_something_unknown_in_a_device_is_not_taken():
     inner = (
         '<device match="/d"><odd><net-attr name="media" value="no"/></odd><net-attr name="boot" value="true"/></device>'
@@ -178,15 +192,18 @@ def test_net_attr_below_something_unknown_in_a_device_is_not_taken():
     assert more(inner)["disks"] == [{"path": "/d", "boot": True}]
 
 
+@pytest.mark.pure
 def test_text_between_elements_and_comments_mean_nothing():
     assert more("text <!-- comment --> &amp; more" + attr("hostname", "yes")) == {"hostname": "yes", "nics": []}
 
 
+@pytest.mark.pure
 def test_limit_priv_and_fs_allowed_stay_comma_joined_text():
     vm = parse(top={"limitpriv": "default,-proc_fork", "fs-allowed": "ufs,pcfs"})
     assert (vm["limit_priv"], vm["fs_allowed"]) == ("default,-proc_fork", "ufs,pcfs")
 
 
+@pytest.mark.pure
 def test_entities_and_non_ascii_text_are_decoded():
     assert more(attr("hostname", 'a<b>&"\u00e9\u2713') + '<attr name="billing-id" value="&#x41;&#10;"/>') == {
         "hostname": 'a<b>&"\u00e9\u2713',
@@ -198,6 +215,7 @@ def test_entities_and_non_ascii_text_are_decoded():
 # -- devices
 
 
+@pytest.mark.pure
 def test_device_with_the_model_passthru_is_a_pci_device():
     inner = device("/devices/pci0", pci_slot="8:0", model="passthru", boot="true") + device("/d", model="virtio")
     assert more(inner, "bhyve") == {
@@ -208,17 +226,20 @@ def test_device_with_the_model_passthru_is_a_pci_device():
     }
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("model", ["Passthru", "passthru ", "pass-through", ""])
 def test_model_is_compared_to_the_letter(model):
     assert more(device("/d", model=model), "bhyve")["disks"] == [{"path": "/d", "model": model}]
 
 
+@pytest.mark.pure
 def test_pci_device_alone_leaves_a_bhyve_vm_with_no_disks_and_an_os_zone_without_the_key():
     inner = device("/devices/pci0", model="passthru")
     assert more(inner, "bhyve")["disks"] == []
     assert "disks" not in more(inner, "joyent")
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("brand", ["joyent", "joyent-minimal", "lx", "builder", "kvm", "bhyve", "strange"])
 def test_every_vm_with_a_device_has_the_key_device_with_null(brand):
     vm = more(device("/d"), brand)
@@ -226,6 +247,7 @@ def test_every_vm_with_a_device_has_the_key_device_with_null(brand):
     assert vm["disks"] == [{"path": "/d"}]
 
 
+@pytest.mark.pure
 def test_pci_devices_keep_the_order_of_the_xml():
     inner = "".join(device(path, model="passthru") for path in ("/p/disk2", "/p/disk1"))
     assert [item["path"] for item in more(inner, "bhyve")["pci_devices"]] == ["/p/disk2", "/p/disk1"]
@@ -234,6 +256,7 @@ def test_pci_devices_keep_the_order_of_the_xml():
 # -- defaults by brand (3.3)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("brand", "disks"),
     [
@@ -250,6 +273,7 @@ def test_vm_without_a_device_has_an_empty_list_of_disks_for_hardware_brands_only
     assert parse(brand=brand).get("disks") == disks
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(("vm_autoboot", "autoboot"), [("true", True), ("false", False), ("TRUE", "TRUE")])
 def test_autoboot_of_kvm_is_its_vm_autoboot(vm_autoboot, autoboot):
     vm = parse(attr("vm-autoboot", vm_autoboot), "kvm", top={"autoboot": "false"})
@@ -257,11 +281,13 @@ def test_autoboot_of_kvm_is_its_vm_autoboot(vm_autoboot, autoboot):
     assert "vm_autoboot" not in vm
 
 
+@pytest.mark.pure
 def test_kvm_without_vm_autoboot_has_no_autoboot():
     vm = parse(brand="kvm", top={"autoboot": "true"})
     assert {"autoboot", "vm_autoboot"} & set(vm) == set()
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("brand", ["bhyve", "joyent", "joyent-minimal", "lx", "builder", "strange"])
 def test_other_brands_keep_both(brand):
     vm = parse(attr("vm-autoboot", "false"), brand, top={"autoboot": "true"})
@@ -271,6 +297,7 @@ def test_other_brands_keep_both(brand):
 # -- sorting (3.5)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("paths", "ordered"),
     [
@@ -289,11 +316,13 @@ def test_disks_are_sorted_by_the_number_at_the_end_of_their_path(paths, ordered)
     assert [disk["path"] for disk in parse("".join(map(device, paths)), "bhyve")["disks"]] == ordered
 
 
+@pytest.mark.pure
 def test_disk_without_a_path_sorts_as_number_0():
     inner = device("/r/disk1") + '<device><net-attr name="media" value="disk"/></device>'
     assert parse(inner, "bhyve")["disks"] == [{"media": "disk"}, {"path": "/r/disk1"}]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("names", "ordered"),
     [
@@ -306,6 +335,7 @@ def test_nics_are_sorted_by_the_number_of_exactly_net_n(names, ordered):
     assert [item["interface"] for item in parse("".join(map(nic, names)))["nics"]] == ordered
 
 
+@pytest.mark.pure
 def test_nic_without_an_interface_sorts_as_number_0():
     assert parse(nic("net1") + '<network mac-addr="1:2:3:4:5:6"/>')["nics"] == [
         {"mac": "1:2:3:4:5:6"},
@@ -313,6 +343,7 @@ def test_nic_without_an_interface_sorts_as_number_0():
     ]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("targets", "ordered"),
     [(["/b", "/a"], ["/b", "/a"]), (["10", "9", "/a"], ["/a", "9", "10"]), (["/b1", "/a0"], ["/b1", "/a0"])],
@@ -331,6 +362,7 @@ def failure(text):
     return getattr(caught.value, "code", "no .code"), str(caught.value)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -347,6 +379,7 @@ def test_ill_formed_text_gives_the_bare_message_of_the_parser(text, message):
     assert failure(text) == ("PARSE_ERROR", message)
 
 
+@pytest.mark.pure
 def test_text_that_stops_early_gives_the_part_seen_so_far():
     whole = zone_xml(U, inner=attr("hostname", "web") + device("/d", boot="true") + nic("net0", ip="192.0.2.1"))
     assert zonexml.parse(whole[: whole.index("<device")].encode()) == {
@@ -359,12 +392,14 @@ def test_text_that_stops_early_gives_the_part_seen_so_far():
     }
 
 
+@pytest.mark.pure
 def test_text_that_stops_inside_a_token_gives_the_part_before_it():
     whole = zone_xml(U, inner=attr("hostname", "web") + attr("billing-id", "b"))
     assert "billing_id" not in zonexml.parse(whole[: whole.index("billing-id") + 4].encode())
     assert zonexml.parse(whole[: whole.index("billing-id") + 4].encode())["hostname"] == "web"
 
 
+@pytest.mark.pure
 def test_device_that_was_not_closed_is_neither_disk_nor_pci_device():
     whole = zone_xml(U, "bhyve", inner=device("/d", boot="true"))
     vm = zonexml.parse(whole[: whole.index("</device>")].encode())
@@ -372,6 +407,7 @@ def test_device_that_was_not_closed_is_neither_disk_nor_pci_device():
     assert "pci_devices" not in vm
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "text", [b"", b"   \n", DOCTYPE.encode(), b"<zone>", b'<zone name="x"/>', b'<other brand="joyent"/>']
 )

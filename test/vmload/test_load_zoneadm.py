@@ -21,6 +21,7 @@ def record(line):
     return zone
 
 
+@pytest.mark.pure
 def test_each_field_of_a_line_is_in_the_record():
     zone = record(f"7:web01:running:/zones/web01:{A}:joyent-minimal:excl:41")
     assert (zone.zoneid, zone.zonename, zone.state, zone.zonepath, zone.uuid, zone.brand, zone.zonedid) == (
@@ -36,18 +37,22 @@ def test_each_field_of_a_line_is_in_the_record():
     assert isinstance(zone.zonedid, int)
 
 
+@pytest.mark.pure
 def test_zone_that_is_not_in_the_kernel_has_no_zoneid():
     assert record(f"-:{A}:installed:/zones/{A}:{A}:bhyve:excl:42").zoneid is None
 
 
+@pytest.mark.pure
 def test_empty_debug_id_is_zero_and_not_null():
     assert record(f"-:{A}:configured:/zones/{A}:{A}:bhyve:excl:").zonedid == 0
 
 
+@pytest.mark.pure
 def test_debug_id_that_is_no_number_is_null():
     assert record(f"-:{A}:configured:/zones/{A}:{A}:bhyve:excl:-").zonedid is None
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "state",
     ["configured", "incomplete", "installed", "ready", "mounted", "running", "shutting_down", "down", "hibernating"],
@@ -56,10 +61,12 @@ def test_every_state_passes_through_even_an_unknown_one(state):
     assert record(f"-:{A}:{state}:/zones/{A}:{A}:joyent:excl:1").state == state
 
 
+@pytest.mark.pure
 def test_white_space_at_the_end_of_a_line_is_dropped():
     assert record(f"-:{A}:installed:/zones/{A}:{A}:joyent:excl:42 \t\r").zonedid == 42
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "line",
     [
@@ -77,15 +84,18 @@ def test_line_without_exactly_eight_fields_is_skipped_and_its_neighbours_are_kep
     assert list(zoneadm.parse(text.encode())) == [B]
 
 
+@pytest.mark.pure
 def test_line_that_was_not_ended_does_not_count():
     text = f"7:{B}:running:/zones/{B}:{B}:joyent:excl:43\n-:{A}:installed:/zones/{A}:{A}:joyent:excl:42"
     assert list(zoneadm.parse(text.encode())) == [B]
 
 
+@pytest.mark.pure
 def test_no_output_gives_no_zone():
     assert zoneadm.parse(b"") == {}
 
 
+@pytest.mark.pure
 def test_bytes_that_are_no_text_are_survived():
     text = b"\xff\xfe:\x00\n" + f"7:{B}:running:/zones/{B}:{B}:joyent:excl:43\n".encode()
     assert list(zoneadm.parse(text)) == [B]
@@ -94,10 +104,12 @@ def test_bytes_that_are_no_text_are_survived():
 # -- the key (1.3)
 
 
+@pytest.mark.pure
 def test_the_uuid_field_is_the_key_whatever_the_zone_is_called():
     assert list(zoneadm.parse(f"-:web01:installed:/zones/web01:{A}:joyent:excl:1\n".encode())) == [A]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("key", [A.upper(), "x" * 36])
 def test_the_uuid_field_counts_by_its_length_alone(key):
     zones = zoneadm.parse(f"-:web01:installed:/zones/web01:{key}:joyent:excl:1\n".encode())
@@ -105,6 +117,7 @@ def test_the_uuid_field_counts_by_its_length_alone(key):
     assert zones[key].uuid == key
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("field", ["", "short", A + "0"])
 def test_without_a_uuid_field_a_zone_named_by_a_uuid_takes_that(field):
     zones = zoneadm.parse(f"-:{A}:installed:/zones/{A}:{field}:joyent:excl:1\n".encode())
@@ -112,6 +125,7 @@ def test_without_a_uuid_field_a_zone_named_by_a_uuid_takes_that(field):
     assert zones[A].uuid == A
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("name", ["buildbox", "global", A.upper(), A[:-1], A + "0", A.replace("-", "")])
 def test_without_a_uuid_field_any_other_zone_is_left_out(name):
     assert zoneadm.parse(f"-:{name}:configured:/zones/{name}::joyent:excl:\n".encode()) == {}

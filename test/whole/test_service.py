@@ -21,6 +21,7 @@ def service():
     return service
 
 
+@pytest.mark.pure
 def test_manifest_describes_the_one_instance_that_others_depend_on(service):
     assert (service.get("name"), service.get("type")) == ("system/smartdc/vminfod", "service")
     assert service.find("create_default_instance").get("enabled") == "true"
@@ -32,6 +33,7 @@ def test_manifest_waits_for_the_local_file_systems(service):
     assert dependencies == {"svc:/system/filesystem/local": "require_all"}
 
 
+@pytest.mark.pure
 def test_manifest_runs_as_root_and_staff_with_the_limits_of_the_original(service):
     credential = service.find("method_context/method_credential")
     assert (credential.get("user"), credential.get("group")) == ("root", "staff")
@@ -43,6 +45,7 @@ def test_manifest_runs_as_root_and_staff_with_the_limits_of_the_original(service
     assert methods["stop"].get("exec") == "/lib/svc/method/vminfod stop %{restarter/contract}"
 
 
+@pytest.mark.pure
 def test_manifest_and_method_name_what_is_shipped():
     assert os.access(METHOD, os.X_OK)
     with open(METHOD) as method:

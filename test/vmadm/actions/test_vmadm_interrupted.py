@@ -214,12 +214,14 @@ def test_daemon_that_goes_away_meanwhile_is_told(own_cn, what, monkeypatch):
 # The handlers themselves.
 
 
+@pytest.mark.pure
 def test_signal_between_two_commands_is_raised_at_once():
     with Interrupts(), pytest.raises(Interrupted, match="interrupted by SIGTERM"):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
 
+@pytest.mark.pure
 def test_signal_during_a_command_is_raised_before_the_next_one():
     order = []
     with Interrupts() as interrupts, pytest.raises(Interrupted):
@@ -232,6 +234,7 @@ def test_signal_during_a_command_is_raised_before_the_next_one():
     assert order == ["the command has ended", "and is noted as done"]
 
 
+@pytest.mark.pure
 def test_second_signal_is_not_put_off():
     with Interrupts() as interrupts, pytest.raises(Interrupted), interrupts.busy():
         os.kill(os.getpid(), signal.SIGTERM)

@@ -73,6 +73,7 @@ def test_autoboot_that_cannot_be_set_is_told_but_the_vm_runs(cn, stopped):
     assert cn.vm(stopped)["state"] == "running"
 
 
+@pytest.mark.pure
 def test_vm_that_ends_at_once_has_been_started():
     """Its init ran and ended before anybody looked: it is stopped, with a newer exit than before."""
     before = {"uuid": "u", "state": "stopped", "zone_state": "installed", "exit_timestamp": "2020-01-01T00:00:00.000Z"}
@@ -81,6 +82,7 @@ def test_vm_that_ends_at_once_has_been_started():
     assert check({**before, "exit_timestamp": "2020-01-02T00:00:00.000Z"})
 
 
+@pytest.mark.pure
 def test_stopped_counts_after_running_was_seen():
     before = {"uuid": "u", "state": "stopped", "zone_state": "installed"}
     check = lifecycle.has_run(before)

@@ -99,6 +99,7 @@ def test_debug_records_come_before_the_line_that_counts(cn):
     assert {json.loads(record)["name"] for record in records} == {"vmadm"}
 
 
+@pytest.mark.pure
 def test_library_is_found_under_the_packages_own_name():
     names = [
         "create",

@@ -7,6 +7,8 @@ from vmadm.node.zonecfg import create_script, ncpus, update_script
 from vmadm.payload import nics
 from vmadm.payload.normalise import for_create, for_update
 
+pytestmark = pytest.mark.pure
+
 U = "698fed0c-b754-4073-e230-9f37c6b4d79f"
 IMAGE = "01b2c898-945f-11e1-a523-af1afbe22822"
 MAC = "b2:1e:ba:0a:06:71"

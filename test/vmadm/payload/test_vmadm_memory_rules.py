@@ -5,6 +5,8 @@ import pytest
 
 from vmadm.payload.memoryrules import with_memory
 
+pytestmark = pytest.mark.pure
+
 OLD = {
     "max_physical_memory": 256,
     "max_locked_memory": 256,

@@ -5,6 +5,8 @@ import pytest
 
 from vmadm.payload.propertychecks import allowed_part, look_through
 
+pytestmark = pytest.mark.pure
+
 IMAGE = "01b2c898-945f-11e1-a523-af1afbe22822"
 POOLS = ("zones", "tank")
 

@@ -5,6 +5,8 @@ import pytest
 
 from vmadm.payload import crosschecks
 
+pytestmark = pytest.mark.pure
+
 ALL = "on, off, gzip, gzip-1, gzip-2, gzip-3, gzip-4, gzip-5, gzip-6, gzip-7, gzip-8, gzip-9, lz4, lzjb, zle"
 DISK = "/dev/zvol/rdsk/zones/u/disk0"
 

@@ -25,6 +25,7 @@ PRESENT = [
 ]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("nic", "texts"),
     [
@@ -70,11 +71,13 @@ def test_new_nic_of_an_os_vm(nic, texts):
     assert nics.check_new(nic, "joyent") == texts
 
 
+@pytest.mark.pure
 def test_new_nic_of_a_hardware_vm_needs_a_model():
     assert nics.check_new({"nic_tag": "t"}, "kvm") == ['missing .model option for NIC: {"nic_tag":"t"}']
     assert nics.check_new({"nic_tag": "t", "model": "virtio"}, "bhyve") == []
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("update", "texts"),
     [
@@ -111,6 +114,7 @@ def test_nics_of_one_vm_together(added, updated, texts):
     assert nics.check_together(added, updated, PRESENT) == texts
 
 
+@pytest.mark.pure
 def test_new_nic_is_shown_in_both_forms():
     shown = nics.completed(
         {
@@ -137,6 +141,7 @@ def test_new_nic_is_shown_in_both_forms():
     }
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("nic", "ips", "ip"),
     [
@@ -153,11 +158,13 @@ def test_addresses_of_a_new_nic(nic, ips, ip):
     assert shown.get("ip") == ip
 
 
+@pytest.mark.pure
 def test_missing_mac_is_generated():
     assert re.fullmatch(r"[0-9a-f]2(:[0-9a-f]{2}){5}", nics.completed({"nic_tag": "t"})["mac"])
     assert nics.completed({"nic_tag": "t", "vrrp_vrid": 10})["mac"] == "00:00:5e:00:01:0a"
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("update", "changed"),
     [
@@ -179,11 +186,13 @@ def test_update_is_laid_over_the_present_nic(update, changed):
     assert PRESENT[0]["ip"] == "10.2.121.70"
 
 
+@pytest.mark.pure
 def test_interfaces_fill_the_gaps():
     assert nics.next_interface(["net0", "net2"], "joyent") == "net1"
     assert nics.next_interface(["net0"], "lx") == "eth0"
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("kept", "mac"),
     [
@@ -204,6 +213,7 @@ OTHER = {
 }
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("nic", "vnc_port", "conflict"),
     [

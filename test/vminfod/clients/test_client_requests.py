@@ -151,6 +151,7 @@ def test_large_body_arrives_whole():
         assert client_of(server).vms() == vms
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
@@ -172,6 +173,7 @@ def test_wrong_arguments_are_refused_at_construction(arguments, error):
         VminfodClient(**arguments)
 
 
+@pytest.mark.pure
 def test_zonename_must_be_text():
     with pytest.raises(TypeError):
         VminfodClient("demo").vm(None)

@@ -44,14 +44,17 @@ COSTLY = {
 }
 
 
+@pytest.mark.pure
 def test_identifiers_of_arrays_are_the_daemons():
     assert mirror.IDENTIFIERS == DIFF_MAP
 
 
+@pytest.mark.pure
 def test_default_address_is_the_daemons():
     assert (address.DEFAULT_HOST, address.DEFAULT_PORT) == (ADDRESS, PORT)
 
 
+@pytest.mark.pure
 @pytest.mark.skipif(not os.path.exists(BRANDS), reason="vmload has its brands elsewhere")
 def test_types_of_brands_are_those_of_the_brand_table():
     with open(BRANDS) as file:

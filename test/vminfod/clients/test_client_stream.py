@@ -283,6 +283,7 @@ def test_forgotten_stream_that_was_stopped_is_freed():
         )
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("arguments", [{"ready_timeout": "x"}, {"query": 7}, {"port": "9090"}, {"name": 7}])
 def test_wrong_arguments_are_refused_before_anything_starts(arguments):
     before = threading.active_count()

@@ -7,6 +7,8 @@ import pytest
 
 from vminfod.clients.wanted import WantedChanges, WantedEvent, is_subset
 
+pytestmark = pytest.mark.pure
+
 
 def change(path, action="changed", **more):
     return {"prettyPath": ".".join(str(part) for part in path), "path": path, "action": action, **more}

@@ -6,6 +6,8 @@ import pytest
 from vminfod.clients.failures import ParseError
 from vminfod.clients.httpwire import MAX_HEAD, ResponseParser, get_request, percent_encoded, query_text
 
+pytestmark = pytest.mark.pure
+
 WITH_LENGTH = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{"ping":"pong"}'
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -205,6 +205,7 @@ def test_examples_are_true_from_top_to_bottom(run):
             raise AssertionError(f"{error}\n\nin the example:\n\n{text}") from error
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("limit", "said"),
     [
@@ -231,6 +232,7 @@ def test_limits_are_those_of_the_daemon(limit, said):
     assert float(limit) in [float(number.replace(",", "")) for number in re.findall(r"[\d.,]*\d", said)]
 
 
+@pytest.mark.pure
 def test_every_type_source_and_parameter_is_described():
     for word in [*api.EVENT_TYPES, "ready", "heartbeat", "zone", "zfs", "file", "refresh", "request"]:
         assert f"| `{word}` |" in DOCUMENT

@@ -406,6 +406,7 @@ say('{"type":"ready","time":[1,2]}'); time.sleep(60)""",
 # --- the parts ---
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -432,6 +433,7 @@ def test_each_message_is_read(line, message):
     assert parse_message(line) == message
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "bad",
     [
@@ -457,6 +459,7 @@ def test_line_that_is_no_message_is_bad(bad):
         parse_message(bad)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("changes", "final", "kind", "forced"),
     [
@@ -477,11 +480,13 @@ def test_kind_of_a_change(changes, final, kind, forced):
     assert (change.kind, change.kind_was_forced) == (kind, forced)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("path", ["/a", "/zones/" + "x" * 255, "/ü", "/a" * 511, "/a\udcff"])
 def test_ordinary_paths_can_be_watched(path):
     assert unwatchable(path) is None
 
 
+@pytest.mark.pure
 def test_missing_path_is_tried_often_at_first_and_then_with_each_sweep():
     retries = Retries(now=0)
     now = 0

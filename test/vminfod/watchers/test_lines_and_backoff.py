@@ -6,6 +6,8 @@ import pytest
 from vminfod.backoff import JITTER, Backoff
 from vminfod.watchers.lines import LineSplitter
 
+pytestmark = pytest.mark.pure
+
 TEXT = "one\n\nzwölf, with ünicode\nthree\n".encode()
 LINES = [b"one", b"", "zwölf, with ünicode".encode(), b"three"]
 

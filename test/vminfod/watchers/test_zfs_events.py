@@ -35,10 +35,12 @@ def parsed(*args, **data):
     return parse_zfs_event(line(*args, **data), 0)
 
 
+@pytest.mark.pure
 def test_ready_line():
     assert parse_zfs_event(READY.encode(), 5) == Ready()
 
 
+@pytest.mark.pure
 def test_property_set_on_a_dataset():
     assert parse_zfs_event(QUOTA_SET.encode(), 5) == ZfsEvent(
         dataset=f"zones/{U}",
@@ -54,6 +56,7 @@ def test_property_set_on_a_dataset():
     )
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("action", "effect"),
     [
@@ -79,33 +82,39 @@ def test_effect_of_each_action(action, effect):
     assert (event.dataset, event.action, event.effect) == (f"zones/{U}", action, effect)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("action", ["receive", "resume receive", "bookmark", "remove bookmark", "permission update"])
 def test_action_that_changes_nothing_that_is_shown_is_not_passed_on(action):
     assert parsed(action) is None
 
 
+@pytest.mark.pure
 def test_snapshot_is_split_off():
     event = parsed("snapshot", f"zones/{U}@vmsnap-monday")
     assert (event.dataset, event.snapshot, event.name) == (f"zones/{U}", "vmsnap-monday", f"zones/{U}@vmsnap-monday")
     assert parsed("destroy", "zones/x@s").effect is Effect.GONE
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("name", ["zones/a@b@c", "", "@s", "zones/a@", "zones/a@@"])
 def test_impossible_name_is_odd(name):
     with pytest.raises(OddEvent):
         parsed("set", name)
 
 
+@pytest.mark.pure
 def test_rollback_is_about_the_real_dataset():
     event = parsed("clone swap", f"zones/{U}/%rollback", f"parent={U}")
     assert (event.dataset, event.effect) == (f"zones/{U}", Effect.ROLLED_BACK)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("action", ["destroy", "set", "create", "snapshot", "finish receiving", "unheard of"])
 def test_anything_else_about_a_rollback_is_dropped(action):
     assert parsed(action, f"zones/{U}/%rollback") is None
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("action", "effect"),
     [
@@ -122,6 +131,7 @@ def test_incremental_receive_is_about_the_real_dataset_which_it_does_not_destroy
     assert event is None or event.dataset == f"zones/{U}"
 
 
+@pytest.mark.pure
 def test_recorded_incremental_receive():
     recorded = [
         ("receive", "zones/rx/%recv", " "),
@@ -138,6 +148,7 @@ def test_recorded_incremental_receive():
     ]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("old", "text", "new"),
     [
@@ -152,12 +163,14 @@ def test_rename_tells_both_names(old, text, new):
     assert (event.name, event.effect, event.new_name) == (old, Effect.RENAMED, new)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("text", [" ", "", None, "->", "-> ", "to zones/b"])
 def test_rename_without_the_new_name_is_a_change_of_the_old_one(text):
     event = parsed("rename", "zones/a", text)
     assert (event.effect, event.renamed_to, event.new_name) == (Effect.CHANGED, None, None)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("text", "detail"),
     [
@@ -175,6 +188,7 @@ def test_details_are_split_at_the_first_equals_sign(text, detail):
     assert parsed("set", text=text).detail == detail
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "missing",
     [
@@ -192,18 +206,21 @@ def test_event_without_pool_or_time_is_odd(missing):
         parsed(**missing)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("action", [None, 7, "", ["set"]])
 def test_event_without_action_is_odd(action):
     with pytest.raises(OddEvent):
         parsed(action)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("dsname", [7, ["zones"], True])
 def test_event_whose_dataset_is_no_text_is_odd(dsname):
     with pytest.raises(OddEvent):
         parsed(dsname=dsname)
 
 
+@pytest.mark.pure
 def test_event_without_data_is_odd():
     record = json.loads(QUOTA_SET)
     del record["data"]
@@ -211,16 +228,19 @@ def test_event_without_data_is_odd():
         parse_zfs_event(json.dumps(record).encode(), 0)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("action", ["import", "export", "destroy", "create", "open", "split"])
 def test_pool_that_comes_or_goes(action):
     assert parse_zfs_event(line(action, None), 5) == PoolEvent("zones", action, 1773403270, 5, 1773403270220)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("action", ["scan setup", "scan done", "set", "vdev attach", "trim", "unheard of"])
 def test_other_event_of_a_whole_pool_is_not_for_us(action):
     assert parsed(action, None) is None
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("klass", "subclass"), [("EC_zfs", "ESC_ZFS_scrub_start"), ("EC_zone", "ESC_ZFS_history_event")]
 )
@@ -230,6 +250,7 @@ def test_other_class_is_not_for_us(klass, subclass):
     assert parse_zfs_event(json.dumps(record).encode(), 0) is None
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("bad", [b"garbage", b"{}", QUOTA_SET.encode()[:-1], b"\xff\xfe"])
 def test_line_that_is_no_message_is_bad(bad):
     with pytest.raises(BadLine):

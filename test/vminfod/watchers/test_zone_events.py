@@ -42,22 +42,26 @@ def line(klass="status", subclass="change", data=None, **members):
     return json.dumps({name: value for name, value in record.items() if value is not None}).encode()
 
 
+@pytest.mark.pure
 def test_ready_line():
     assert parse_zone_event(READY, 5) == Ready()
 
 
+@pytest.mark.pure
 def test_state_change():
     assert parse_zone_event(BOOTED, 5) == ZoneEvent(
         zonename=Z, newstate="running", oldstate="ready", restarts=None, seen_at=5, date_ms=1773403231507
     )
 
 
+@pytest.mark.pure
 def test_restart_of_init():
     assert parse_zone_event(RESTARTED, 5) == ZoneEvent(
         zonename=Z, newstate=None, oldstate=None, restarts=3, seen_at=5, date_ms=1773403502118
     )
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "state",
     [
@@ -79,25 +83,30 @@ def test_state_is_passed_on_as_it_came(state):
     assert (event.zonename, event.newstate) == ("z", state)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("subclass", ["change", "anything"])
 def test_status_of_any_subclass_counts(subclass):
     assert parse_zone_event(line(subclass=subclass, data={"zonename": "z"}), 0).zonename == "z"
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(("klass", "subclass"), [("init", "other"), ("other", "restart"), ("Status", "change")])
 def test_other_classes_are_not_for_us(klass, subclass):
     assert parse_zone_event(line(klass, subclass, {"zonename": "z"}), 0) is None
 
 
+@pytest.mark.pure
 def test_global_zone_is_no_vm():
     assert parse_zone_event(line(data={"zonename": "global", "newstate": "running"}), 0) is None
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("zonename", ["z", "my.zone-1_x", "A" * 64, Z])
 def test_zonename_that_is_no_uuid_counts_too(zonename):
     assert parse_zone_event(line(data={"zonename": zonename}), 0).zonename == zonename
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "data",
     [
@@ -121,6 +130,7 @@ def test_event_without_a_usable_zonename_is_odd(data):
         parse_zone_event(line(subclass="ping", data=data), 0)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "bad",
     [
@@ -151,12 +161,14 @@ def test_line_that_is_no_message_is_bad(bad):
     assert not isinstance(caught.value, OddEvent)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("klass", [None, 7])
 def test_event_without_class_is_odd(klass):
     with pytest.raises(OddEvent):
         parse_zone_event(line(klass=klass, data={"zonename": "z"}), 0)
 
 
+@pytest.mark.pure
 def test_values_of_the_wrong_type_beside_the_zonename_do_no_harm():
     data = {"zonename": "z", "newstate": 7, "oldstate": None, "restarts": True}
     event = parse_zone_event(line(data=data), 0)
