@@ -81,6 +81,11 @@ class Control:
         result: list[str] = self.order("snapshots_of", dataset=dataset)
         return result
 
+    def dump(self) -> dict[str, Any]:
+        """The node's whole state at one moment, see dump.py: zones, datasets and sysinfo, as it has them itself."""
+        result: dict[str, Any] = self.order("dump")
+        return result
+
     def calls(self, tool: Optional[str] = None) -> list[dict[str, Any]]:
         """The newest 10,000 calls of tools, oldest first: tool, argv, pid, time (seconds since the epoch)."""
         return [call for call in self.order("calls")["calls"] if tool in (None, call["tool"])]

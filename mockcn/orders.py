@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from xml.etree.ElementTree import Element
 
 from mockcn import churn, vms
+from mockcn.dump import dump
 from mockcn.node import Node
 from mockcn.population import uuid_from
 from mockcn.state import zonexml
@@ -86,6 +87,9 @@ class Orders:
     def snapshots_of(self, dataset: str) -> list[str]:
         with self._node.lock:
             return list(self._node.pools.dataset(dataset).snapshots)
+
+    def dump(self) -> dict[str, Any]:
+        return dump(self._node)
 
     def calls(self) -> dict[str, Any]:
         return self._node.faults.calls()
