@@ -28,9 +28,11 @@ class Request:
 
 class CannedServer:
     """`answers` maps a path to a script, or to a list of scripts of which each request takes the next one and the
-    last is used for all later ones; paths are looked up with and then without their query."""
+    last is used for all later ones; paths are looked up with and then without their query.
 
-    def __init__(self, answers):
+    `socket_path`: listen on a unix socket there instead of on a port."""
+
+    def __init__(self, answers, socket_path=None):
         self.answers = dict(answers)
         self.requests = []
         self._asked = threading.Condition()
@@ -38,8 +40,13 @@ class CannedServer:
         self._closing = threading.Event()
         self._connections = []
         self._threads = []
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self._socket.getsockname()[1]
+        if socket_path is None:
+            self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
+            self.port = self._socket.getsockname()[1]
+        else:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._socket.bind(socket_path)
+            self._socket.listen(64)
         self._spawn(self._accept)
 
     def wait_for_requests(self, count, timeout=10):
@@ -108,7 +115,8 @@ class CannedServer:
         return answer
 
     def _play(self, connection, script):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if connection.family == socket.AF_INET:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for step in script:
             if step == HANG:
                 while not self._closing.is_set() and connection.recv(65536):

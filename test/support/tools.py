@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MPL-2.0
 """Runs the command-line tools as an operator does: as programs, with the system's own python3."""
 
+import contextlib
 import os
+import pty
 import subprocess
 
 SBIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "usr", "vm", "sbin")
@@ -56,3 +58,26 @@ def start_tool(name, *args, port=None, **more):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def run_on_terminal(name, *args, port=None, shown="stdout", **more):
+    """As run_tool(), with stdout or stderr (`shown`) on a terminal of its own, whose \r\n become \n."""
+    ours, theirs = pty.openpty()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [tool_path(name), *args],
+        env=environment(port, **more),
+        stdin=subprocess.DEVNULL,
+        stdout=theirs if shown == "stdout" else pipe,
+        stderr=theirs if shown == "stderr" else pipe,
+    ) as tool:
+        os.close(theirs)
+        terminal = b""
+        with open(ours, "rb", buffering=0) as screen, contextlib.suppress(OSError):  # EIO: the other end is closed
+            while piece := screen.read(65536):
+                terminal += piece
+        out, err = tool.communicate(timeout=LIMIT)
+    screen_bytes = terminal.replace(b"\r\n", b"\n")
+    done = subprocess.CompletedProcess(args, tool.returncode, out, err)
+    done.stdout, done.stderr = (screen_bytes, err) if shown == "stdout" else (out, screen_bytes)
+    return Result(done)

@@ -21,7 +21,8 @@ vm <zonename>         one VM object as JSON
 events [-jfr]         follow what changes; -j as JSON, -f full dates and names, -r also the ready event
 help                  this text
 
-The environment variables VMINFOD_HOST and VMINFOD_PORT choose another daemon than 127.0.0.1:9090.
+The environment variables VMINFOD_HOST and VMINFOD_PORT choose another daemon than that of this node,
+VMINFOD_TIMEOUT the seconds that an answer may take: 60 if it is not set, 0 for no limit.
 """
 
 STATUS = {

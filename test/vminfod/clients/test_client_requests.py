@@ -156,7 +156,7 @@ def test_large_body_arrives_whole():
     ("arguments", "error"),
     [
         ({"name": 7}, TypeError),
-        ({"host": None}, TypeError),
+        ({"socket": 7}, TypeError),
         ({"host": 7}, TypeError),
         ({"port": "9090"}, TypeError),
         ({"port": True}, TypeError),

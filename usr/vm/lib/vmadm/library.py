@@ -17,7 +17,6 @@ from typing import Any, Optional
 
 from vmadm.actions import creating, deleting, lifecycle, snapshots, updating, validating
 from vmadm.actions.session import Session, nobody
-from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +33,8 @@ class Vmadm:
         self,
         *,
         root: str = "/",
-        host: str = DEFAULT_HOST,
-        port: int = DEFAULT_PORT,
+        host: Optional[str] = None,
+        port: Optional[int] = None,
         tell: Callable[[str], None] = nobody,
         log: Optional[Log] = None,
     ) -> None:

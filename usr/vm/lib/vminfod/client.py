@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from time import monotonic
 
-from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
 from vminfod.clients.connection import Exchange
 from vminfod.clients.failures import (
     ConnectionFailed,
@@ -60,7 +59,10 @@ MAX_BODY = 1 << 30  # bytes of one response: 1,000 VMs make about 2 MB; past it 
 class VminfodClient:
     """One GET for each call, on a connection of its own; safe to share between threads.
 
+    Without `host` and `port` vminfod is asked through its unix socket (`socket`, /var/run/vminfod.sock if not given)
+    where that is there and may be opened, else at 127.0.0.1:9090.
     `timeout` is in seconds and covers a whole call, from connecting to the last byte; None or 0: wait for ever.
+    `waiting(path)` is called, in the thread that waits, when a call has taken three seconds.
     Each method raises HTTPStatusError (not 200; an unknown VM is code 404), ParseError (no JSON; logged too),
     ConnectionFailed and VminfodTimeout."""
 
@@ -68,12 +70,15 @@ class VminfodClient:
         self,
         name: Optional[str] = None,
         *,
-        host: str = DEFAULT_HOST,
-        port: int = DEFAULT_PORT,
+        host: Optional[str] = None,
+        port: Optional[int] = None,
+        socket: Optional[str] = None,
         log: Optional[Log] = None,
         timeout: Optional[float] = None,
+        waiting: Optional[Callable[[str], object]] = None,
     ) -> None:
-        self._identity = Identity(name, host, port, log)
+        self._identity = Identity(name, host, port, log, socket)
+        self._waiting = waiting
         self._timeout = checked_seconds("timeout", timeout)
 
     def ping(self) -> dict[str, Any]:
@@ -106,12 +111,11 @@ class VminfodClient:
 
     def _body(self, path: str) -> bytes:
         deadline = None if self._timeout is None else monotonic() + self._timeout
-        identity = self._identity
-        exchange = Exchange(identity.host, identity.port, path, user_agent=identity.user_agent(), deadline=deadline)
+        waiting = self._waiting
+        tell = None if waiting is None else lambda: waiting(path)
+        exchange = Exchange(self._identity, path, deadline=deadline, waiting=tell)
         try:
-            status = exchange.status()
-            if status != 200:
-                raise HTTPStatusError(status)
+            exchange.check_ok()
             return _whole_body(exchange)
         finally:
             exchange.close()

@@ -33,7 +33,12 @@ class Follower:
         self._zonename = zonename
         self._name = name
         self._stream = VminfodEventStream(
-            name, host=session.host, port=session.port, log=session.log, query={"uuid": zonename, "vms": "false"}
+            name,
+            host=session.host,
+            port=session.port,
+            socket=session.socket,
+            log=session.log,
+            query={"uuid": zonename, "vms": "false"},
         )
         try:
             self._stream.wait_ready()

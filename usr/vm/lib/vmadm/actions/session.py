@@ -18,7 +18,7 @@ from vmadm.node import locks
 from vmadm.node.interrupts import Interrupts
 from vmadm.node.machine import Node, Result, failure
 from vminfod.client import HTTPStatusError, VminfodClient, VminfodError, vm_path
-from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
+from vminfod.clients.address import socket_below
 from vminfod.clients.clientlog import FATAL, StderrLog
 from vminfod.clients.failures import ConnectionFailed
 
@@ -47,8 +47,9 @@ class Session:
         self,
         *,
         root: str = "/",
-        host: str = DEFAULT_HOST,
-        port: int = DEFAULT_PORT,
+        host: Optional[str] = None,
+        port: Optional[int] = None,
+        socket: Optional[str] = None,
         command: str = "vmadm",
         tell: Callable[[str], None] = nobody,
         log: Optional[Log] = None,
@@ -56,7 +57,7 @@ class Session:
     ) -> None:
         self.interrupts = interrupts
         self.node = Node(root, interrupts.busy if interrupts is not None else nullcontext)
-        self.host, self.port = host, port
+        self.host, self.port, self.socket = host, port, socket or socket_below(root)
         self.command = command
         self.tell = tell
         self.log: Log = log if log is not None else StderrLog("vmadm", FATAL + 1)
@@ -64,8 +65,16 @@ class Session:
     # vminfod.
 
     def client(self, name: str, timeout: float = ANSWER_LIMIT) -> VminfodClient:
-        """A client with that name in its User-Agent."""
-        return VminfodClient(name, host=self.host, port=self.port, log=self.log, timeout=timeout)
+        """A client with that name in its User-Agent, which says what it waits for."""
+        return VminfodClient(
+            name,
+            host=self.host,
+            port=self.port,
+            socket=self.socket,
+            log=self.log,
+            timeout=timeout,
+            waiting=lambda path: self.tell(f"waiting for vminfod to answer GET {path.partition('?')[0]}"),
+        )
 
     def look(self, uuid: str, name: str) -> Vm:
         """The VM as it is now, before anything was touched. Raises VmNotFound, and DaemonAway if there is no answer."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm events`: follow all VMs, or one (spec/vmadm.md 1.4).
+"""`vmadm events`: follow all VMs, or one (docs/vmadm.md).
 
 Agents run `vmadm events -rj [uuid]` and treat anything on stderr as fatal: nothing is said there but the one line with
 which it ends."""
@@ -11,7 +11,8 @@ import gc
 from vmadm.cli.cmdline import Option, is_uuid, parsed_words
 from vmadm.errors import CommandFailed
 from vminfod.cli.eventtext import event_text, json_text, ready_text
-from vminfod.cli.stdio import end_with_reader, put
+from vminfod.cli.stdio import end_with_reader, put, say_waiting_for_answer
+from vminfod.clients.address import address_from_environment
 from vminfod.clients.eventfeed import EventFeed
 from vminfod.clients.eventlines import vms_by_zonename
 from vminfod.clients.identity import Identity
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 OPTIONS = (Option("f", "full"), Option("j", "json"), Option("r", "ready"))
 
 
-def follow(words: list[str], host: str, port: int, environ: Mapping[str, str], log: Log) -> NoReturn:
-    """Print events for ever. Raises CommandFailed for an unknown VM, VminfodError when the stream ends."""
+def follow(words: list[str], environ: Mapping[str, str], log: Log) -> NoReturn:
+    """Print events for ever. Raises CommandFailed for an unknown VM, BadAddress, VminfodError when the stream ends."""
     options, left = parsed_words(words, OPTIONS)
     as_json, full, with_ready = "j" in options, "f" in options, "r" in options
     uuid = left[0] if left and is_uuid(left[0]) else None  # an ill-formed one means all VMs, as it always did
@@ -36,7 +37,10 @@ def follow(words: list[str], host: str, port: int, environ: Mapping[str, str], l
     end_with_reader()
     with_vms = uuid is not None or (as_json and with_ready)  # the snapshot only where it is needed
     query = "" if with_vms else "?vms=false"
-    feed = EventFeed(Identity(client_name(uuid, environ), host, port, log), query=query, parse=parsed_as_spelled)
+    host, port, socket = address_from_environment(environ)
+    identity = Identity(client_name(uuid, environ), host, port, log, socket)
+    waiting = lambda: say_waiting_for_answer("/events")  # noqa: E731
+    feed = EventFeed(identity, query=query, parse=parsed_as_spelled, waiting=waiting)
     ready = feed.ready()
     if with_vms:
         ready["vms"] = vms_by_zonename(ready.get("vms"), parsed_as_spelled)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vmadm.cli.fields import COLUMNS, DOTTED_WIDTH, is_column, is_starred, value
 from vmadm.errors import CommandFailed
+from vminfod.cli.stdio import escaped
 from vminfod.clients.vmfilter import MISSING, as_text
 
 TYPE_CHECKING = False
@@ -41,10 +42,16 @@ def check_columns(order: list[str], sort: list[str]) -> None:
                 raise BadField(f"invalid {kind} field: {field}")
 
 
-def table(vms: list[dict[str, Any]], *, order: list[str], sort: list[str], parsable: bool, header: bool) -> str:
-    """All lines of the listing, each with its newline; `vms` have their derived fields already."""
+def table(
+    vms: list[dict[str, Any]], *, order: list[str], sort: list[str], parsable: bool, header: bool, shown: bool
+) -> str:
+    """All lines of the listing, each with its newline; `vms` have their derived fields already.
+
+    `shown` on a terminal: what would drive it is escaped, before the columns are measured."""
     rows = [[value(vm, field) for field in order] for vm in arranged(vms, order=order, sort=sort)]
     cells = [[cell_text(cell, blank="" if parsable else "-") for cell in row] for row in rows]
+    if shown:
+        cells = [[escaped(cell) for cell in row] for row in cells]
     if header:
         cells.insert(0, [_header(field) for field in order])
     if parsable:

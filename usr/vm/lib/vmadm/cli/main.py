@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The `vmadm` command: finds the command word, runs it, turns errors into messages and exit codes (spec/vmadm.md 0).
+"""The `vmadm` command: finds the command word, runs it, turns errors into messages and exit codes (docs/vmadm.md).
 
 Exit codes: 0; 1 when the work failed (one message on stderr); 2 when the words were wrong (message, then the usage
 on stderr) or vmadm may not run here. A reader that closed the pipe is no failure."""
@@ -11,10 +11,10 @@ import sys
 
 from vmadm.cli.usage import ALIASES, OUT_OF_REACH, WRITES, usage_text
 from vmadm.errors import BadUsage, CannotRunHere, CommandFailed
-from vminfod.cli.stdio import STDERR, complain, put, put_last, run_to_end
-from vminfod.clients.address import BadAddress, address_from_environment
+from vminfod.cli.stdio import NO_ANSWER, STDERR, complain, put, put_last, run_to_end, say_waiting_for_answer
+from vminfod.clients.address import BadAddress, address_from_environment, read_limit
 from vminfod.clients.clientlog import FATAL, LEVELS, StderrLog
-from vminfod.clients.failures import ConnectionFailed, VminfodError
+from vminfod.clients.failures import ConnectionFailed, VminfodError, VminfodTimeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def _told(argv: list[str], environ: Mapping[str, str]) -> int:
         return BAD_USAGE
     except ConnectionFailed as error:
         complain(f"cannot reach vminfod: {error}")
+    except VminfodTimeout as error:
+        complain(f"{error}: {NO_ANSWER}")
     except (CommandFailed, VminfodError, BadAddress) as error:
         complain(str(error))
     return FAILED
@@ -66,8 +68,7 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> int:
     if command == "events":
         from vmadm.cli.events import follow
 
-        host, port = address_from_environment(environ)
-        follow(words, host, port, environ, debug_log(environ))
+        follow(words, environ, debug_log(environ))
     if command in ("list", "lookup", "get", "info"):
         return _read(command, word, words, environ)
     raise BadUsage(f'Invalid command: "{word}".')
@@ -77,14 +78,22 @@ def _read(command: str, word: str, words: list[str], environ: Mapping[str, str])
     from vmadm.cli import reads
     from vminfod.client import VminfodClient
 
-    host, port = address_from_environment(environ)
-    client = VminfodClient(reads.CLIENT_NAME, host=host, port=port, log=debug_log(environ))
+    host, port, socket = address_from_environment(environ)
+    client = VminfodClient(
+        reads.CLIENT_NAME,
+        host=host,
+        port=port,
+        socket=socket,
+        log=debug_log(environ),
+        timeout=read_limit(environ),
+        waiting=say_waiting_for_answer,
+    )
     if command == "list":
         reads.list_vms(client, words)
     elif command == "lookup":
         reads.lookup(client, words)
     elif command == "info":
-        reads.info(client, words)
+        reads.info(client, words, read_limit(environ))
     else:
         reads.get(client, words, word)
     return 0

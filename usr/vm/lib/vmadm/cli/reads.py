@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from vmadm.cli.cmdline import Option, parsed_words, uuid_operand
 from vmadm.errors import CommandFailed
-from vminfod.cli.stdio import put
+from vminfod.cli.stdio import on_terminal, put
 from vminfod.client import HTTPStatusError, vm_path
 from vminfod.clients.plainjson import parsed_as_spelled, pretty
 
@@ -43,7 +43,8 @@ def list_vms(client: VminfodClient, words: list[str]) -> None:
     check_columns(order, sort)
     parsable = "p" in options
     header = options.get("h", "false" if parsable else "true") == "true"
-    put(table(found(vms, filters), order=order, sort=sort, parsable=parsable, header=header))
+    shown = on_terminal()
+    put(table(found(vms, filters), order=order, sort=sort, parsable=parsable, header=header, shown=shown))
 
 
 def lookup(client: VminfodClient, words: list[str]) -> None:
@@ -66,14 +67,15 @@ def get(client: VminfodClient, words: list[str], command: str) -> None:
     put(pretty(_vm(client, uuid_operand(left, command))) + "\n")
 
 
-def info(client: VminfodClient, words: list[str]) -> None:
-    """`info <uuid> [type,...]`. Raises BadUsage, CommandFailed, VminfodError."""
+def info(client: VminfodClient, words: list[str], limit: float) -> None:
+    """`info <uuid> [type,...]`; vmadmd may take `limit` seconds, too, 0 for no limit. Raises BadUsage, CommandFailed,
+    VminfodError."""
     from vmadm.cli.info import VMADMD_HOST, VMADMD_PORT, info_text
     from vminfod.client import VminfodClient
 
     _, left = parsed_words(words, ())
     vm = _vm(client, uuid_operand(left, "info"))
-    put(info_text(vm, left[1:], VminfodClient(CLIENT_NAME, host=VMADMD_HOST, port=VMADMD_PORT)))
+    put(info_text(vm, left[1:], VminfodClient(CLIENT_NAME, host=VMADMD_HOST, port=VMADMD_PORT, timeout=limit)))
 
 
 def _vm(client: VminfodClient, uuid: str) -> dict[str, Any]:

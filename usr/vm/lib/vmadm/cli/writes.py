@@ -40,12 +40,21 @@ def write(command: str, word: str, words: list[str], environ: Mapping[str, str],
     act = COMMANDS[command](word, words)
     root = environ.get("VMADM_ROOT") or "/"
     check_place(root)
-    host, port = address_from_environment(environ)
+    host, port, socket = address_from_environment(environ)
     log = logfile.opened(root, debug, environ)
     with Interrupts() as interrupts:
         # Only uuids of the words: others can be secrets, and this is for everybody to read.
         named = " ".join(["vmadm", word, *[each for each in words if is_uuid(each)]])
-        session = Session(root=root, host=host, port=port, command=named, tell=complain, log=log, interrupts=interrupts)
+        session = Session(
+            root=root,
+            host=host,
+            port=port,
+            socket=socket,
+            command=named,
+            tell=complain,
+            log=log,
+            interrupts=interrupts,
+        )
         log.info("begin", extra={"command": session.command})
         try:
             line = act(session)

@@ -2,7 +2,9 @@
 """Text of the command-line tools to stdout and stderr.
 
 Always: what put() was given is with the reader when it returns (a pipe's reader waits for whole lines);
-        a lone surrogate, which JSON can carry, goes out as its escape `\\ud800` instead of an exception.
+        a lone surrogate, which JSON can carry, goes out as its escape `\\ud800` instead of an exception;
+        what would drive a terminal or turn its text around, such as an alias that a tenant chose, is shown as an escape
+        where it would reach one. Files and pipes get every byte as it is.
 A closed pipe raises BrokenPipeError, which each tool turns into its quiet end."""
 
 from __future__ import annotations
@@ -15,11 +17,36 @@ if TYPE_CHECKING:
 
 STDOUT = 1
 STDERR = 2
+NO_ANSWER = "vminfod is stopped, hangs or is very busy (VMINFOD_TIMEOUT=SECONDS sets another limit)"
 INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
 
 
+def _driving() -> dict[int, str]:
+    """Character -> escape, for str.translate(): control characters, and those that set the direction of text."""
+    controls = [*range(0x20), *range(0x7F, 0xA0)]
+    directions = [0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
+    return {character: f"\\u{character:04x}" for character in [*controls, *directions]}
+
+
+def escaped(text: str) -> str:
+    """`text` as it can be shown on a terminal, on one line."""
+    return text if text.isprintable() else text.translate(_driving())
+
+
+def escaped_lines(text: str) -> str:
+    """As escaped(), with its ends of lines."""
+    return "\n".join([escaped(line) for line in text.split("\n")])
+
+
+def on_terminal(descriptor: int = STDOUT) -> bool:
+    """Whether a terminal, and so a person, gets what is written there."""
+    return os.isatty(descriptor)
+
+
 def put(text: str, descriptor: int = STDOUT) -> None:
-    """Write all of `text`. Raises OSError; BrokenPipeError if nobody reads any more."""
+    """Write all of `text`. Raises OSError; BrokenPipeError if there is no reader any more."""
+    if on_terminal(descriptor):
+        text = escaped_lines(text)
     left = memoryview(text.encode("utf-8", "backslashreplace"))
     while left:
         try:
@@ -41,6 +68,12 @@ def put_last(text: str, descriptor: int) -> None:
 def complain(message: str) -> None:
     """`message` as the last line on stderr."""
     put_last(message + "\n", STDERR)
+
+
+def say_waiting_for_answer(path: str) -> None:
+    """Say to whoever looks on at a terminal what is waited for. Programs that read stderr get no such line."""
+    if on_terminal(STDERR):
+        complain(f"waiting for vminfod to answer GET {path}")
 
 
 def run_to_end(run: Callable[[], int]) -> int:

@@ -7,11 +7,20 @@ every case, the reason of a failure to stderr."""
 from __future__ import annotations
 
 from vminfod.cli.options import BadOption, parsed_options
-from vminfod.cli.stdio import STDOUT, complain, end_with_reader, put, put_last, run_to_end
+from vminfod.cli.stdio import (
+    NO_ANSWER,
+    STDOUT,
+    complain,
+    end_with_reader,
+    put,
+    put_last,
+    run_to_end,
+    say_waiting_for_answer,
+)
 from vminfod.client import VminfodClient, vm_path
-from vminfod.clients.address import BadAddress, address_from_environment
+from vminfod.clients.address import BadAddress, address_from_environment, read_limit
 from vminfod.clients.clientlog import ERROR, StderrLog
-from vminfod.clients.failures import VminfodError
+from vminfod.clients.failures import VminfodError, VminfodTimeout
 from vminfod.clients.identity import Identity
 
 TYPE_CHECKING = False
@@ -29,7 +38,8 @@ vm <zonename>         one VM object as JSON
 events [-jfr]         follow what changes; -j as JSON, -f full dates and names, -r also the ready event
 help                  this text
 
-The environment variables VMINFOD_HOST and VMINFOD_PORT choose another daemon than 127.0.0.1:9090.
+The environment variables VMINFOD_HOST and VMINFOD_PORT choose another daemon than that of this node,
+VMINFOD_TIMEOUT the seconds that an answer may take: 60 if it is not set, 0 for no limit.
 """
 HELP = {"h": "help"}
 OPTIONS = {  # command -> letter -> long name
@@ -58,6 +68,8 @@ def _told(argv: list[str], environ: Mapping[str, str]) -> int:
     except BadOption as error:
         complain(str(error))
         put_last(USAGE, STDOUT)
+    except VminfodTimeout as error:
+        complain(f"{error}: {NO_ANSWER}")
     except (VminfodError, BadAddress) as error:
         complain(str(error))
     return 1
@@ -83,12 +95,15 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> int:
         raise BadUsage(f"Unknown command: {command}")
     if command == "vm" and not words:
         raise BadUsage("The command vm needs the name of a zone.")
-    host, port = address_from_environment(environ)
+    host, port, socket = address_from_environment(environ)
+    limit = read_limit(environ)
     name = f"{environ['VMINFOD_NAME']} (Vminfod CLI)" if environ.get("VMINFOD_NAME") else "Vminfod CLI"
     log = StderrLog("vminfo", ERROR)
     if command == "events":
-        return _events(Identity(name, host, port, log), options)
-    client = VminfodClient(name, host=host, port=port, log=log)
+        return _events(Identity(name, host, port, log, socket), options)
+    client = VminfodClient(
+        name, host=host, port=port, socket=socket, log=log, timeout=limit, waiting=say_waiting_for_answer
+    )
     if command == "ping":
         put(f"{client.ping().get('ping')}\n")
     elif command == "status" and "json" not in options:
@@ -117,7 +132,8 @@ def _events(identity: Identity, options: Mapping[str, object]) -> NoReturn:
     full, as_json, with_ready = "full" in options, "json" in options, "ready" in options
     end_with_reader()
     query = "" if as_json and with_ready else "?vms=false"  # the snapshot only where it is printed
-    feed = EventFeed(identity, query=query, parse=parsed_as_spelled)
+    waiting = lambda: say_waiting_for_answer("/events")  # noqa: E731
+    feed = EventFeed(identity, query=query, parse=parsed_as_spelled, waiting=waiting)
     ready = feed.ready()
     if with_ready:
         put(json_text(ready) if as_json else ready_text(ready, full=full))

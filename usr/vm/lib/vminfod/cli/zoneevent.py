@@ -18,7 +18,7 @@ from vminfod.clients.plainjson import compact
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import NoReturn
+    from typing import NoReturn, Optional
 
 RETRY = 1.0  # seconds, as the original
 
@@ -48,9 +48,9 @@ def _told(argv: list[str], environ: Mapping[str, str]) -> int:
         level = options.get("level", ["fatal"])[-1]
         if level not in LEVELS:
             raise BadOption(f"unknown log level -- {level}")
-        host, port = address_from_environment(environ)
+        host, port, socket = address_from_environment(environ)
         name = "zoneevent CLI" + "".join([f" ({ident})" for ident in options.get("ident", [])])
-        _follow(name, StderrLog("zoneevent", LEVELS[level]), host, port)
+        _follow(name, StderrLog("zoneevent", LEVELS[level]), host, port, socket)
     except BadOption as error:
         complain(str(error))
         put_last(USAGE, STDERR)
@@ -59,13 +59,13 @@ def _told(argv: list[str], environ: Mapping[str, str]) -> int:
     return 1
 
 
-def _follow(name: str, log: StderrLog, host: str, port: int) -> NoReturn:
+def _follow(name: str, log: StderrLog, host: Optional[str], port: Optional[int], socket: str) -> NoReturn:
     from vminfod.clients.zonestates import ZoneEvent
 
     end_with_reader()
     while True:
         try:
-            with ZoneEvent(name, log, host=host, port=port) as changes:
+            with ZoneEvent(name, log, host=host, port=port, socket=socket) as changes:
                 for change in changes:
                     put(compact(change) + "\n")
         except VminfodError as error:

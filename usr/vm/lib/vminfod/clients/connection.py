@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MPL-2.0
-"""One GET over one TCP connection to vminfod: the shell around httpwire, and the only socket code of the client.
+"""One GET over one connection to vminfod: the shell around httpwire, and the only socket code of the client.
 
 Always: every error that leaves here is a VminfodError. Only the thread that reads closes the socket; others may
         interrupt() it, since a descriptor closed under a sleeping reader can be somebody else's a moment later.
 Each request has its own connection: on the loopback that costs 0.1 ms, and a kept-alive one that the daemon closed
 meanwhile would need a retry.
+A unix socket that is not there, not ours to open, or left behind by a daemon that ended, is no error: TCP comes next.
 `socket` is looked up when it is used, so that gevent's monkey patching works whenever it is applied."""
 
 from __future__ import annotations
@@ -12,32 +13,59 @@ from __future__ import annotations
 import socket
 from time import monotonic
 
-from vminfod.clients.failures import ConnectionFailed, IncompleteResponse, VminfodTimeout, connection_failed
+from vminfod.clients.failures import (
+    EXPLAINED,
+    ConnectionFailed,
+    HTTPStatusError,
+    IncompleteResponse,
+    VminfodError,
+    VminfodTimeout,
+    connection_failed,
+)
 from vminfod.clients.httpwire import ResponseParser, get_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Optional
 
+    from vminfod.clients.identity import Identity
+
 RECEIVE = 256 << 10  # bytes asked of the socket at once: a /vms of 1 MB arrives in a few turns
+OK = 200
+LONGEST_REASON = 4096  # bytes of a refusal's text: an error of zfs and the command that gave it
+PATIENCE = 3.0  # seconds without an answer after which whoever waits may want to know what for
+LOCAL_HOST = "localhost"  # what a request through the unix socket names as its Host
 
 
 class Exchange:
     """A request that was sent, and the response that is being read.
 
     `deadline` (time.monotonic() seconds, None for no limit) binds everything from connecting on and may be changed
-    between two calls; `silence` (seconds) binds the wait for each piece. Past either: VminfodTimeout."""
+    between two calls; `silence` (seconds) binds the wait for each piece. Past either: VminfodTimeout.
+    `waiting` is called, in the thread that waits, once when the whole has taken PATIENCE seconds; set it to None and
+    that is over."""
 
-    def __init__(self, host: str, port: int, path: str, *, user_agent: str, deadline: Optional[float]) -> None:
-        request = get_request(path, host=host, port=port, user_agent=user_agent)
+    def __init__(
+        self,
+        identity: Identity,
+        path: str,
+        *,
+        deadline: Optional[float],
+        waiting: Optional[Callable[[], object]] = None,
+    ) -> None:
         self.deadline = deadline
         self.silence: Optional[float] = None
+        self.waiting = waiting
+        self._tell_at = monotonic() + PATIENCE
         self._path = path
         self._response = ResponseParser()
         self._early = b""  # body bytes that arrived together with the head
-        self._socket = self._connect(host, port)
+        local = self._connect_locally(identity.socket) if identity.socket else None
+        self._socket = local or self._connect(identity.host, identity.port)
         try:
-            self._socket.sendall(request)
+            host = identity.host if local is None else LOCAL_HOST
+            self._socket.sendall(get_request(path, host=host, port=identity.port, user_agent=identity.user_agent()))
         except OSError as error:
             self.close()
             raise self._translated("write {}", error) from error
@@ -48,12 +76,36 @@ class Exchange:
             self._early += self._receive()
         return self._response.status
 
+    def check_ok(self) -> None:
+        """Raises HTTPStatusError unless the server says 200, with its reason if the status is one of EXPLAINED; else
+        as status() does."""
+        status = self.status()
+        if status != OK:
+            raise HTTPStatusError(status, self._reason() if status in EXPLAINED else None)
+
+    def header(self, name: str) -> Optional[str]:
+        """A header of the response, which status() has read; `name` in lower case."""
+        return self._response.headers.get(name)
+
     def body(self) -> bytes:
         """The next piece of the body, or b"" when it is complete. Raises as status() does."""
         body, self._early = self._early, b""
         while not body and not self._response.complete:
             body = self._receive()
         return body
+
+    def _reason(self) -> str:
+        """The text of a refusal, as far as it comes: what goes wrong now is not what the caller has to hear of."""
+        text = b""
+        while len(text) < LONGEST_REASON:
+            try:
+                piece = self.body()
+            except VminfodError:
+                break
+            if not piece:
+                break
+            text += piece
+        return text[:LONGEST_REASON].decode("utf-8", "replace").strip()
 
     def interrupt(self) -> None:
         """Break the connection from any thread; one that is reading wakes with an error or the end."""
@@ -66,11 +118,26 @@ class Exchange:
         """Close the connection; a second call does nothing."""
         self._socket.close()
 
+    def _connect_locally(self, path: str) -> Optional[socket.socket]:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(self._patience())
+            connection.connect(path)
+        except OSError:  # also a path that is too long for one
+            connection.close()
+            return None
+        return connection
+
     def _connect(self, host: str, port: int) -> socket.socket:
         # As bytes: for a str, getaddrinfo imports Python's IDNA tables, 5 ms that no loopback address needs.
         try:
             name = host.encode("ascii" if host.isascii() else "idna")
-            return socket.create_connection((name, port), self._patience())  # type: ignore[arg-type]
+            while True:
+                try:
+                    return socket.create_connection((name, port), self._patience())  # type: ignore[arg-type]
+                except TimeoutError:
+                    if not self._told():
+                        raise
         except (socket.gaierror, UnicodeError) as error:
             raise ConnectionFailed(f"getaddrinfo ENOTFOUND {host}", code="ENOTFOUND") from error
         except OSError as error:
@@ -78,8 +145,7 @@ class Exchange:
 
     def _receive(self) -> bytes:
         try:
-            self._socket.settimeout(self._patience())
-            data = self._socket.recv(RECEIVE)
+            data = self._received()
         except OSError as error:
             raise self._translated("read {}", error) from error
         if data:
@@ -89,14 +155,34 @@ class Exchange:
             raise IncompleteResponse
         return b""
 
+    def _received(self) -> bytes:
+        while True:
+            try:
+                self._socket.settimeout(self._patience())
+                return self._socket.recv(RECEIVE)
+            except TimeoutError:
+                if not self._told():
+                    raise
+
+    def _told(self) -> bool:
+        """Was it only time to say that somebody waits?"""
+        if self.waiting is None or monotonic() < self._tell_at:
+            return False
+        waiting, self.waiting = self.waiting, None
+        waiting()
+        return self.deadline is None or monotonic() < self.deadline
+
     def _patience(self) -> Optional[float]:
         """Seconds that the next socket call may take."""
-        if self.deadline is None:
-            return self.silence
-        left = self.deadline - monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left if self.silence is None else min(left, self.silence)
+        now = monotonic()
+        limits = [] if self.silence is None else [self.silence]
+        if self.deadline is not None:
+            if self.deadline <= now:
+                raise TimeoutError
+            limits.append(self.deadline - now)
+        if self.waiting is not None:
+            limits.append(max(self._tell_at - now, 0.001))
+        return min(limits, default=None)
 
     def _translated(self, doing: str, error: OSError) -> Exception:
         if isinstance(error, TimeoutError):

@@ -12,7 +12,7 @@ from time import monotonic
 
 from vminfod.clients.connection import Exchange
 from vminfod.clients.eventlines import LineCutter, event_of
-from vminfod.clients.failures import HTTPStatusError, IncompleteResponse, StreamError, VminfodError, VminfodTimeout
+from vminfod.clients.failures import IncompleteResponse, StreamError, VminfodError, VminfodTimeout
 from vminfod.clients.plainjson import parsed
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ READY_TIMEOUT = 30.0  # seconds from connecting to the ready event; the original
 
 class EventFeed:
     """Connects when made. `query` begins with "?" or is empty (httpwire.query_text); `ready_timeout` in seconds, None
-    for no limit; `parse` reads a line's JSON.
+    for no limit; `parse` reads a line's JSON; `waiting` is called once if ready has not come after three seconds.
 
     Every method but interrupt() belongs to one thread. Raises VminfodError of all kinds."""
 
@@ -38,6 +38,7 @@ class EventFeed:
         query: str = "",
         ready_timeout: Optional[float] = READY_TIMEOUT,
         parse: Callable[[bytes], Any] = parsed,
+        waiting: Optional[Callable[[], object]] = None,
     ) -> None:
         self._parse = parse
         self._ready_timeout = ready_timeout
@@ -45,18 +46,14 @@ class EventFeed:
         self._lines: deque[bytes] = deque()  # whole lines that came together with the one that was asked for
         deadline = None if ready_timeout is None else monotonic() + ready_timeout
         try:
-            self._exchange = Exchange(
-                identity.host, identity.port, "/events" + query, user_agent=identity.user_agent(), deadline=deadline
-            )
+            self._exchange = Exchange(identity, "/events" + query, deadline=deadline, waiting=waiting)
         except VminfodTimeout as error:
             raise self._ready_timed_out() from error
 
     def ready(self) -> dict[str, Any]:
         """The ready event; its `vms` stays text."""
         try:
-            status = self._exchange.status()
-            if status != 200:
-                raise HTTPStatusError(status)
+            self._exchange.check_ok()
             event = self._event()
             if event["type"] != "ready":
                 raise StreamError("VminfodEventStream did not begin with a ready event")
@@ -66,7 +63,7 @@ class EventFeed:
         except VminfodError:
             self.close()
             raise
-        self._exchange.deadline = None
+        self._exchange.deadline = self._exchange.waiting = None
         return event
 
     def next(self) -> dict[str, Any]:

@@ -32,11 +32,18 @@ class VminfodError(Exception):
 
 
 class HTTPStatusError(VminfodError):
-    """The server answered, but not with 200. An unknown VM is one of these with code 404."""
+    """The server answered, but not with 200. An unknown VM is one of these with code 404.
 
-    def __init__(self, status_code: int) -> None:
-        super().__init__(f"bad statusCode: {status_code}", code=status_code)
+    `reason` is what the server says about it, for the statuses of which it says why (EXPLAINED)."""
+
+    def __init__(self, status_code: int, reason: Optional[str] = None) -> None:
+        because = f": {reason}" if reason else ""
+        super().__init__(f"bad statusCode: {status_code}{because}", code=status_code)
         self.status_code = status_code
+        self.reason = reason
+
+
+EXPLAINED = (503, 504)  # too many listeners, and a fresh read that did not succeed: worth reading on
 
 
 class VminfodTimeout(VminfodError, TimeoutError):

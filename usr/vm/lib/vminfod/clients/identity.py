@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
+from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT, HIGHEST_PORT, SOCKET
 from vminfod.clients.clientlog import DEBUG, ClientLog, StderrLog
 
 TYPE_CHECKING = False
@@ -23,9 +23,21 @@ FOREVER = 1e9  # seconds, 30 years: past it (infinity too) a limit is none, and 
 
 
 class Identity:
-    """Checked arguments of a client. Raises TypeError for a wrong type and ValueError for an impossible port."""
+    """Checked arguments of a client. Raises TypeError for a wrong type and ValueError for an impossible port.
 
-    def __init__(self, name: Optional[str], host: str, port: int, log: Optional[Log]) -> None:
+    `socket` is the unix socket to be tried first, or None: whoever names a host or a port means that one."""
+
+    def __init__(
+        self,
+        name: Optional[str],
+        host: Optional[str],
+        port: Optional[int],
+        log: Optional[Log],
+        socket: Optional[str] = None,
+    ) -> None:
+        by_address = host is not None or port is not None
+        host = DEFAULT_HOST if host is None else host
+        port = DEFAULT_PORT if port is None else port
         if name is None:
             name = getattr(log, "name", DEFAULT_NAME)
         if not isinstance(name, str):
@@ -34,13 +46,16 @@ class Identity:
             raise TypeError(f"host must be a string, not {type(host).__name__}")
         if not isinstance(port, int) or isinstance(port, bool):
             raise TypeError(f"port must be an integer, not {type(port).__name__}")
-        if not 0 < port < 65536:
-            raise ValueError(f"port must be from 1 to 65535, not {port}")
+        if not 0 < port <= HIGHEST_PORT:
+            raise ValueError(f"port must be from 1 to {HIGHEST_PORT}, not {port}")
+        if socket is not None and not isinstance(socket, str):
+            raise TypeError(f"socket must be a path, not {type(socket).__name__}")
         if log is not None and not callable(getattr(log, "error", None)):
             raise TypeError(f"log must be a logger, not {type(log).__name__}")
         self.name = name
         self.host = host
         self.port = port
+        self.socket = None if by_address else socket or SOCKET
         self.log = ClientLog(log if log is not None else StderrLog(DEFAULT_NAME, DEBUG), name)
         self._program = _program()  # now: later the program may stand in another folder, or in one that is gone
 
@@ -68,6 +83,3 @@ def checked_seconds(what: str, seconds: Optional[float]) -> Optional[float]:
     if not seconds >= 0:
         raise ValueError(f"{what} must not be negative: {seconds}")
     return float(seconds) if 0 < seconds < FOREVER else None
-
-
-__all__ = ["DEFAULT_HOST", "DEFAULT_NAME", "DEFAULT_PORT", "Identity", "checked_seconds"]

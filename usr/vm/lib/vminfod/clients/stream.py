@@ -18,7 +18,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
 from vminfod.clients.eventfeed import READY_TIMEOUT, EventFeed
 from vminfod.clients.eventlines import vms_by_zonename
 from vminfod.clients.eventwaits import Watch, WatchList
@@ -68,14 +67,15 @@ class VminfodEventStream:
         self,
         name: Optional[str] = None,
         *,
-        host: str = DEFAULT_HOST,
-        port: int = DEFAULT_PORT,
+        host: Optional[str] = None,
+        port: Optional[int] = None,
+        socket: Optional[str] = None,
         log: Optional[Log] = None,
         parse_ready: bool = False,
         ready_timeout: Optional[float] = READY_TIMEOUT,
         query: Union[Mapping[str, object], str, None] = None,
     ) -> None:
-        self._identity = Identity(name, host, port, log)
+        self._identity = Identity(name, host, port, log, socket)
         self._log = self._identity.log
         self._parse_ready = bool(parse_ready)
         self._ready_timeout = checked_seconds("ready_timeout", ready_timeout)

@@ -18,7 +18,6 @@ import threading
 from time import monotonic
 
 from vminfod.backoff import Backoff
-from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
 from vminfod.clients.eventfeed import READY_TIMEOUT, EventFeed
 from vminfod.clients.eventlines import vms_by_zonename
 from vminfod.clients.failures import HTTPStatusError, ParseError, Stopped, StreamError, VminfodError, VminfodTimeout
@@ -55,14 +54,15 @@ class VminfodWatcher:
         self,
         name: Optional[str] = None,
         *,
-        host: str = DEFAULT_HOST,
-        port: int = DEFAULT_PORT,
+        host: Optional[str] = None,
+        port: Optional[int] = None,
+        socket: Optional[str] = None,
         log: Optional[Log] = None,
         ready_timeout: Optional[float] = READY_TIMEOUT,
         reconnect: bool = True,
         callbacks: Optional[Mapping[str, Callable[[Any], object]]] = None,
     ) -> None:
-        self._identity = Identity(name, host, port, log)
+        self._identity = Identity(name, host, port, log, socket)
         self._log = self._identity.log
         self._ready_timeout = checked_seconds("ready_timeout", ready_timeout)
         self._reconnect = bool(reconnect)

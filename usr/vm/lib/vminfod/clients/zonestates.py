@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 
-from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT
 from vminfod.clients.stream import VminfodEventStream
 
 TYPE_CHECKING = False
@@ -30,9 +29,17 @@ class ZoneEvent:
     Raises VminfodError, as VminfodEventStream does, when the stream breaks; it does not reconnect."""
 
     def __init__(
-        self, name: str, log: Optional[Log] = None, *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT
+        self,
+        name: str,
+        log: Optional[Log] = None,
+        *,
+        host: Optional[str] = None,
+        port: Optional[int] = None,
+        socket: Optional[str] = None,
     ) -> None:
-        self._stream = VminfodEventStream(f"VM.js events - {name}", host=host, port=port, log=log, query={"vms": False})
+        self._stream = VminfodEventStream(
+            f"VM.js events - {name}", host=host, port=port, socket=socket, log=log, query={"vms": False}
+        )
 
     def wait_ready(self, timeout: Optional[float] = None) -> dict[str, Any]:
         """The stream's ready event; from then on nothing is missed. `timeout` in seconds."""

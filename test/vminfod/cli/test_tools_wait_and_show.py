@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What `vminfo` and `vmadm` do when vminfod does not answer, and what reaches a terminal of a hostile alias."""
+
+import json
+
+import pytest
+
+from support.canned_server import HANG, CannedServer, answer, plain_answer
+from support.tools import run_on_terminal, run_tool
+
+A = "aaaaaaaa-0000-4000-8000-000000000001"
+HINT = "vminfod is stopped, hangs or is very busy (VMINFOD_TIMEOUT=SECONDS sets another limit)"
+HOSTILE = "w\x1b[2J\u202eb\x9b\x7f\n\u2066é"
+SHOWN = "w\\u001b[2J\\u202eb\\u009b\\u007f\\u000a\\u2066é"
+VM = {"zonename": A, "uuid": A, "brand": "joyent", "state": "running", "max_physical_memory": 1, "alias": HOSTILE}
+
+READS = [
+    (("vminfo", "ping"), "/ping"),
+    (("vminfo", "status"), "/status"),
+    (("vminfo", "vms"), "/vms"),
+    (("vminfo", "vm", A), f"/vms/{A}"),
+    (("vmadm", "list"), "/vms"),
+    (("vmadm", "lookup", "-j"), "/vms"),
+    (("vmadm", "get", A), f"/vms/{A}"),
+    (("vmadm", "info", A), f"/vms/{A}"),
+]
+
+
+@pytest.fixture(scope="module")
+def hanging():
+    with CannedServer({path: [HANG] for _, path in READS}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hostile():
+    with CannedServer({"/vms": answer([VM]), f"/vms/{A}": answer(VM)}) as server:
+        yield server
+
+
+@pytest.mark.parametrize(("words", "path"), READS, ids=lambda value: " ".join(value[:2]))
+def test_read_of_a_daemon_that_does_not_answer_ends(hanging, words, path):
+    done = run_tool(*words, port=hanging.port, VMINFOD_TIMEOUT="0.3")
+    assert tuple(done) == (1, "", f"GET {path} timeout exceeded: {HINT}\n")
+
+
+@pytest.mark.parametrize("text", ["-1", "x", "1e3", "1.", "."])
+def test_limit_that_is_no_number_of_seconds_is_refused(hanging, text):
+    if text == "1.":  # a number to people, and taken as one
+        assert run_tool("vminfo", "ping", port=hanging.port, VMINFOD_TIMEOUT=text).code == 1
+        return
+    message = f'VMINFOD_TIMEOUT must be a number of seconds, 0 for no limit, not "{text}"\n'
+    assert tuple(run_tool("vminfo", "ping", port=hanging.port, VMINFOD_TIMEOUT=text)) == (1, "", message)
+    assert tuple(run_tool("vmadm", "list", port=hanging.port, VMINFOD_TIMEOUT=text)) == (1, "", message)
+
+
+def test_who_looks_on_at_a_terminal_reads_what_is_waited_for(hanging):
+    expected = f"waiting for vminfod to answer GET /vms\nGET /vms timeout exceeded: {HINT}\n"
+    done = run_on_terminal("vmadm", "list", port=hanging.port, shown="stderr", VMINFOD_TIMEOUT="4")
+    assert tuple(done) == (1, "", expected)
+    # A program that reads stderr gets the error alone, after the same time.
+    assert run_tool("vmadm", "list", port=hanging.port, VMINFOD_TIMEOUT="4").err == expected.partition("\n")[2]
+
+
+def test_504_says_why():
+    with CannedServer({"/vms": plain_answer(504, "VM not read within 60 s: zfs list runs")}) as server:
+        for words in (("vminfo", "vms"), ("vmadm", "list")):
+            done = run_tool(*words, port=server.port)
+            assert tuple(done) == (1, "", "bad statusCode: 504: VM not read within 60 s: zfs list runs\n")
+
+
+def test_list_on_a_terminal_escapes_what_would_drive_it(hostile):
+    done = run_on_terminal("vmadm", "list", "-H", "-o", "alias,state", port=hostile.port)
+    assert tuple(done) == (0, f"{SHOWN}  running\n", "")
+
+
+def test_list_into_a_pipe_is_exact(hostile):
+    assert run_tool("vmadm", "list", "-p", "-o", "alias", port=hostile.port).out == f"{HOSTILE}\n"
+
+
+@pytest.mark.parametrize("words", [("vmadm", "get", A), ("vmadm", "lookup", "-j"), ("vminfo", "vm", A)])
+def test_json_on_a_terminal_is_harmless_and_the_same_json(hostile, words):
+    on_terminal, in_pipe = run_on_terminal(*words, port=hostile.port), run_tool(*words, port=hostile.port)
+    assert json.loads(on_terminal.out) == json.loads(in_pipe.out)
+    assert "".join(on_terminal.out.split("\n")).isprintable()
+    assert "\u202e" in in_pipe.out
