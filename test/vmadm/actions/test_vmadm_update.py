@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 
 import pytest
 
@@ -241,6 +242,70 @@ def test_primary_moves(cn):
     ]
 
 
+FLAGS = (
+    "allow_dhcp_spoofing",
+    "allow_ip_spoofing",
+    "allow_mac_spoofing",
+    "allow_restricted_traffic",
+    "dhcp_server",
+)
+
+
+def flag_in_xml(cn, uuid, flag):
+    """The values of a NIC's flag in the zone's XML, read past vmadm and the daemon."""
+    return re.findall(f'name="{flag}" value="([^"]*)"', cn.control.read_xml(uuid))
+
+
+@pytest.mark.parametrize(
+    ("brand", "flag"),
+    [
+        *[(brand, flag) for brand in ("joyent", "lx", "bhyve") for flag in FLAGS],
+        ("bhyve", "allow_unfiltered_promisc"),  # for bhyve only; other brands drop it from a payload
+    ],
+)
+def test_flag_of_a_nic_can_be_switched_on_and_off_again(cn, switched, brand, flag):
+    uuid, mac = switched[brand]
+    for wanted in (True, False, True):
+        cn.api.update(uuid, update_nics=[{"mac": mac, flag: wanted}])
+        assert flag_in_xml(cn, uuid, flag) == ["true" if wanted else "false"]
+
+
+@pytest.fixture(scope="module")
+def switched(cn):
+    """A VM with a NIC for each brand."""
+    found = {}
+    for number, brand in enumerate(("joyent", "lx", "bhyve")):
+        uuid, mac = cn.add(alias=f"flags-{brand}", brand=brand), f"b2:1e:ba:a5:6f:0{number}"
+        nic = {**NIC, "mac": mac, "ip": f"10.2.121.{190 + number}"}
+        if brand == "bhyve":
+            nic["model"] = "virtio"
+        cn.api.update(uuid, add_nics=[nic], remove_nics=[old["mac"] for old in cn.vm(uuid)["nics"]])
+        found[brand] = (uuid, mac)
+    return found
+
+
+def test_nic_with_dhcp_becomes_primary_when_the_primary_goes(cn):
+    uuid = cn.add(alias="dhcp-next", brand="joyent")
+    first = {**NIC, "mac": "b2:0:0:0:2:1", "ip": "10.2.121.180", "primary": True}
+    vm = cn.api.update(uuid, add_nics=[first, {"nic_tag": "external", "mac": "b2:0:0:0:2:2", "ips": ["dhcp"]}])
+    assert [nic.get("primary") for nic in vm["nics"]] == [True, None]
+    vm = cn.api.update(uuid, remove_nics=["b2:0:0:0:2:1"])
+    assert [(nic["mac"], nic.get("primary")) for nic in vm["nics"]] == [("b2:00:00:00:02:02", True)]
+
+
+def test_new_nic_that_says_it_is_not_primary_is_added(cn):
+    uuid = cn.add(alias="not-primary", brand="joyent")
+    vm = cn.api.update(uuid, add_nics=[{**NIC, "mac": "b2:0:0:0:2:3", "ip": "10.2.121.181", "primary": False}])
+    assert [nic["mac"] for nic in vm["nics"]] == ["b2:00:00:00:02:03"]
+
+
+def test_size_of_tmp_can_be_none_and_then_change_again(cn):
+    uuid = cn.add(alias="no-tmp", brand="joyent-minimal")
+    for size in (0, 0, 50, 0):
+        assert cn.api.update(uuid, tmpfs=size)["tmpfs"] == size
+        assert re.findall('attr name="tmpfs" type="string" value="([^"]*)"', cn.control.read_xml(uuid)) == [str(size)]
+
+
 def test_no_nic_no_nictagadm(cn, uuid):
     cn.forget_commands()
     cn.api.update(uuid, alias="quiet")
@@ -386,7 +451,7 @@ def test_somebody_elses_change_in_between_is_told_and_not_a_timeout(cn):
     with pytest.raises(OutcomeMissed) as raised:
         cn.api.update(uuid, quota=30)
     assert str(raised.value) == (
-        f"VM {uuid} was updated, but somebody else changed VM {uuid} meanwhile: quota is 10, 30 was written"
+        f"VM {uuid} was updated, but VM {uuid} does not show all of it: quota is 10, 30 was written"
     )
 
 

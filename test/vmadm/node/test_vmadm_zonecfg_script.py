@@ -155,6 +155,7 @@ def test_nics_of_a_new_vm_and_the_first_is_primary():
         'add property (name=ips, value="10.2.121.70/16")',
         "set vlan-id=20",
         'add property (name=allowed_ips, value="10.2.0.8,10.2.0.9")',
+        'add property (name=dhcp_server, value="false")',
         'add property (name=allow_ip_spoofing, value="true")',
         'add property (name=mtu, value="1500")',
         "end",

@@ -49,8 +49,8 @@ PRESENT = [
         ({"nic_tag": "t", "ip": "10.0.0.1", "netmask": "0.0.0.255"}, ["Specified netmask value is invalid: 0.0.0.255"]),
         ({"nic_tag": "t", "gateway": "2001:db8::1"}, ["Static gateways must be IPv4 addresses: 2001:db8::1"]),
         ({"nic_tag": "t", "gateways": ["10.0.0.1", "dhcp"]}, ["Static gateways must be IPv4 addresses: dhcp"]),
-        ({"nic_tag": "t", "primary": False}, ["invalid value for NIC's primary flag: false (must be true)"]),
-        ({"nic_tag": "t", "primary": "false"}, ["invalid value for NIC's primary flag: false (must be true)"]),
+        ({"nic_tag": "t", "primary": False}, []),
+        ({"nic_tag": "t", "primary": "false"}, []),
         ({"nic_tag": "t", "primary": "1"}, []),
         ({"nic_tag": "t", "ips": [f"10.0.0.{n}/8" for n in range(21)]}, ["Maximum of 20 IPs per NIC, but 21 given"]),
         (
@@ -137,6 +137,7 @@ def test_new_nic_is_shown_in_both_forms():
         "gateways": ["10.2.121.1"],
         "gateway": "10.2.121.1",
         "vlan_id": 20,
+        "allow_ip_spoofing": False,
         "dhcp_server": True,
     }
 
@@ -197,8 +198,11 @@ def test_interfaces_fill_the_gaps():
     ("kept", "mac"),
     [
         ([{"mac": "a", "ips": ["10.0.0.1/8"]}, {"mac": "b", "ips": ["8.8.8.8/24"]}], "b"),
-        ([{"mac": "a", "ips": ["dhcp"]}, {"mac": "b", "ips": ["10.0.0.1/8"]}], "b"),
-        ([{"mac": "a", "ips": ["dhcp"]}], None),
+        ([{"mac": "a", "ips": ["10.0.0.1/8"]}, {"mac": "b", "ips": ["dhcp"]}], "b"),
+        ([{"mac": "a", "ips": ["dhcp"]}], "a"),
+        ([{"mac": "a", "ips": ["10.0.0.1/8", "addrconf"]}, {"mac": "b", "ips": ["172.16.0.1/12"]}], "a"),
+        ([{"mac": "a", "ips": ["10.0.0.1/8"]}, {"mac": "b", "ips": ["10.0.0.2/8", "2001:db8::1/64"]}], "b"),
+        ([{"mac": "a", "ips": []}, {"mac": "b"}], None),
         ([], None),
     ],
 )

@@ -3,7 +3,8 @@
 
 Always: pure but for confirmed(); nothing here predicts events: only the VM object after a fresh read counts, so that a
         change without effect is confirmed at once.
-A difference means that somebody else changed the VM in between; the message says what was written and what is shown."""
+A difference can mean that somebody else changed the VM in between, which nothing here can show: the message says what
+was written and what is shown, and blames no one."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ def confirmed(session: Session, uuid: str, wanted: list[Wanted], name: str, what
     if missed:
         found = vm
         told = "; ".join(f"{want.name} is {_text(want.shown(found))}, {want.written} was written" for want in missed)
-        raise OutcomeMissed(f"{what}, but somebody else changed VM {uuid} meanwhile: {told}")
+        raise OutcomeMissed(f"{what}, but VM {uuid} does not show all of it: {told}")
     return vm
 
 

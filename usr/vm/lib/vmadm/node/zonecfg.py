@@ -219,7 +219,9 @@ def _attr_change(name: str, new: Vm, old: Vm) -> list[str]:
     if name not in new:
         return []
     attr, text = name.replace("_", "-"), stored_text(name, new[name])
-    is_there = old.get(name) not in (None, [], False) or (name == "restart_init" and old.get(name) is False)
+    # A VM object shows false for some attributes that are not there; 0 is there (and would equal False).
+    shown = old.get(name)
+    is_there = not (shown is None or shown is False or shown == []) or (name == "restart_init" and shown is False)
     if text is None:
         return [f"remove -F attr name={attr};"] if is_there else []
     return [_select_attr(attr, text) if is_there else _add_attr(attr, text)]

@@ -46,7 +46,9 @@ def nic_lines(nic: Object) -> list[str]:
     for name in ("allowed_ips", "allowed_dhcp_cids"):
         lines += _net_property(name, nic.get(name) or None)
     for name in NIC_PROPERTIES:
-        lines += _net_property(name, nic.get(name))
+        value = nic.get(name)
+        # A flag that was asked to be off says so: the VM object then shows false.
+        lines += _net_property(name, "false" if value is False else value)
     if nic.get("primary"):
         lines.append('add property (name=primary, value="true")')
     return [*lines, "end"]

@@ -48,7 +48,7 @@ def check_new(nic: Nic, brand: str) -> list[str]:
     texts = [] if _is_tag(nic.get("nic_tag")) else [f"invalid or missing .nic_tag option for NIC: {compact(nic)}"]
     if brands.facts(brand)["model_required"] and is_unset(nic.get("model")):
         texts.append(f"missing .model option for NIC: {compact(nic)}")
-    return texts + _check_addresses(nic, None) + _check_primary(nic)
+    return texts + _check_addresses(nic, None)
 
 
 def check_update(nic: Nic, present: Iterable[Nic]) -> list[str]:
@@ -155,14 +155,26 @@ def static_ips(nic: Nic) -> list[str]:
 
 
 def primary_after_removal(kept: list[Nic]) -> Optional[str]:
-    """The MAC that becomes primary when the primary NIC goes: the first with a public IPv4, else with a private one."""
-    for public in (True, False):
-        for nic in kept:
-            for ip in static_ips(nic):
-                address = ipaddress.ip_address(ip)
-                if address.version == 4 and address.is_private is not public:
-                    return str(nic["mac"])
-    return None
+    """The MAC that becomes primary when the primary NIC goes: of the first NIC with a public address, else of the first
+    with a private one; None if none has any. What is not private IPv4 counts as public: `dhcp`, `addrconf` and IPv6."""
+    public: Optional[str] = None
+    private: Optional[str] = None
+    for nic in kept:
+        for ip in _present_ips(nic):
+            if not _is_rfc1918(ip.partition("/")[0]):
+                public = public or str(nic["mac"])
+                break
+            if private is None:
+                private = str(nic["mac"])
+                break
+    return public or private
+
+
+_RFC1918 = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
+
+
+def _is_rfc1918(ip: str) -> bool:
+    return _is_ipv4(ip) and any(ipaddress.ip_address(ip) in network for network in _RFC1918)
 
 
 def _with_old_form(nic: Nic) -> Nic:
@@ -182,7 +194,7 @@ def _with_old_form(nic: Nic) -> Nic:
 
 
 def _typed(nic: Nic) -> Nic:
-    """Values of the right types; unset ones and false booleans are left out, since absence says the same."""
+    """Values of the right types; unset ones are left out, and a `primary` that is false, which says nothing."""
     typed: Nic = {}
     for name, value in nic.items():
         if is_unset(value):
@@ -192,9 +204,9 @@ def _typed(nic: Nic) -> Nic:
             if name == "blocked_outgoing_ports":
                 value = [int(port) for port in value]
         elif name in BOOLEANS:
-            if value not in TRUE:
+            value = value in TRUE
+            if name == "primary" and not value:
                 continue
-            value = True
         elif name in NUMBERS:
             value = int(value)
         typed[name] = value
