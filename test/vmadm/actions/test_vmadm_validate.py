@@ -43,8 +43,8 @@ def test_good_payloads(cn):
             ["update", "kvm"],
             {"uuid": IMAGE, "add_nics": [{"nonsense": 1, "vlan_id": 5000}]},
             {
-                "bad_values": ["add_nics.0.vlan_id"],
-                "bad_properties": ["uuid", "add_nics.0.nonsense"],
+                "bad_values": ["nics.*.vlan_id"],
+                "bad_properties": ["uuid", "nics.*.nonsense"],
                 "missing_properties": [],
             },
         ),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """What has to be known of the node to judge a payload, as plain values: payload/ itself asks nothing.
 
-    needed = facts_needed(payload, brand, action)       which images, NIC tags, pools and other VMs matter
+    needed = facts_needed(payload)                      which images, NIC tags, pools and other VMs matter
     node   = ...                                        actions/ asks zpool, imgadm, nictagadm and vminfod
     change = parse_update(payload, vm, node)            parsing.py
 
@@ -9,15 +9,17 @@ Always: nothing is asked for what the payload does not name: no image, no comman
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from vmload import brands
 from vmload.units import Bytes, Mib
 
 DEFAULT_POOL = "zones"
 NORMAL_TAG = "normal"  # the type of a tag that stands for a link
+
+IMAGE_NAMES = ("image_uuid", "dataset_uuid", "zone_dataset_uuid")  # the last two are deprecated
+POOL_NAMES = ("zpool", "zfs_storage_pool_name")
 
 ImageKey = tuple[str, str]  # (pool, image uuid)
 
@@ -51,6 +53,10 @@ class NodeFacts:
     nic_tags: Mapping[str, NicTag] = field(default_factory=dict)
     others: tuple[Mapping[str, Any], ...] = ()  # the other VMs' objects
 
+    def image(self, pool: Any, image: Any) -> Optional[Image]:
+        """The image on that pool; None if it is not there, or one of the two is no name at all."""
+        return self.images.get((pool, image)) if isinstance(pool, str) and isinstance(image, str) else None
+
 
 @dataclass(frozen=True)
 class FactsNeeded:
@@ -62,14 +68,13 @@ class FactsNeeded:
     others: bool = False
 
 
-def facts_needed(payload: Mapping[str, Any], brand: str, action: str) -> FactsNeeded:
+def facts_needed(payload: Mapping[str, Any]) -> FactsNeeded:
     """What the rules will look at; `payload` may be anything that JSON can say, as long as it is an object."""
-    pools = any(name in payload for name in ("zpool", "zfs_storage_pool_name"))
     nics = [nic for name in ("nics", "add_nics", "update_nics") for nic in _objects(payload.get(name))]
     tags = dict.fromkeys(nic["nic_tag"] for nic in nics if isinstance(nic.get("nic_tag"), str) and nic["nic_tag"])
     return FactsNeeded(
-        pools=pools,
-        images=tuple(dict.fromkeys(_images(payload, brand, action))),
+        pools=any(name in payload for name in POOL_NAMES),
+        images=tuple({key: None for key in _images(payload) if all(isinstance(part, str) and part for part in key)}),
         nic_tags=tuple(tags),
         others=bool(nics) or payload.get("vnc_port") is not None,
     )
@@ -95,17 +100,11 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     return [element for element in value if isinstance(element, dict)] if isinstance(value, list) else []
 
 
-def _images(payload: Mapping[str, Any], brand: str, action: str) -> list[ImageKey]:
-    found = []
-    names = ("image_uuid", "dataset_uuid", "zone_dataset_uuid")
-    if action == "create":
-        pool = payload.get("zpool") or payload.get("zfs_storage_pool_name") or DEFAULT_POOL
-        found += [(pool, payload[name]) for name in names if name in payload]
-    if brands.is_hvm(brand) or action != "create":
-        for name in ("disks", "add_disks"):
-            found += [
-                (disk.get("zpool") or DEFAULT_POOL, disk["image_uuid"])
-                for disk in _objects(payload.get(name))
-                if "image_uuid" in disk
-            ]
-    return [(pool, image) for pool, image in found if isinstance(pool, str) and isinstance(image, str) and image]
+def _images(payload: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """(pool, image) of all that is called an image, under whatever name."""
+    pool = payload.get("zpool") or payload.get("zfs_storage_pool_name") or DEFAULT_POOL
+    for name in IMAGE_NAMES:
+        yield pool, payload.get(name)
+    for name in ("disks", "add_disks"):
+        for disk in _objects(payload.get(name)):
+            yield disk.get("zpool") or DEFAULT_POOL, disk.get("image_uuid")
