@@ -165,15 +165,28 @@ def test_files_in_the_zone(cn):
         nics=[{**NIC, "ips": ["10.2.121.70/16", "10.2.121.71/16", "addrconf"]}, {"nic_tag": "internal", "ip": "dhcp"}],
     )
     assert root_file(cn, "etc/nodename") == "web0\n"
-    assert root_file(cn, "etc/hostname.net0") == (
-        "10.2.121.70 netmask 255.255.0.0 up\naddif 10.2.121.71 netmask 255.255.0.0 up\n"
-    )
-    assert root_file(cn, "etc/hostname.net1") == ""
-    assert root_file(cn, "etc/dhcp.net1") == ""
+    assert root_file(cn, "etc/hostname.net0") == "10.2.121.70/16 up\n10.2.121.71/16 up\n"
+    assert not os.path.exists(f"{cn.root}/zones/{U}/root/etc/hostname.net1")
+    assert not os.path.exists(f"{cn.root}/zones/{U}/root/etc/dhcp.net1")
     assert root_file(cn, "etc/addrconf.net0") == ""
     assert root_file(cn, "etc/defaultrouter") == "10.2.121.1\n"
     assert root_file(cn, "var/svc/provisioning") == ""
     assert not os.path.exists(f"{cn.root}/zones/{U}/root/var/adm/utmpx")
+
+
+def test_all_gateways_and_ipv6_addresses_of_the_primary_nic(cn):
+    ips = ["10.2.121.70/16", "fd00::5/64", "dhcp"]
+    cn.create(
+        uuid=U,
+        nics=[
+            {"nic_tag": "internal", "ips": ["192.0.2.5/24"], "gateways": ["192.0.2.1"]},
+            {"nic_tag": "external", "ips": ips, "gateways": ["10.2.121.1", "10.2.121.2"], "primary": True},
+        ],
+    )
+    assert root_file(cn, "etc/hostname.net0") == "192.0.2.5/24 up\n"
+    assert root_file(cn, "etc/hostname.net1") == "10.2.121.70/16 up\nfd00::5/64 up\n"
+    assert root_file(cn, "etc/dhcp.net1") == ""
+    assert root_file(cn, "etc/defaultrouter") == "10.2.121.1\n10.2.121.2\n"
 
 
 def test_delegated_dataset(cn):
@@ -458,6 +471,18 @@ def test_link_in_an_image_is_not_followed(cn, tmp_path):
     if done.code:
         assert "is a symbolic link" in done.err
         assert cn.is_gone(U)
+
+
+def test_fifo_in_an_image_does_not_hang_a_create(cn):
+    described = f"{cn.root}/zones/{IMAGE}/root/var/zoneinit/zoneinit.json"
+    os.rename(described, described + ".kept")
+    os.mkfifo(described)
+    try:
+        assert "zoneinit.json is a FIFO" in cn.fails("create", payload={**PAYLOAD, "uuid": U, "brand": "joyent"})
+    finally:
+        os.unlink(described)
+        os.rename(described + ".kept", described)
+    assert cn.is_gone(U)
 
 
 def test_zone_that_is_not_provisioned_in_time_is_marked_and_kept(cn, monkeypatch):

@@ -42,6 +42,21 @@ def test_snapshot_is_deleted(cn, uuid):
     assert cn.commands() == [f"umount /zones/{uuid}/root/checkpoints/x", f"zfs destroy zones/{uuid}@vmsnap-x"]
 
 
+def test_checkpoints_that_is_a_link_out_of_the_zone_is_not_followed(cn, uuid, tmp_path):
+    for snapshot in ("x", "y"):
+        (tmp_path / snapshot).mkdir()
+    cn.api.create_snapshot(uuid, "x")
+    checkpoints = f"{cn.root}/zones/{uuid}/root/checkpoints"
+    os.rename(checkpoints, checkpoints + ".kept")
+    os.symlink(tmp_path, checkpoints)
+    cn.forget_commands()
+    cn.api.delete_snapshot(uuid, "x")
+    cn.api.create_snapshot(uuid, "y")
+    assert names(cn, uuid) == ["y"]
+    assert sorted(os.listdir(tmp_path)) == ["x", "y"]
+    assert not [command for command in cn.commands() if command.split()[0] in ("mount", "umount")]
+
+
 def test_snapshot_of_a_stopped_vm_is_not_mounted(cn):
     uuid = cn.add(state="stopped")
     cn.forget_commands()

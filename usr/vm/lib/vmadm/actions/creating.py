@@ -27,6 +27,7 @@ from vmadm.actions.updating import write_config
 from vmadm.errors import NotReached, VmadmError, VmNotFound
 from vmadm.node import volumes, zfs, zonecfg, zonecfg_blocks, zoneroot
 from vmadm.node.machine import INSTALL_LIMIT
+from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload import metadata
 from vmadm.payload.normalise import DEFAULT_BRAND, MAPS, for_create, renamed
 from vmadm.payload.propertychecks import UUID, is_unset
@@ -35,6 +36,7 @@ from vmload import brands
 PROVISION_LIMIT = 300.0  # seconds; for a hardware VM once for each 4 GiB of memory
 RAM_A_LIMIT = 4096  # MiB
 LOOK_EVERY = 0.1  # seconds between looks whether the zone's services are done
+REPOSITORY = "root/etc/svc/repository.db"  # of the zone's services
 CREATE_VOLUME = "create-volume"  # as the source of a filesystem: make one
 
 Vm = dict[str, Any]
@@ -82,6 +84,11 @@ class _Making:
         """The root dataset."""
         return f"{self.vm['zpool']}/{self.vm['zonename']}"
 
+    @property
+    def folder(self) -> ZoneFolder:
+        """What lies below the zonepath."""
+        return ZoneFolder(self.node, f"/{self.root}")
+
     def make(self, vm: Vm) -> None:
         """Everything up to a VM that is stopped, or about to boot. Raises VmadmError."""
         self.vm = vm
@@ -120,7 +127,7 @@ class _Making:
         mountpoint = self.node.must("zfs", "get", "-H", "-o", "value", "mountpoint", dataset).stdout.strip()
         if brand == "lx":
             return
-        support = zoneroot.image_support(self.node, mountpoint)
+        support = zoneroot.image_support(ZoneFolder(self.node, mountpoint))
         if not support:
             raise VmadmError(f"provisioning dataset {image} with brand {brand} is not supported")
         self.legacy_image = support == "legacy"
@@ -219,9 +226,8 @@ class _Making:
 
     def _write_config(self) -> None:
         """An image can bring config files of its own: they go first."""
-        folder = f"/{self.root}/config"
-        self.node.remove_folder(folder)
-        self.node.make_folder(folder)
+        self.folder.remove_folder("config")
+        self.folder.make_folder("config")
         there = {"zonepath": f"/{self.root}"}
         write_config(self.session, there, dict.fromkeys(metadata.FILES, metadata.EMPTY_FILE))
         changed = {name: self.vm[name] for name in MAPS if self.vm[name]}
@@ -231,31 +237,27 @@ class _Making:
         for filesystem in [fs for fs in self.vm["filesystems"] if _is_volume(fs)]:
             volume = filesystem["source"] if filesystem["source"] != CREATE_VOLUME else str(uuids.uuid4())
             source = f"/{self.root}/volumes/{volume}"
-            self.node.make_folder(source)
+            self.folder.make_folder(f"volumes/{volume}")
             lines = zonecfg_blocks.filesystem_lines([{**filesystem, "source": source, "type": "lofs"}])
             self.session.must_zonecfg(self.uuid, script="\n".join(lines) + "\n")
 
     def _prepare_root(self) -> None:
         vm = self.vm
-        zoneroot.prepare(self.node, vm, legacy_image=self.legacy_image)
+        zoneroot.prepare(self.folder, vm, legacy_image=self.legacy_image)
         if brands.facts(vm["brand"])["mdata_restart"]:
             seconds = vm.get("mdata_exec_timeout", zoneroot.MDATA_TIMEOUT)
-            repository = self.node.real(f"{zoneroot.root_of(vm)}/etc/svc/repository.db")
             self.session.try_to(
-                "set the metadata service's time limit",
-                lambda: self.node.must(
-                    "svccfg",
-                    "-s",
-                    zoneroot.MDATA_SERVICE,
-                    "setprop",
-                    "start/timeout_seconds",
-                    "=",
-                    "count:",
-                    str(seconds),
-                    environ={"SVCCFG_REPOSITORY": repository},
-                ),
-                uuid=self.uuid,
+                "set the metadata service's time limit", lambda: self._set_timeout(seconds), uuid=self.uuid
             )
+
+    def _set_timeout(self, seconds: int) -> None:
+        """Before the first boot, so that nothing can be swapped between the check and svccfg."""
+        self.folder.check_no_link("root/etc/svc")
+        if self.folder.exists(REPOSITORY) and not self.folder.is_file(REPOSITORY):
+            raise VmadmError(f"{self.folder.path(REPOSITORY)} is no file")
+        words = ("-s", zoneroot.MDATA_SERVICE, "setprop", "start/timeout_seconds", "=", "count:", str(seconds))
+        repository = self.node.real(self.folder.path(REPOSITORY))
+        self.node.must("svccfg", *words, environ={"SVCCFG_REPOSITORY": repository})
 
     def _unmark(self) -> None:
         self.session.must_zonecfg(self.uuid, zonecfg.REMOVE_PROVISIONING)
@@ -281,8 +283,7 @@ class _Making:
             follower.until(lifecycle.has_run(before), lifecycle.START_LIMIT, f"timed out waiting for VM {uuid} to run")
 
     def _wait_provisioned(self) -> None:
-        marker = f"{zoneroot.root_of(self.vm)}/{zoneroot.PROVISIONING}"
-        while self.node.exists(marker):
+        while self.folder.exists(f"root/{zoneroot.PROVISIONING}"):
             self.session.check_interrupted()
             if time.time() > self.expire:
                 self._fail()

@@ -14,6 +14,8 @@ from vmadm.actions.steps import Steps
 from vmadm.errors import OutcomeMissed, VmadmError, WrongState
 from vmadm.node import locks, zfs
 from vmadm.node.machine import Node, failure
+from vmadm.node.zonefolder import ZoneFolder
+from vmadm.payload import metadata
 from vminfod.clients.plainjson import compact
 
 NOT_INSTALLED = "is already in state 'configured'"
@@ -90,13 +92,12 @@ def _archive(session: Session, vm: Vm) -> None:
 
     def archive() -> None:
         session.node.make_folder(folder, 0o700)
-        for source, target in (
-            (f"/etc/zones/{vm['zonename']}.xml", "zone.xml"),
-            *((f"{vm['zonepath']}/config/{file}", file) for file in ("metadata.json", "tags.json", "routes.json")),
-        ):
-            text = session.node.read(source)
+        config = ZoneFolder(session.node, vm["zonepath"])
+        texts = {"zone.xml": session.node.read(f"/etc/zones/{vm['zonename']}.xml")}
+        texts.update((file, config.read(f"config/{file}")) for file in metadata.FILES)
+        for file, text in texts.items():
             if text is not None:
-                session.node.write(f"{folder}/{target}", text)
+                session.node.write(f"{folder}/{file}", text)
 
     session.try_to("archive the VM", archive, uuid=vm["uuid"])
 
@@ -145,8 +146,8 @@ def clean_up(session: Session, vm: Vm, made: list[str], name: str) -> list[str]:
             if error is not None:
                 left.append(f"zone {vm['zonename']}: {error}")
             elif not left:
-                path = f"/{vm['zpool']}/{vm['zonename']}"
-                session.try_to("remove the zonepath", lambda: node.remove_folder(path), uuid=uuid)
+                pool = ZoneFolder(node, f"/{vm['zpool']}")
+                session.try_to("remove the zonepath", lambda: pool.remove_folder(vm["zonename"]), uuid=uuid)
         session.show(vm["zonename"], name)
     return left
 

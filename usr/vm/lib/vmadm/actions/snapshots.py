@@ -16,6 +16,7 @@ from vmadm.actions.steps import Step, Steps
 from vmadm.actions.updating import touch
 from vmadm.errors import AlreadyInState, VmadmError, WrongState
 from vmadm.node.machine import FIRST, failure
+from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload.crosschecks import SNAPSHOT_NAME
 
 NOT_MOUNTED = (" not mounted", " no such file or directory")  # in what umount says when there is nothing to do
@@ -157,29 +158,27 @@ def _only_up_to(vm: Vm, snapshot: str) -> Wanted:
 
 def _mount(session: Session, vm: Vm, snapshot: str) -> None:
     """Show the snapshot in the zone; failing is no failure of the snapshot."""
-    root = f"{vm['zonepath']}/root"
+    folder, target = _checkpoint(session, vm, snapshot)
     source = f"{vm['zonepath']}/.zfs/snapshot/vmsnap-{snapshot}/root"
 
     def mount() -> None:
-        target = session.node.in_zone(root, f"checkpoints/{snapshot}")
-        session.node.make_folder(target)
-        session.node.must("mount", "-F", "lofs", "-o", "ro,setuid,nodevices", source, target)
+        folder.make_folder(target)
+        session.node.must("mount", "-F", "lofs", "-o", "ro,setuid,nodevices", source, folder.path(target))
 
     session.try_to("mount the snapshot", mount, uuid=vm["uuid"])
 
 
 def _unmount(session: Session, vm: Vm, snapshot: str) -> None:
-    target = f"{vm['zonepath']}/root/checkpoints/{snapshot}"
-    result = session.node.run("umount", target)
+    """Where the tenant has put a link in the way nothing of ours is mounted, and what it leads to is left alone: the
+    snapshot goes without."""
+    folder, target = _checkpoint(session, vm, snapshot)
+    if session.try_to("look for the checkpoint", lambda: folder.check_no_link(target), uuid=vm["uuid"]) is not None:
+        return
+    result = session.node.run("umount", folder.path(target))
     if result.status != 0 and not any(text in result.stderr.lower() for text in NOT_MOUNTED):
         raise failure("umount", result)
-    session.try_to("remove the checkpoint", lambda: _remove_empty(session, target), uuid=vm["uuid"])
+    session.try_to("remove the checkpoint", lambda: folder.remove_empty(target), uuid=vm["uuid"])
 
 
-def _remove_empty(session: Session, path: str) -> None:
-    """Only an empty folder: whatever is still mounted there is not ours to remove."""
-    import contextlib
-    import os
-
-    with contextlib.suppress(OSError):
-        os.rmdir(session.node.real(path))
+def _checkpoint(session: Session, vm: Vm, snapshot: str) -> tuple[ZoneFolder, str]:
+    return ZoneFolder(session.node, vm["zonepath"]), f"root/checkpoints/{snapshot}"

@@ -18,6 +18,7 @@ from vmadm.actions.session import Session
 from vmadm.actions.steps import Step, Steps
 from vmadm.errors import VmadmError, WrongState
 from vmadm.node import volumes, zfs, zonecfg
+from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload import metadata
 from vmadm.payload.normalise import for_update
 from vmload import brands
@@ -125,11 +126,9 @@ def _zfs_steps(session: Session, change: Vm, vm: Vm) -> list[Step]:
 
 def write_config(session: Session, vm: Vm, contents: dict[str, str]) -> None:
     """Write files of the VM's config folder. Raises NotWritten."""
-    folder = f"{vm['zonepath']}/config"
-    if not session.node.exists(folder):
-        session.node.make_folder(folder)
+    folder = ZoneFolder(session.node, vm["zonepath"])
     for file, text in contents.items():
-        session.node.write(f"{folder}/{file}", text)
+        folder.write(f"config/{file}", text)
 
 
 def _touch_after(session: Session, vm: Vm) -> None:

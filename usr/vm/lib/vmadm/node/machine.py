@@ -3,8 +3,8 @@
 
 Paths are the node's own (`/etc/zones/U.xml`). The root, `/` on SmartOS and a folder where a mock node lives, is put in
 front of them here, so that nothing above knows which of the two it is working on.
-Always: a file appears whole or not at all (written beside its place and renamed into it); nothing is written through a
-        symbolic link that a zone could have put into its own root (in_zone()).
+Always: a file appears whole or not at all (written beside its place and renamed into it). What lies below a zonepath
+        is not touched here, because a tenant can put links there, but through a ZoneFolder (zonefolder.py).
         Commands run in a session of their own: a Ctrl-C in the terminal is for vmadm, not for a half-done install."""
 
 from __future__ import annotations
@@ -152,33 +152,12 @@ class Node:
         except OSError as error:
             raise _not_written("remove", path, error) from error
 
-    def remove_folder(self, path: str) -> None:
-        """Remove a folder with all in it; one that is not there is fine. Raises NotWritten."""
-        import shutil
-
-        try:
-            shutil.rmtree(self.real(path))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise _not_written("remove", path, error) from error
-
     def touch(self, path: str, when: float) -> None:
         """Set a file's times, in seconds since the epoch. Raises NotWritten."""
         try:
             os.utime(self.real(path), (when, when))
         except OSError as error:
             raise _not_written("touch", path, error) from error
-
-    def in_zone(self, zoneroot: str, inside: str) -> str:
-        """`inside` (relative) below `zoneroot`, after a look that no part of it is a symbolic link: root must not write
-        where a zone points. Raises NotWritten."""
-        path = zoneroot
-        for name in inside.split("/"):
-            path = f"{path}/{name}"
-            if os.path.islink(self.real(path)):
-                raise NotWritten(f"refusing to write to {zoneroot}/{inside}: {path} is a symbolic link")
-        return path
 
 
 def failure(tool: str, result: Result) -> ToolFailed:

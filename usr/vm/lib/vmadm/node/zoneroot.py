@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MPL-2.0
 """Files that a create puts into a new zone's root, for the zone's own services to find (spec/vmadm.md 2.4 step 12).
 
-Always: everything goes through Node.in_zone(): what came with an image may hold symbolic links that lead out of it.
-Paths here are relative to the zone's root, `<zonepath>/root`."""
+Always: everything goes through a ZoneFolder: what came with an image may hold links that lead out of it, and FIFOs.
+Names here are relative to the zone's root, `<zonepath>/root`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from vmadm.node.machine import Node
+from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload.nics import AUTOMATIC
 from vmload import brands
 
@@ -22,40 +22,38 @@ LEGACY_ZONEINIT = "root/var/zoneinit/includes/04-mdata.sh"
 Vm = dict[str, Any]
 
 
-def root_of(vm: Vm) -> str:
-    return f"/{vm['zpool']}/{vm['zonename']}/root"
-
-
-def prepare(node: Node, vm: Vm, *, legacy_image: bool) -> None:
-    """All files of a new zone, the provisioning marker last. Raises NotWritten."""
-    root = root_of(vm)
+def prepare(folder: ZoneFolder, vm: Vm, *, legacy_image: bool) -> None:
+    """All files of a new zone, whose zonepath is `folder`; the provisioning marker last. Raises NotWritten."""
     if brands.facts(vm["brand"])["write_zone_netfiles"]:
         files = network_files(vm)
         if legacy_image:
             files["root/zoneconfig"] = zoneconfig(vm)
         for name, text in files.items():
-            _write(node, root, name, text)
+            folder.write(f"root/{name}", text)
         for name in STALE[:2]:
-            node.remove(node.in_zone(root, name))
-    node.remove(node.in_zone(root, STALE[2]))
-    _write(node, root, PROVISIONING, "")
+            folder.remove(f"root/{name}")
+    folder.remove(f"root/{STALE[2]}")
+    folder.write(f"root/{PROVISIONING}", "")
 
 
 def network_files(vm: Vm) -> dict[str, str]:
-    """The files under `etc` that plumb the zone's NICs."""
+    """The files under `etc` that plumb the zone's NICs. A NIC without a static address has no hostname.<if>; dhcp and
+    the default router are the primary NIC's alone, and all its gateways are written."""
     files = {"etc/nodename": f"{vm.get('hostname') or vm['zonename']}\n"}
     for nic in vm["nics"]:
         interface, ips = nic["interface"], nic.get("ips") or []
         static = [ip for ip in ips if ip not in AUTOMATIC]
-        lines = [f"{'' if number == 0 else 'addif '}{_plumbed(ip)}" for number, ip in enumerate(static)]
-        files[f"etc/hostname.{interface}"] = "\n".join(lines) + ("\n" if lines else "")
-        if "dhcp" in ips:
-            files[f"etc/dhcp.{interface}"] = ""
+        if static:
+            files[f"etc/hostname.{interface}"] = "".join(f"{ip} up\n" for ip in static)
         if "addrconf" in ips:
             files[f"etc/addrconf.{interface}"] = ""
-    gateway = next((nic["gateway"] for nic in vm["nics"] if nic.get("primary") and nic.get("gateway")), None)
-    if gateway:
-        files["etc/defaultrouter"] = f"{gateway}\n"
+    primary = next((nic for nic in vm["nics"] if nic.get("primary")), None)
+    if primary is not None:
+        if "dhcp" in (primary.get("ips") or []):
+            files[f"etc/dhcp.{primary['interface']}"] = ""
+        gateways = primary.get("gateways") or [gateway for gateway in (primary.get("gateway"),) if gateway]
+        if gateways:
+            files["etc/defaultrouter"] = "".join(f"{gateway}\n" for gateway in gateways)
     return files
 
 
@@ -69,29 +67,15 @@ def zoneconfig(vm: Vm) -> str:
     return "".join(f'{name}="{value}"\n' for name, value in values.items())
 
 
-def image_support(node: Node, mountpoint: str) -> str:
-    """How an image's services tell that they are done: `marker`, `legacy`, or an empty text if they do not."""
+def image_support(image: ZoneFolder) -> str:
+    """How the services of an image, mounted at `image`, tell that they are done: `marker`, `legacy`, or an empty text
+    if they do not. Raises NotWritten if something else stands in place of the image's files."""
     import json
 
-    text = node.read(f"{mountpoint}/{ZONEINIT}")
+    text = image.read(ZONEINIT)
     try:
         if text is not None and json.loads(text).get("features", {}).get("var_svc_provisioning"):
             return "marker"
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         pass  # a broken description promises nothing
-    return "legacy" if node.exists(f"{mountpoint}/{LEGACY_ZONEINIT}") else ""
-
-
-def _plumbed(ip: str) -> str:
-    import ipaddress
-
-    interface = ipaddress.ip_interface(ip)
-    if interface.version == 4:
-        return f"{interface.ip} netmask {interface.netmask} up"
-    return f"inet6 {interface.ip}/{interface.network.prefixlen} up"
-
-
-def _write(node: Node, root: str, name: str, text: str) -> None:
-    path = node.in_zone(root, name)
-    node.make_folder(path.rpartition("/")[0])
-    node.write(path, text)
+    return "legacy" if image.exists(LEGACY_ZONEINIT) else ""
