@@ -54,6 +54,7 @@ __all__ = [
 ]
 
 MAX_BODY = 1 << 30  # bytes of one response: 1,000 VMs make about 2 MB; past it the server is not to be believed
+UNREADABLE = "x-vminfod-unreadable"  # header of a list: names of zones that it lacks, separated by commas
 
 
 class VminfodClient:
@@ -91,10 +92,13 @@ class VminfodClient:
 
     def vms(self, query: Union[Mapping[str, object], str, None] = None) -> list[dict[str, Any]]:
         """All VM objects in the daemon's order."""
-        vms = self.get("/vms" + query_text(query))
-        if not isinstance(vms, list):
-            raise ParseError("the server did not answer with a JSON array")
-        return vms
+        return _objects(self.get("/vms" + query_text(query)))
+
+    def vms_and_unreadable(self, *, parse: Callable[[bytes], Any] = parsed) -> tuple[list[dict[str, Any]], list[str]]:
+        """All VM objects, and the names of zones that exist but are not among them, since the daemon could not read
+        them: with any of these the list is not complete."""
+        vms, names = self._parsed("/vms", parse)
+        return _objects(vms), [name.strip() for name in (names or "").split(",") if name.strip()]
 
     def vm(self, zonename: str) -> dict[str, Any]:
         """One VM object."""
@@ -102,21 +106,25 @@ class VminfodClient:
 
     def get(self, path: str, *, parse: Callable[[bytes], Any] = parsed) -> Any:
         """The JSON at any path, as `parse` reads it; `parse` raises ParseError."""
-        body = self._body(path)
+        return self._parsed(path, parse)[0]
+
+    def _parsed(self, path: str, parse: Callable[[bytes], Any]) -> tuple[Any, Optional[str]]:
+        """(the JSON at `path`, the response's header UNREADABLE)."""
+        body, unreadable = self._body(path)
         try:
-            return parse(body)
+            return parse(body), unreadable
         except ParseError as error:
             self._identity.log.error("response is no JSON", method="GET", path=path, err=error.message)
             raise
 
-    def _body(self, path: str) -> bytes:
+    def _body(self, path: str) -> tuple[bytes, Optional[str]]:
         deadline = None if self._timeout is None else monotonic() + self._timeout
         waiting = self._waiting
         tell = None if waiting is None else lambda: waiting(path)
         exchange = Exchange(self._identity, path, deadline=deadline, waiting=tell)
         try:
             exchange.check_ok()
-            return _whole_body(exchange)
+            return _whole_body(exchange), exchange.header(UNREADABLE)
         finally:
             exchange.close()
 
@@ -150,6 +158,12 @@ def __getattr__(name: str) -> object:
 
         return VminfodWatcher
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise ParseError("the server did not answer with a JSON array of VM objects")
+    return value
 
 
 def _object(value: Any) -> dict[str, Any]:
