@@ -75,12 +75,13 @@ def get(client: VminfodClient, words: list[str], command: str) -> None:
 def info(client: VminfodClient, words: list[str], limit: float) -> None:
     """`info <uuid> [type,...]`; vmadmd may take `limit` seconds, too, 0 for no limit. Raises BadUsage, CommandFailed,
     VminfodError."""
-    from vmadm.cli.info import VMADMD_HOST, VMADMD_PORT, info_text
+    from vmadm.cli.info import VMADMD_HOST, VMADMD_PORT, info_of
     from vminfod.client import VminfodClient
 
     _, left = parsed_words(words, ())
     vm = _vm(client, uuid_operand(left, "info"))
-    put(info_text(vm, left[1:], VminfodClient(CLIENT_NAME, host=VMADMD_HOST, port=VMADMD_PORT, timeout=limit)))
+    vmadmd = VminfodClient(CLIENT_NAME, host=VMADMD_HOST, port=VMADMD_PORT, timeout=limit)
+    put(pretty(info_of(vm, left[1:], vmadmd)) + "\n")
 
 
 def _vm(client: VminfodClient, uuid: str) -> dict[str, Any]:
