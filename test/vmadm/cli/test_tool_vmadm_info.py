@@ -5,7 +5,7 @@ import pytest
 
 from support.canned_server import CannedServer, answer, plain_answer
 from support.tools import run_tool
-from vmadm.cli.info import info_text
+from vmadm.cli.info import info_of
 from vmadm.errors import CommandFailed
 from vminfod.client import VminfodClient
 
@@ -20,8 +20,8 @@ def vm(brand="kvm", state="running"):
 def asked(*words, brand="kvm"):
     """The path that vmadmd is asked."""
     with CannedServer({f"/vm/{U}/info": answer({"vnc": {"port": 5900}})}) as vmadmd:
-        text = info_text(vm(brand), list(words), VminfodClient("test", port=vmadmd.port))
-        assert text == '{\n  "vnc": {\n    "port": 5900\n  }\n}\n'
+        said = info_of(vm(brand), list(words), VminfodClient("test", port=vmadmd.port))
+        assert said == {"vnc": {"port": 5900}}
         return vmadmd.requests[0].path
 
 
@@ -42,14 +42,14 @@ def test_types_are_separated_by_commas_and_blanks_and_default_to_all():
 )
 def test_what_cannot_be_asked_is_said_before_asking(given, words, message):
     with CannedServer({}) as vmadmd, pytest.raises(CommandFailed) as caught:
-        info_text(given, words, VminfodClient("test", port=vmadmd.port))
+        info_of(given, words, VminfodClient("test", port=vmadmd.port))
     assert str(caught.value) == PREFIX + message
     assert vmadmd.requests == []
 
 
 def test_refusal_of_vmadmd_names_the_status():
     with CannedServer({f"/vm/{U}/info": plain_answer(500, "no")}) as vmadmd, pytest.raises(CommandFailed) as caught:
-        info_text(vm(), [], VminfodClient("test", port=vmadmd.port))
+        info_of(vm(), [], VminfodClient("test", port=vmadmd.port))
     assert str(caught.value) == f"{PREFIX}Unable to get info from vmadmd, query returned 500."
 
 
@@ -57,7 +57,7 @@ def test_vmadmd_that_is_down_is_one_line():
     with CannedServer({}) as vmadmd:
         port = vmadmd.port
     with pytest.raises(CommandFailed) as caught:
-        info_text(vm(), [], VminfodClient("test", port=port))
+        info_of(vm(), [], VminfodClient("test", port=port))
     assert str(caught.value) == f"{PREFIX}connect ECONNREFUSED 127.0.0.1:{port}"
 
 

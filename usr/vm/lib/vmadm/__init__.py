@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """vmadm: read and change the VMs of a node. The `vmadm` command and the Python library behind it.
 
-    from vmadm import Vmadm, VmadmError, update         # api.py has the whole of it
+    from vmadm import Vmadm, VmadmError, update         # library.py has the whole of it
 
 This file imports nothing: each `vmadm get` would pay for it. The library's names are found when they are first used;
 no module of the package may have the name of one of them, or it would hide it."""
@@ -15,13 +15,19 @@ _API = frozenset(
         "create_snapshot",
         "delete",
         "delete_snapshot",
+        "events",
+        "info",
         "kill",
+        "load",
+        "lookup",
+        "mark_failed",
         "reboot",
         "rollback_snapshot",
         "start",
         "stop",
         "update",
         "validate",
+        "wait_for",
     )
 )
 _ERRORS = frozenset(

@@ -1,28 +1,43 @@
 # SPDX-License-Identifier: MPL-2.0
-"""vmadm for Python programs: change a VM and get back the object that everybody sees from then on.
+"""vmadm for Python programs: read VMs, change one and get back the object that everybody sees from then on.
 
-    from vmadm import Vmadm, update
+    from vmadm import Vmadm, lookup, update
 
-    vm = update(uuid, quota=20)                             # this node
+    uuids = lookup({"alias": "~^web", "state": "running"})  # this node
+    vm = update(uuid, quota=20)
     vm = Vmadm(root="/tmp/node", port=9191).update(uuid, quota=20)      # a mock node
 
-Every method blocks until the change is visible to all readers, and raises a VmadmError whose text is the command's
-(vmadm.errors). Safe to use from several threads: each call is a command of its own, with the same locks. Signals are
-left alone: a KeyboardInterrupt ends a call between two commands of the node at best, in the midst of one at worst."""
+Every method that changes something blocks until the change is visible to all readers. All raise a VmadmError whose
+text is the command's (vmadm.errors). Safe to use from several threads: each call is a command of its own, with the
+same locks. Signals are left alone: a KeyboardInterrupt ends a call between two commands of the node at best, in the
+midst of one at worst."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Optional
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, Optional, Union, overload
 
-from vmadm.actions import creating, deleting, lifecycle, snapshots, updating, validating
+from vmadm.actions import creating, deleting, failing, lifecycle, snapshots, updating, validating
+from vmadm.actions.following import Follower
 from vmadm.actions.session import Session, nobody
+from vmadm.cli.info import VMADMD_HOST, VMADMD_PORT, info_of
+from vmadm.cli.matching import checked_filters, found
+from vmadm.errors import DaemonAway, VmNotFound, WrongState
+from vminfod.client import HTTPStatusError, VminfodClient, VminfodError
+from vminfod.clients.stream import VminfodEventStream
+from vminfod.clients.vmfilter import trimmed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vminfod.clients.clientlog import Log
 
 Vm = dict[str, Any]
+
+READER = "vmload/index"  # what the reads of vmadm have always called themselves
+INFO_LIMIT = 60.0  # seconds that vmadmd may take
+WAIT = 300.0  # seconds to wait for a state, as ever
+NOT_FOUND = 404
 
 
 class Vmadm:
@@ -39,6 +54,107 @@ class Vmadm:
         log: Optional[Log] = None,
     ) -> None:
         self._root, self._host, self._port, self._tell, self._log = root, host, port, tell, log
+
+    # Reads. They ask vminfod, which answers from memory.
+
+    def load(self, uuid: str, *, fields: Optional[Iterable[str]] = None, fresh: bool = False) -> Vm:
+        """One VM object, or those of its top-level properties that `fields` names. `fresh`: have vminfod read all of
+        the VM from the node first. Raises VmNotFound, DaemonAway."""
+        session = self._session(f"load {uuid}")
+        if fresh:
+            vm = session.look(uuid, READER)
+        else:
+            with _answered():
+                vm = _vm(session.client(READER), uuid)
+        return vm if fields is None else {key: vm[key] for key in vm if key in frozenset(fields)}
+
+    @overload
+    def lookup(self, search: Optional[Mapping[str, object]] = None) -> list[str]: ...
+
+    @overload
+    def lookup(self, search: Optional[Mapping[str, object]] = None, *, fields: Iterable[str]) -> list[Vm]: ...
+
+    @overload
+    def lookup(self, search: Optional[Mapping[str, object]] = None, *, full: Literal[True]) -> list[Vm]: ...
+
+    def lookup(
+        self,
+        search: Optional[Mapping[str, object]] = None,
+        *,
+        fields: Optional[Iterable[str]] = None,
+        full: bool = False,
+    ) -> Union[list[str], list[Vm]]:
+        """The uuids of the VMs that `search` matches, by the rules of `vmadm lookup`; no `search`: all VMs.
+
+        `full`: the objects, with `type`, and the `ram` that an operator means. `fields`: the objects with only these
+        top-level properties, those without any of them left out. A zone that vminfod cannot read is not found; a
+        warning in the log names it. Raises BadFilter (a VmadmError), DaemonAway."""
+        session = self._session("lookup")
+        filters = checked_filters(search or {}, kind="lookup")
+        with _answered():
+            vms, unreadable = session.client(READER).vms_and_unreadable()
+        if unreadable:
+            session.log.warning("the list of VMs is not complete", extra={"unreadable": unreadable})
+        matched = found(vms, filters)
+        if fields is not None:
+            return trimmed(matched, fields)
+        return matched if full else [str(vm.get("uuid")) for vm in matched]
+
+    def events(self, uuid: Optional[str] = None, *, name: str = "VM.js events") -> VminfodEventStream:
+        """What happens to all VMs, or to one, from now on: a stream to iterate over, to be closed with stop() or
+        `with`. Its wait_ready() gives the ready event, whose `vms` has the VM objects by zonename; see
+        vminfod.client.VminfodEventStream. Errors come from the stream: VminfodError. `name` is shown by `vminfo
+        status`."""
+        return VminfodEventStream(
+            name,
+            host=self._host,
+            port=self._port,
+            socket=self._session("events").socket,
+            log=self._log,
+            parse_ready=True,
+            query={"uuid": uuid} if uuid is not None else None,
+        )
+
+    def info(self, uuid: str, types: Iterable[str] = ()) -> Any:
+        """What vmadmd knows of a running bhyve or kvm VM, as it answers; no `types` means all.
+
+        Raises VmNotFound, DaemonAway, and VmadmError if the VM is no such VM, or vmadmd does not answer."""
+        vmadmd = VminfodClient(READER, host=VMADMD_HOST, port=VMADMD_PORT, log=self._log, timeout=INFO_LIMIT)
+        return info_of(self.load(uuid), types, vmadmd)
+
+    def wait_for(
+        self, uuid: str, state: Optional[str] = None, *, zone_state: Optional[str] = None, timeout: float = WAIT
+    ) -> Vm:
+        """Return the VM object as soon as it shows that `state`, that `zone_state`, or both; at once if it does.
+
+        Raises VmNotFound, also if the VM is deleted meanwhile, WrongState if it fails while another state is waited
+        for, NotReached after `timeout` seconds, and DaemonAway."""
+        if state is None and zone_state is None:
+            raise TypeError("wait_for() needs a state or a zone_state")
+        wanted = {"state": state, "zone_state": zone_state}
+        wanted = {key: value for key, value in wanted.items() if value is not None}
+
+        def shows(vm: Optional[Vm]) -> bool:
+            if vm is None:
+                raise VmNotFound(f"VM {uuid} was deleted meanwhile")
+            there = all(vm.get(key) == value for key, value in wanted.items())
+            if not there and vm.get("state") == failing.FAILED:
+                raise WrongState(f"VM {uuid} has failed, waiting for {_named(wanted)}")
+            return there
+
+        name = f"VM.js waitForZoneState ({uuid})"
+        session = self._session(f"wait_for {uuid}")
+        zonename = session.look(uuid, name)["zonename"]
+        with Follower(session, zonename, name) as follower:
+            vm = follower.until(shows, timeout, f"timed out waiting for {_named(wanted)} of VM {uuid}")
+        assert vm is not None
+        return vm
+
+    # Changes.
+
+    def mark_failed(self, uuid: str) -> Vm:
+        """Give the VM up: mark it failed, take its transition away, halt it; gives the VM object."""
+        return failing.mark_failed(self._session(f"mark_failed {uuid}"), uuid)
 
     def create(self, payload: Vm) -> Vm:
         """Make a VM, boot it unless `autoboot` is false, and wait until it is provisioned; gives the VM object."""
@@ -91,8 +207,32 @@ class Vmadm:
         )
 
 
+@contextmanager
+def _answered() -> Iterator[None]:
+    """An error of vminfod's as one of ours."""
+    try:
+        yield
+    except VminfodError as error:
+        raise DaemonAway(f"cannot reach vminfod: {error}") from error
+
+
+def _vm(client: VminfodClient, uuid: str) -> Vm:
+    try:
+        return client.vm(uuid)
+    except HTTPStatusError as error:
+        if error.code != NOT_FOUND:
+            raise
+        raise VmNotFound(f"VM {uuid} not found") from error
+
+
+def _named(wanted: Mapping[str, Optional[str]]) -> str:
+    return " and ".join([f"{key} {value}" for key, value in wanted.items()])
+
+
 _here = Vmadm()
 create, update, delete, validate = _here.create, _here.update, _here.delete, _here.validate
 start, stop, reboot, kill = _here.start, _here.stop, _here.reboot, _here.kill
 create_snapshot, delete_snapshot = _here.create_snapshot, _here.delete_snapshot
 rollback_snapshot = _here.rollback_snapshot
+load, lookup, events, info = _here.load, _here.lookup, _here.events, _here.info
+wait_for, mark_failed = _here.wait_for, _here.mark_failed

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The client library of vminfod: what agents import (spec/client.md).
+"""The client library of vminfod: what agents import.
 
     from vminfod.client import VminfodClient, VminfodEventStream, VminfodWatcher
 
-    VminfodClient        ask once: ping, status, vms, vm
+    VminfodClient        ask once: ping, status, vms, vm, get_vmobj, get_vmobjs
     VminfodEventStream   follow every event, or wait for the one that your own action causes
     VminfodWatcher       a local mirror of all VMs that reconnects by itself
 
@@ -26,13 +26,13 @@ from vminfod.clients.failures import (
     VminfodError,
     VminfodTimeout,
 )
-from vminfod.clients.httpwire import percent_encoded, query_text
+from vminfod.clients.httpwire import percent_encoded
 from vminfod.clients.identity import Identity, checked_seconds
 from vminfod.clients.plainjson import parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
     from typing import Any, Optional, Union
 
@@ -54,6 +54,7 @@ __all__ = [
 ]
 
 MAX_BODY = 1 << 30  # bytes of one response: 1,000 VMs make about 2 MB; past it the server is not to be believed
+UNREADABLE = "x-vminfod-unreadable"  # header of a list: names of zones that it lacks, separated by commas
 
 
 class VminfodClient:
@@ -86,15 +87,53 @@ class VminfodClient:
         return _object(self.get("/ping"))
 
     def status(self, full: bool = False) -> dict[str, Any]:
-        """The daemon's own state (spec/daemon.md 12.1); `full` adds the refresh log and the file watcher."""
+        """The daemon's own state (docs/http-api.md); `full` adds the refresh log and the file watcher."""
         return _object(self.get("/status?full=true" if full else "/status"))
 
     def vms(self, query: Union[Mapping[str, object], str, None] = None) -> list[dict[str, Any]]:
-        """All VM objects in the daemon's order."""
-        vms = self.get("/vms" + query_text(query))
-        if not isinstance(vms, list):
-            raise ParseError("the server did not answer with a JSON array")
-        return vms
+        """The VM objects that `query` asks for, in the daemon's order; all of them without one.
+
+        `query` is a mapping, or text as after the `?` of an address. `fields` (a list, or text with commas) names
+        top-level properties to be left in; each other key is a filter (vminfod.clients.vmfilter):
+        {"state": "running", "nics.*.ip": "10.0.0.2", "alias": "~^web", "fields": "uuid,alias"}. What is None is left
+        out. The daemon sends all of them, and the client chooses. Raises BadPattern, a ValueError, too."""
+        if not query:
+            return _objects(self.get("/vms"))
+        from vminfod.clients.vmfilter import query_pairs
+
+        wanted = query_pairs(query)
+        fields = wanted.pop("fields", None)
+        return self.get_vmobjs(wanted, fields=fields.split(",") if isinstance(fields, str) else fields)
+
+    def get_vmobj(self, uuid: str, *, fields: Optional[Iterable[str]] = None) -> dict[str, Any]:
+        """One VM object by its uuid or zonename, with only the top-level properties `fields` if given: for callers of
+        the original's vmload.getVmobj(). An unknown VM is an HTTPStatusError with code 404."""
+        vm = self.vm(uuid)
+        return vm if fields is None else {key: vm[key] for key in vm if key in frozenset(fields)}
+
+    def get_vmobjs(
+        self,
+        filter: Union[Mapping[str, object], Callable[[dict[str, Any]], object], None] = None,
+        *,
+        fields: Optional[Iterable[str]] = None,
+    ) -> list[dict[str, Any]]:
+        """The VM objects that `filter` lets through, in the daemon's order: for callers of the original's
+        vmload.getVmobjs(). `filter` is a mapping as for vms(), or a function of a VM object; `fields` as for
+        get_vmobj(), and objects left empty by it are not given. Raises BadPattern, a ValueError, too."""
+        from vminfod.clients.vmfilter import filters_of, matching, trimmed
+
+        if filter is None or callable(filter):
+            vms = [vm for vm in _objects(self.get("/vms")) if filter is None or filter(vm)]
+        else:
+            filters = filters_of(filter)  # first: what is wrong with a pattern needs no daemon
+            vms = matching(_objects(self.get("/vms")), filters)
+        return vms if fields is None else trimmed(vms, fields)
+
+    def vms_and_unreadable(self, *, parse: Callable[[bytes], Any] = parsed) -> tuple[list[dict[str, Any]], list[str]]:
+        """All VM objects, and the names of zones that exist but are not among them, since the daemon could not read
+        them: with any of these the list is not complete."""
+        vms, names = self._parsed("/vms", parse)
+        return _objects(vms), [name.strip() for name in (names or "").split(",") if name.strip()]
 
     def vm(self, zonename: str) -> dict[str, Any]:
         """One VM object."""
@@ -102,21 +141,25 @@ class VminfodClient:
 
     def get(self, path: str, *, parse: Callable[[bytes], Any] = parsed) -> Any:
         """The JSON at any path, as `parse` reads it; `parse` raises ParseError."""
-        body = self._body(path)
+        return self._parsed(path, parse)[0]
+
+    def _parsed(self, path: str, parse: Callable[[bytes], Any]) -> tuple[Any, Optional[str]]:
+        """(the JSON at `path`, the response's header UNREADABLE)."""
+        body, unreadable = self._body(path)
         try:
-            return parse(body)
+            return parse(body), unreadable
         except ParseError as error:
             self._identity.log.error("response is no JSON", method="GET", path=path, err=error.message)
             raise
 
-    def _body(self, path: str) -> bytes:
+    def _body(self, path: str) -> tuple[bytes, Optional[str]]:
         deadline = None if self._timeout is None else monotonic() + self._timeout
         waiting = self._waiting
         tell = None if waiting is None else lambda: waiting(path)
         exchange = Exchange(self._identity, path, deadline=deadline, waiting=tell)
         try:
             exchange.check_ok()
-            return _whole_body(exchange)
+            return _whole_body(exchange), exchange.header(UNREADABLE)
         finally:
             exchange.close()
 
@@ -150,6 +193,12 @@ def __getattr__(name: str) -> object:
 
         return VminfodWatcher
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise ParseError("the server did not answer with a JSON array of VM objects")
+    return value
 
 
 def _object(value: Any) -> dict[str, Any]:

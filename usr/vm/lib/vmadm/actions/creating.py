@@ -19,6 +19,7 @@ from typing import Any, Optional
 from vmadm.actions import checks, lifecycle
 from vmadm.actions.conflicts import check_tags_of
 from vmadm.actions.deleting import clean_up, exists
+from vmadm.actions.failing import give_up
 from vmadm.actions.following import Follower
 from vmadm.actions.outcome import Wanted, confirmed, exactly
 from vmadm.actions.session import Session
@@ -292,12 +293,7 @@ class _Making:
     def _fail(self) -> None:
         session, uuid = self.session, self.uuid
         with session.held():
-            for what, act in (
-                ("mark the VM failed", lambda: session.must_zonecfg(uuid, zonecfg.MARK_FAILED)),
-                ("remove the transition", lambda: lifecycle.remove_transition(session, {"uuid": uuid})),
-                ("halt the zone", lambda: self.node.must("zoneadm", "-u", uuid, "halt", "-X")),
-            ):
-                session.try_to(what, act, uuid=uuid)
+            give_up(session, uuid)
             session.show(self.vm["zonename"], self.name)
         raise _NotProvisioned(
             f"VM {uuid} is left in state failed: timed out waiting for /var/svc/provisioning to move for {uuid}"

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm info`: what vmadmd knows about a running hardware VM (spec/vmadm.md 1.7).
+"""`vmadm info`: what vmadmd knows about a running hardware VM (docs/vmadm.md).
 
 vmadmd is a daemon of its own on this node, not vminfod; vminfod is asked only which brand the VM is and whether it
 runs."""
 
 from __future__ import annotations
 
-from vmadm.errors import CommandFailed
+from vmadm.errors import CommandFailed, VmadmError
 from vminfod.client import HTTPStatusError, VminfodClient, VminfodError, vm_path
-from vminfod.clients.plainjson import parsed_as_spelled, pretty
+from vminfod.clients.plainjson import parsed_as_spelled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 VMADMD_HOST = "127.0.0.1"
@@ -24,16 +25,16 @@ INFO_TYPES = {  # brand: what its hypervisor can be asked for
 STATES = ("running", "stopping")
 
 
-def info_text(vm: dict[str, Any], words: list[str], vmadmd: VminfodClient) -> str:
-    """What is printed for `vm`. `words` name types, separated by commas or blanks; none means all.
+def info_of(vm: dict[str, Any], words: Iterable[str], vmadmd: VminfodClient) -> Any:
+    """What vmadmd says of `vm`. `words` name types, separated by commas or blanks; none means all.
 
-    Raises CommandFailed with the whole message."""
+    Raises VmadmError with the whole message."""
     uuid = vm["uuid"]
     types = " ".join(words).replace(",", " ").split() or ["all"]
     try:
         _check(vm, types)
         path = f"/vm/{vm_path(uuid).rpartition('/')[2]}/info?types={','.join(types)}"
-        return pretty(vmadmd.get(path, parse=parsed_as_spelled)) + "\n"
+        return vmadmd.get(path, parse=parsed_as_spelled)
     except HTTPStatusError as error:
         message = f"Unable to get info from vmadmd, query returned {error.status_code}."
         raise _failed(uuid, message) from error
@@ -54,5 +55,5 @@ def _check(vm: dict[str, Any], types: list[str]) -> None:
             raise CommandFailed(f"unknown info type {kind}")
 
 
-def _failed(uuid: str, message: str) -> CommandFailed:
-    return CommandFailed(f"Unable to get VM info for VM {uuid}: {message}")
+def _failed(uuid: str, message: str) -> VmadmError:
+    return VmadmError(f"Unable to get VM info for VM {uuid}: {message}")

@@ -6,7 +6,7 @@ What a filter matches stands in vminfod.clients.vmfilter."""
 from __future__ import annotations
 
 from vmadm.cli.fields import is_filter_key, with_derived
-from vmadm.errors import CommandFailed
+from vmadm.errors import VmadmError
 from vmadm.payload.macs import normalised_mac
 from vminfod.clients.failures import BadPattern
 from vminfod.clients.vmfilter import PATTERN_MARK, Filter, filters_of, matching
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class BadFilter(CommandFailed):
+class BadFilter(VmadmError):
     """A key by which VMs cannot be found, or a value that is no good pattern."""
 
 

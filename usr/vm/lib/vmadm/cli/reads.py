@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from vmadm.cli.cmdline import Option, parsed_words, uuid_operand
 from vmadm.errors import CommandFailed
-from vminfod.cli.stdio import on_terminal, put
-from vminfod.client import HTTPStatusError, vm_path
+from vminfod.cli.stdio import complain, on_terminal, put
+from vminfod.client import HTTPStatusError, ParseError, vm_path
 from vminfod.clients.plainjson import parsed_as_spelled, pretty
 
 TYPE_CHECKING = False
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vminfod.client import VminfodClient
 
 CLIENT_NAME = "vmload/index"  # what the reads of vmadm have always called themselves in User-Agent
+
+WHY = "see `vminfo status -j`, zoneErrors"
 
 LIST_OPTIONS = (
     Option("o", "order", takes_value=True),
@@ -39,12 +41,13 @@ def list_vms(client: VminfodClient, words: list[str]) -> None:
     sort = options.get("s", DEFAULT_SORT).split(",")
     filters = checked_filters(operands(left), kind="filter")
     check_starred(order, sort)
-    vms = _all_vms(client)
+    vms, unreadable = _all_vms(client)
     check_columns(order, sort)
     parsable = "p" in options
     header = options.get("h", "false" if parsable else "true") == "true"
     shown = on_terminal()
     put(table(found(vms, filters), order=order, sort=sort, parsable=parsable, header=header, shown=shown))
+    _say_incomplete(unreadable)
 
 
 def lookup(client: VminfodClient, words: list[str]) -> None:
@@ -56,9 +59,11 @@ def lookup(client: VminfodClient, words: list[str]) -> None:
     if "o" in options and "j" not in options:
         raise CommandFailed("Cannot specify -o without -j")
     filters = checked_filters(operands(left), kind="lookup")
-    vms = found(_all_vms(client), filters)
+    all_vms, unreadable = _all_vms(client)
+    vms = found(all_vms, filters)
     keys = options["o"].split(",") if "o" in options else None
     put(found_text(vms, as_json="j" in options, keys=keys, unique="1" in options))
+    _say_incomplete(unreadable)
 
 
 def get(client: VminfodClient, words: list[str], command: str) -> None:
@@ -70,12 +75,13 @@ def get(client: VminfodClient, words: list[str], command: str) -> None:
 def info(client: VminfodClient, words: list[str], limit: float) -> None:
     """`info <uuid> [type,...]`; vmadmd may take `limit` seconds, too, 0 for no limit. Raises BadUsage, CommandFailed,
     VminfodError."""
-    from vmadm.cli.info import VMADMD_HOST, VMADMD_PORT, info_text
+    from vmadm.cli.info import VMADMD_HOST, VMADMD_PORT, info_of
     from vminfod.client import VminfodClient
 
     _, left = parsed_words(words, ())
     vm = _vm(client, uuid_operand(left, "info"))
-    put(info_text(vm, left[1:], VminfodClient(CLIENT_NAME, host=VMADMD_HOST, port=VMADMD_PORT, timeout=limit)))
+    vmadmd = VminfodClient(CLIENT_NAME, host=VMADMD_HOST, port=VMADMD_PORT, timeout=limit)
+    put(pretty(info_of(vm, left[1:], vmadmd)) + "\n")
 
 
 def _vm(client: VminfodClient, uuid: str) -> dict[str, Any]:
@@ -86,14 +92,23 @@ def _vm(client: VminfodClient, uuid: str) -> dict[str, Any]:
     except HTTPStatusError as error:
         if error.code != 404:
             raise
-    for vm in _all_vms(client):
+    vms, unreadable = _all_vms(client)
+    for vm in vms:
         if vm.get("uuid") == uuid:
             return vm
+    if uuid in unreadable:
+        raise CommandFailed(f"VM {uuid} exists but cannot be read: {WHY}")
     raise CommandFailed(f"zoneadm: {uuid}: No such zone configured")
 
 
-def _all_vms(client: VminfodClient) -> list[dict[str, Any]]:
-    vms = client.get("/vms", parse=parsed_as_spelled)
-    if not isinstance(vms, list) or not all(isinstance(vm, dict) for vm in vms):
-        raise CommandFailed("vminfod did not answer with a list of VMs")
-    return vms
+def _all_vms(client: VminfodClient) -> tuple[list[dict[str, Any]], list[str]]:
+    """All VMs, and the names of zones that the list lacks. Raises CommandFailed, VminfodError."""
+    try:
+        return client.vms_and_unreadable(parse=parsed_as_spelled)
+    except ParseError as error:
+        raise CommandFailed(f"vminfod did not answer with a list of VMs: {error}") from error
+
+
+def _say_incomplete(unreadable: list[str]) -> None:
+    if unreadable:
+        complain(f"the list is not complete, {', '.join(unreadable)} cannot be read: {WHY}")

@@ -3,7 +3,9 @@
 
 Always: `vms` is what the daemon served at revision `rev` of its run `epoch`, except on the way of events_towards().
         A daemon of the original kind has no revisions: epoch and rev are None then, and there is nothing to resume
-        from."""
+        from.
+But for this: a VM whose zone exists while the daemon cannot read it stays as it was last seen (`unreadable`), until an
+event or a list says what became of it. To a mirror, such a VM is not gone."""
 
 from __future__ import annotations
 
@@ -26,11 +28,13 @@ class Mirror:
         self.epoch: Optional[str] = None
         self.rev: Optional[int] = None
         self.position: Optional[str] = None  # `EPOCH:REV` to resume from; None when only a new list will do
+        self.unreadable: frozenset[str] = frozenset()  # zones that the list lacked although they exist
         self._past: set[str] = set()  # epochs that were left, one for each restart of the daemon
 
     def fill(self, vms: dict[str, dict[str, Any]], ready: dict[str, Any]) -> None:
         """Take over the list that came with a ready event, and stand where that says."""
-        self.vms = vms
+        self.unreadable = unreadable_zones(ready) - vms.keys()
+        self.vms = {**vms, **{name: vm for name, vm in self.vms.items() if name in self.unreadable}}
         if self.epoch is not None and self.epoch != ready.get("epoch"):
             self._past.add(self.epoch)
         self._move_to(ready.get("epoch"), ready.get("rev"))
@@ -61,11 +65,24 @@ class Mirror:
             return "known"
         return "next" if rev == self.rev + 1 and not heartbeat else "gap"
 
+    def as_seen_from_here(self, event: dict[str, Any]) -> Optional[dict[str, Any]]:
+        """An event in which the daemon creates a VM that was kept meanwhile, as the modify that it is here; None if
+        nothing has changed. All others are as they came."""
+        from vminfod.diff import diff
+
+        vm, old = event.get("vm"), self.vms.get(str(event.get("zonename")))
+        kept = event.get("zonename") in self.unreadable
+        if event["type"] != "create" or not kept or old is None or not isinstance(vm, dict):
+            return event
+        changes = diff(old, vm, IDENTIFIERS)
+        return {**event, "type": "modify", "changes": changes} if changes else None
+
     def apply(self, event: dict[str, Any]) -> None:
         """Take an event in. Raises ParseError for one without zonename or VM object."""
         zonename, vm = event.get("zonename"), event.get("vm")
         if not isinstance(zonename, str) or (event["type"] != "delete" and not isinstance(vm, dict)):
             raise ParseError("VminfodEventStream got an event without zonename or VM")
+        self.unreadable -= {zonename}
         if event["type"] == "delete":
             self.vms.pop(zonename, None)
         else:
@@ -80,7 +97,8 @@ class Mirror:
         the diff takes arrays in another order for equal. Without `rev`, since they are no revisions of the daemon's."""
         from vminfod.diff import diff
 
-        for zonename in [name for name in self.vms if name not in vms]:
+        unreadable = unreadable_zones(ready)
+        for zonename in [name for name in self.vms if name not in vms and name not in unreadable]:
             last = self.vms[zonename]
             yield {
                 "type": "delete",
@@ -98,3 +116,9 @@ class Mirror:
             changes = diff(old, vm, IDENTIFIERS)
             if changes:
                 yield {"type": "modify", **event, "changes": changes}
+
+
+def unreadable_zones(ready: dict[str, Any]) -> frozenset[str]:
+    """The zones that exist and are not in a ready event's list, because the daemon could not read them."""
+    names = ready.get("unreadable")
+    return frozenset(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else frozenset()

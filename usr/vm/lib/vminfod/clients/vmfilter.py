@@ -55,6 +55,18 @@ def filters_of(wanted: Mapping[str, object]) -> list[Filter]:
     return [Filter(key, as_text(value)) for key, value in wanted.items()]
 
 
+def query_pairs(query: object) -> dict[str, Any]:
+    """A query as given to VminfodClient.vms(), key -> value, without values that are None; of equal keys in a text the
+    last one wins. Raises TypeError."""
+    if isinstance(query, str):
+        from urllib.parse import parse_qsl
+
+        return dict(parse_qsl(query.lstrip("?"), keep_blank_values=True))
+    if not isinstance(query, dict) and not hasattr(query, "items"):
+        raise TypeError(f"query must be text or a mapping, not {type(query).__name__}")
+    return {key: value for key, value in query.items() if value is not None}
+
+
 def matching(vms: Iterable[dict[str, Any]], filters: list[Filter]) -> list[dict[str, Any]]:
     """The VMs that meet all of `filters`, in the order given. Raises BadPattern for a pattern that takes too long."""
     kept = list(vms)

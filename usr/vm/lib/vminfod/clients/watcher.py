@@ -8,6 +8,9 @@ mirror shows its event. A reconnect is invisible except as an "error" callback: 
 gets what it missed, or, where it cannot (another daemon run, too long away, a daemon without revisions), it lists anew
 and turns the difference into ordinary events. Such a difference may skip states in between, never the last one.
 
+A zone that exists but cannot be read by the daemon is not taken for deleted: its VM stays as it was last seen, and
+`ready` names it in `unreadable`.
+
 All callbacks run in the watcher's own thread, one after the other (but see on() for a late "ready"); one that raises is
 logged and the next one runs.
 A daemon with revisions is asked for heartbeats, so that a connection that died without a word is noticed."""
@@ -154,7 +157,9 @@ class VminfodWatcher:
         """Lock held, mirror filled."""
         mirror = self._mirror
         position = {} if mirror.epoch is None else {"epoch": mirror.epoch, "rev": mirror.rev}
-        return {**(self._ready or {}), "vms": dict(mirror.vms), **position}
+        event = {**(self._ready or {}), "vms": dict(mirror.vms), **position}
+        event.pop("unreadable", None)  # those of then
+        return {**event, "unreadable": sorted(mirror.unreadable)} if mirror.unreadable else event
 
     def _wait(self, what: str, condition: Callable[[], bool], timeout: Optional[float]) -> None:
         """Lock held."""
@@ -267,13 +272,15 @@ class VminfodWatcher:
             with self._changed:
                 if self._stopped:
                     return
+                shown = self._mirror.as_seen_from_here(event)
                 self._mirror.apply(event)
                 self._changed.notify_all()
         except ParseError:
             self._forget_position()
             raise
-        self._tell(event["type"], event)
-        self._tell("event", event)
+        if shown is not None:
+            self._tell(shown["type"], shown)
+            self._tell("event", shown)
 
     def _tell(self, topic: str, argument: Any) -> None:
         with self._changed:
