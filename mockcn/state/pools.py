@@ -133,6 +133,10 @@ class Pools:
             known, {"history_internal_name": action, "history_hostname": self._hostname, "history_internal_str": text}
         )
 
+    def scrub(self, pool: str) -> None:
+        self.pool_event(pool, "scan setup", "func=1 mintxg=0 maxtxg=482244")
+        self.pool_event(pool, "scan done", "errors=0")
+
     def _setting(self, key: str, value: Value) -> str:
         prop = find(key)
         return f"{key}={event_text(prop, value) if prop else value}"
