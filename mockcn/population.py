@@ -484,7 +484,7 @@ def spread_snapshots(node: Node, vms: list[Vm], count: int, progress: Callable[[
     source, said = random.Random(node.seed + 5), time.monotonic()
     for place, dataset in enumerate(datasets):
         share = count // len(datasets) + (place < count % len(datasets))
-        files = node.mounts.capture(dataset)
+        files = node.pools.captured(dataset)
         for number in range(share):
             name = f"vmsnap-auto-{number:04d}" if number % 2 == 0 else f"backup-{number:04d}"
             dataset.written += source.randrange(1 << 22)

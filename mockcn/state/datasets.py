@@ -18,7 +18,8 @@ POINTERS_PER_BLOCK = 1024  # block pointers in one of those
 
 
 class Snapshot:
-    """A snapshot. `files` are the dataset's small files at that time (mounts.py), None if nobody kept them."""
+    """A snapshot. `files` are what the dataset held at that time: a filesystem's files (trees.py), a volume's
+    extents (volumes.py), None if nobody kept them."""
 
     __slots__ = (
         "clones",
@@ -62,6 +63,7 @@ class Dataset:
     """A filesystem or volume. `props` are the values set here (`local`); the rest is inherited or default."""
 
     __slots__ = (
+        "aside",
         "children",
         "creation",
         "dsid",
@@ -75,6 +77,7 @@ class Dataset:
         "rows",
         "snapshots",
         "txg",
+        "unmounted",
         "written",
     )
 
@@ -93,6 +96,8 @@ class Dataset:
         self.referenced: int = 24576 if kind == "filesystem" else 12288
         self.written: int = self.referenced
         self.rows: dict[Any, bytes] = {}  # printed rows by columns and kinds; see Listing
+        self.unmounted = False  # by zfs unmount; a new dataset is mounted where its properties say
+        self.aside: Optional[str] = None  # where its files are while it is not mounted (mounts.py)
 
     def touch(self, deep: bool = False) -> None:
         """Forget the printed rows, of all descendants too if `deep` (names and inherited values)."""
@@ -158,6 +163,10 @@ class Dataset:
 
     def mounted_at(self) -> Optional[str]:
         """The node path where this filesystem is mounted; None for volumes, legacy, none, delegated ones."""
+        return None if self.unmounted else self.mountpoint()
+
+    def mountpoint(self) -> Optional[str]:
+        """The node path where it is, or would be, mounted."""
         if self.kind != "filesystem" or self.effective(PROPERTIES["zoned"]) == "on":
             return None
         path = str(self.effective(PROPERTIES["mountpoint"]))

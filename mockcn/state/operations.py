@@ -7,14 +7,16 @@ Always: one history event for each dataset or snapshot really changed, in the wo
         rename carries the old name and `-> new`, renaming a parent or promoting is one event (spec/daemon.md 7).
 Not here: options of the zfs command and how its errors are printed (commands/)."""
 
+import functools
 import time
-from typing import Any, Iterable, Optional
+from typing import Any, Callable, Iterable, Optional
 
 from mockcn.state.datasets import Dataset, Snapshot, Thing, volume_reservation
 from mockcn.state.destroying import Destroying
-from mockcn.state.mounts import Files
 from mockcn.state.pools import BAD_CHARACTER, NAME_LENGTH, ZfsError, full_name
 from mockcn.state.properties import BadValue, Property, Value, event_text, find, parse
+from mockcn.state.trees import Files
+from mockcn.state.volumes import Extents
 
 
 class Operations(Destroying):
@@ -51,7 +53,10 @@ class Operations(Destroying):
                     "refreservation", volume_reservation(volsize, int(dataset.props["volblocksize"]))
                 )
         parent.children[dataset.label] = dataset
-        self._mounts.make(dataset)
+        if dataset.kind == "volume":
+            self._volumes.make(dataset, [])
+        else:
+            self._mounts.make(dataset)
         self._history("create", dataset)
         self._announce_props(dataset)
         return dataset
@@ -81,7 +86,10 @@ class Operations(Destroying):
         clone.referenced, clone.written = snapshot.referenced, 0
         snapshot.clones = (snapshot.clones or set()) | {clone}
         parent.children[clone.label] = clone
-        self._mounts.make(clone, snapshot.files if files is None else files)
+        if clone.kind == "volume":
+            self._volumes.make(clone, snapshot.files or [])
+        else:
+            self._mounts.make(clone, snapshot.files if files is None else files)
         self._history("clone", clone, f"origin={snapshot.full_name} ({snapshot.dsid})")
         for key, value in (props or {}).items():
             self._history("set", clone, self._setting(key, value))
@@ -123,7 +131,7 @@ class Operations(Destroying):
         name: str,
         creation: Optional[int] = None,
         props: Optional[dict[str, str]] = None,
-        files: Optional[Files] = None,
+        files: Any = None,
     ) -> Snapshot:
         """One snapshot, of a name that is known to be good and new; `files` if they need not be read again."""
         pool = self.pool_of(dataset.name)
@@ -132,7 +140,7 @@ class Operations(Destroying):
         )
         snapshot.unique = snapshot.written // 3
         snapshot.props.update(props or {})
-        snapshot.files = self._mounts.capture(dataset) if files is None else files
+        snapshot.files = self.captured(dataset) if files is None else files
         dataset.snapshots[name] = snapshot
         dataset.written = 0
         dataset.touch()
@@ -188,32 +196,58 @@ class Operations(Destroying):
             if prop.name == "volsize":
                 self._resize(thing, int(value))
                 continue
-            self._remounting(thing, prop, lambda prop=prop, value=value: thing.props.update({prop.name: value}))
+            change = functools.partial(thing.props.update, {prop.name: value})
+            refused = self._remounting(thing, prop, change)
             self._history("set", thing, self._setting(prop.name, value))
+            _say_refused(refused)
 
     def inherit(self, dataset: Dataset, prop: Property) -> None:
-        self._remounting(dataset, prop, lambda: dataset.props.pop(prop.name, None))
+        refused = self._remounting(dataset, prop, lambda: dataset.props.pop(prop.name, None))
         value = "" if ":" in prop.name else event_text(prop, dataset.effective(prop))
         self._history("inherit", dataset, f"{prop.name}={value}")
+        _say_refused(refused)
 
     def _resize(self, volume: Dataset, volsize: int) -> None:
         # A volume that was reserved in full stays so; the size itself makes no event.
         block = int(volume.props["volblocksize"])
         full = volume.props.get("refreservation") == volume_reservation(int(volume.props["volsize"]), block)
         volume.props["volsize"] = volsize
+        self._volumes.resize(volume)
         volume.touch()
         if full:
             volume.props["refreservation"] = volume_reservation(volsize, block)
             self._history("set", volume, f"refreservation={volume.props['refreservation']}")
 
-    def _remounting(self, dataset: Dataset, prop: Property, change: Any) -> None:
-        """Do `change`; where it moves mountpoints, the folders move along."""
-        moving = prop.name in ("mountpoint", "zoned", "canmount")
-        before = [(below, below.mounted_at()) for below in dataset.descendants()] if moving else []
-        change()
+    def _remounting(self, dataset: Dataset, prop: Property, change: Callable[[], Any]) -> list[str]:
+        """Do `change`; where it moves mountpoints, the folders move along. The mountpoints that were not to be had."""
+        refused: list[str] = []
+        if prop.name in ("mountpoint", "zoned", "canmount"):
+            refused = self._moving(dataset, change)
+        else:
+            change()
         dataset.touch(deep=prop.inherits)
-        for below, old in before:
-            self._mounts.move(old, below.mounted_at())
+        return refused
+
+    def _moving(self, dataset: Dataset, change: Callable[[], Any]) -> list[str]:
+        """Do `change`; what is mounted elsewhere because of it goes there with its files, as far as it can."""
+        everything = [below for below in dataset.descendants() if below.kind == "filesystem"]
+        before = [(below, below.mounted_at()) for below in everything]
+        change()
+        moved = [(below, old) for below, old in before if below.mounted_at() != old]
+        for below, old in reversed(moved):
+            if old is not None:
+                self._mounts.leave(below, old)
+        refused = []
+        for below, _ in moved:
+            new = below.mounted_at()
+            if new is not None and not self._mounts.arrive(below, new):
+                below.unmounted = True
+                refused.append(new)
+        return refused
+
+    def captured(self, dataset: Dataset) -> Any:
+        """What the dataset holds now, as a snapshot keeps it."""
+        return self._volumes.capture(dataset) if dataset.kind == "volume" else self._mounts.capture(dataset)
 
     def hold(self, snapshots: list[Snapshot], tag: str) -> None:
         for snapshot in snapshots:
@@ -245,14 +279,20 @@ class Operations(Destroying):
             raise ZfsError(f"cannot rename to '{new}': New dataset name cannot be a descendant of current dataset name")
         self._check_new(new, parents)
         parent = self._parent(new, parents)
-        before = [(below, below.mounted_at()) for below in dataset.descendants()]
-        del dataset.parent.children[dataset.label]
-        dataset.parent, dataset.label = parent, new.rsplit("/", 1)[1]
-        parent.children[dataset.label] = dataset
-        dataset.renamed()
-        for below, where in before:
-            self._mounts.move(where, below.mounted_at())
+        above = dataset.parent
+        volumes = [(below, below.name) for below in dataset.descendants() if below.kind == "volume"]
+
+        def move() -> None:
+            del above.children[dataset.label]
+            dataset.parent, dataset.label = parent, new.rsplit("/", 1)[1]
+            parent.children[dataset.label] = dataset
+            dataset.renamed()
+            for volume, was in volumes:
+                self._volumes.rename(was, volume.name)
+
+        refused = self._moving(dataset, move)
         self._event("rename", old, f"-> {new}", dataset.dsid)
+        _say_refused(refused)
 
     def rename_snapshot(self, snapshots: list[Snapshot], new: str) -> None:
         for snapshot in snapshots:
@@ -284,8 +324,18 @@ class Operations(Destroying):
             dataset.props["volsize"] = snapshot.volsize
         dataset.touch()
         if snapshot.files is not None:
-            self._mounts.restore(dataset, snapshot.files)
+            self._put_back(dataset, snapshot.files)
         self._swap(dataset, "%rollback", snapshot.txg)
+
+    def fill_volume(self, volume: Dataset, content: Extents) -> None:
+        """Replace what is on the volume."""
+        self._volumes.restore(volume, content)
+
+    def _put_back(self, dataset: Dataset, files: Any) -> None:
+        if dataset.kind == "volume":
+            self._volumes.restore(dataset, files)
+        else:
+            self._mounts.restore(dataset, files)
 
     def promote(self, clone: Dataset) -> None:
         origin = clone.origin
@@ -346,12 +396,12 @@ class Operations(Destroying):
         dataset.space_written(written)
         self._event("finish receiving", hidden, f"snap={snap}", number)
         if files is not None and incremental:
-            self._mounts.restore(dataset, files)
+            self._put_back(dataset, files)
         elif not incremental:
             self._mounts.make(dataset, files)
         taken = Snapshot(dataset, snap, int(time.time()), self.pool_of(name).next_txg(), self.pool_of(name).next_id())
         taken.unique = taken.written // 3
-        taken.files = self._mounts.capture(dataset)
+        taken.files = self.captured(dataset)
         dataset.snapshots[snap] = taken
         dataset.written = 0
         dataset.touch()
@@ -377,3 +427,8 @@ class Operations(Destroying):
         if parents and not self.exists(above):
             self.create(above, parents=True)
         return self.dataset(above)
+
+
+def _say_refused(mountpoints: list[str]) -> None:
+    if mountpoints:
+        raise ZfsError(f"cannot mount '{mountpoints[0]}': directory is not empty")
