@@ -424,7 +424,8 @@ def _the_node_itself(node: Node) -> None:
             "Headnode ID": 0,
             "Setup": "true",
             "VM Capable": True,
-            "bhyve Capable": True,
+            "Bhyve Capable": True,
+            "Admin IP": "10.99.99.7",
         }
     )
     pools = node.pools

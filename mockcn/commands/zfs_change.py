@@ -29,7 +29,10 @@ def set_properties(node: Node, words: list[str], output: Output) -> int:
     with node.lock:
         for name in names:
             thing = node.pools.thing(name)
-            node.pools.set(thing, [node.pools.check_set(thing, key, value) for key, _, value in pairs])
+            for key, _, value in pairs:
+                node.pools.check_set(thing, key, value, room=False)
+            for key, _, value in pairs:  # each with those before it in force: a quota makes room for a reservation
+                node.pools.set(thing, [node.pools.check_set(thing, key, value)])
     return 0
 
 

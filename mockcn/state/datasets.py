@@ -15,6 +15,7 @@ from mockcn.state.properties import PROPERTIES, Property, Value, find, show
 
 FULL_INDIRECT = 131072  # bytes of one indirect block of a volume
 POINTERS_PER_BLOCK = 1024  # block pointers in one of those
+AUTO = "auto"  # a refreservation that is to follow from the size; never kept as a value
 
 
 class Snapshot:

@@ -11,7 +11,7 @@ import functools
 import time
 from typing import Any, Callable, Iterable, Optional
 
-from mockcn.state.datasets import Dataset, Snapshot, Thing, volume_reservation
+from mockcn.state.datasets import AUTO, Dataset, Snapshot, Thing, volume_reservation
 from mockcn.state.destroying import Destroying
 from mockcn.state.pools import BAD_CHARACTER, NAME_LENGTH, ZfsError, full_name
 from mockcn.state.properties import BadValue, Property, Value, event_text, find, parse
@@ -49,9 +49,8 @@ class Operations(Destroying):
             dataset.props["volsize"] = volsize
             dataset.props.setdefault("volblocksize", 8192)
             if not sparse:
-                dataset.props.setdefault(
-                    "refreservation", volume_reservation(volsize, int(dataset.props["volblocksize"]))
-                )
+                dataset.props.setdefault("refreservation", AUTO)
+            self._reserve(dataset)
         parent.children[dataset.label] = dataset
         if dataset.kind == "volume":
             self._volumes.make(dataset, [])
@@ -82,6 +81,7 @@ class Operations(Destroying):
         if snapshot.volsize is not None:
             clone.props["volsize"] = snapshot.volsize
         clone.props.update(props or {})
+        self._reserve(clone)
         clone.origin = snapshot
         clone.referenced, clone.written = snapshot.referenced, 0
         snapshot.clones = (snapshot.clones or set()) | {clone}
@@ -91,8 +91,8 @@ class Operations(Destroying):
         else:
             self._mounts.make(clone, snapshot.files if files is None else files)
         self._history("clone", clone, f"origin={snapshot.full_name} ({snapshot.dsid})")
-        for key, value in (props or {}).items():
-            self._history("set", clone, self._setting(key, value))
+        for key in props or {}:
+            self._history("set", clone, self._setting(key, clone.props[key]))
         return clone
 
     def snapshot(
@@ -149,8 +149,8 @@ class Operations(Destroying):
             self._history("set", snapshot, f"{key}={value}")
         return snapshot
 
-    def check_set(self, thing: Thing, name: str, text: str) -> tuple[Property, Value]:
-        """The row and value that `name=text` sets on `thing`. Raises ZfsError as zfs set would."""
+    def check_set(self, thing: Thing, name: str, text: str, *, room: bool = True) -> tuple[Property, Value]:
+        """The row and value that `name=text` sets on `thing`; without `room` it may need any space. Raises ZfsError."""
         where = f"cannot set property for '{full_name(thing)}': "
         prop = find(name)
         if prop is None:
@@ -163,17 +163,14 @@ class Operations(Destroying):
         if prop.name == "refreservation" and text == "auto":
             if isinstance(thing, Snapshot) or thing.kind != "volume":
                 raise ZfsError(f"{where}'refreservation' can be 'auto' on volumes only")
-            text = str(
-                volume_reservation(
-                    int(thing.props["volsize"]), int(thing.props["volblocksize"]), int(thing.props.get("copies", 1))
-                )
-            )
+            text = str(self._full_reservation(thing))
         try:
             value = parse(prop, text)
         except BadValue as err:
             raise ZfsError(where + str(err)) from err
-        if isinstance(thing, Dataset):
-            used = {"quota": thing.used(), "refquota": thing.referenced}.get(prop.name, 0)
+        if isinstance(thing, Dataset) and room:
+            reserved = max(thing.used(), int(thing.props.get("reservation", 0)))
+            used = {"quota": reserved, "refquota": thing.referenced}.get(prop.name, 0)
             if used and 0 < int(value) < used:
                 raise ZfsError(f"{where}size is less than current used or reserved space")
             if prop.name == "volsize":
@@ -183,7 +180,34 @@ class Operations(Destroying):
                         f"{where}'volsize' "
                         + (f"must be a multiple of volume block size ({block})" if value else "cannot be zero")
                     )
+            self._check_room(thing, prop.name, int(value) if isinstance(value, int) else 0)
         return prop, value
+
+    def _check_room(self, dataset: Dataset, name: str, value: int) -> None:
+        """Whether a new reservation, or a volume's new size with the reservation that follows, has room."""
+        more = 0
+        if name == "refreservation":
+            more = max(0, value - dataset.referenced) - dataset.used_by_refreservation()
+        elif name == "volsize" and dataset.props.get("refreservation") == self._full_reservation(dataset):
+            more = self._full_reservation(dataset, value) - self._full_reservation(dataset)
+        elif name == "reservation":
+            quota = int(dataset.props.get("quota", 0))
+            more = self.available(dataset) + 1 if quota and value > quota else value - dataset.used()
+        if more > 0 and more > self.available(dataset):
+            raise ZfsError(f"cannot set property for '{dataset.name}': size is greater than available space")
+
+    def _reserve(self, volume: Dataset) -> None:
+        """Settle the refreservation of a new volume: `auto` becomes bytes, for which there must be room."""
+        if volume.props.get("refreservation") == AUTO:
+            volume.props["refreservation"] = self._full_reservation(volume)
+        assert volume.parent is not None
+        wanted = int(volume.props.get("refreservation", 0)) if volume.kind == "volume" else 0
+        if not self.silent and wanted > self.available(volume.parent):
+            raise ZfsError(f"cannot create '{volume.name}': out of space")
+
+    def _full_reservation(self, volume: Dataset, volsize: Optional[int] = None) -> int:
+        size = int(volume.props["volsize"]) if volsize is None else volsize
+        return volume_reservation(size, int(volume.props["volblocksize"]), int(self.value(volume, "copies")))
 
     def set(self, thing: Thing, settings: list[tuple[Property, Value]]) -> None:
         """Apply checked settings, in order, each with its event."""
@@ -209,13 +233,12 @@ class Operations(Destroying):
 
     def _resize(self, volume: Dataset, volsize: int) -> None:
         # A volume that was reserved in full stays so; the size itself makes no event.
-        block = int(volume.props["volblocksize"])
-        full = volume.props.get("refreservation") == volume_reservation(int(volume.props["volsize"]), block)
+        full = volume.props.get("refreservation") == self._full_reservation(volume)
         volume.props["volsize"] = volsize
         self._volumes.resize(volume)
         volume.touch()
         if full:
-            volume.props["refreservation"] = volume_reservation(volsize, block)
+            volume.props["refreservation"] = self._full_reservation(volume)
             self._history("set", volume, f"refreservation={volume.props['refreservation']}")
 
     def _remounting(self, dataset: Dataset, prop: Property, change: Callable[[], Any]) -> list[str]:
