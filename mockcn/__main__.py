@@ -75,6 +75,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="from running until the guest is done with its /var/svc/provisioning (0.5)",
     )
+    words.add_argument(
+        "--no-kernel-mounts", action="store_true", help="mount only what needs no privilege: folders of snapshots"
+    )
     words.add_argument("--keep", action="store_true", help="leave the files under DIR when ending")
     words.add_argument("--with-parent", type=int, metavar="PID", help="end also when the parent is no longer PID")
     return words
@@ -119,7 +122,7 @@ def main(argv: list[str]) -> int:
 
 def run(layout: Layout, options: argparse.Namespace, ending: threading.Event) -> int:
     started = time.monotonic()
-    node = Node(layout, options.seed)
+    node = Node(layout, options.seed, kernel_mounts=not options.no_kernel_mounts)
     node.pace.change(pace(options))
 
     def progress(line: str) -> None:
@@ -157,6 +160,7 @@ def run(layout: Layout, options: argparse.Namespace, ending: threading.Event) ->
             say("the process that started this node is gone, so the node ends too")
             break
     server.stop()
+    node.overlays.drop_below("/")
     return 0
 
 

@@ -8,17 +8,15 @@ A kind is a method below without its leading `do_`; WEIGHTS says how often it is
 import base64
 import random
 import time
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
+from mockcn import edits
 from mockcn.node import Node
 from mockcn.population import uuid_from
 from mockcn.state.datasets import Dataset, Snapshot
 from mockcn.state.properties import find, parse
 from mockcn.state.zones import Zone, ZoneError
 from mockcn.vms import Vm, settle, unsettle
-
-if TYPE_CHECKING:
-    from mockcn.orders import Orders
 
 WEIGHTS = {
     "alias": 3,
@@ -64,9 +62,9 @@ class NothingFits(Exception):
     """None of the kinds asked for can happen on this node."""
 
 
-def churn(node: Node, orders: "Orders", count: int, seed: int, pause: float, kinds: Optional[list[str]]) -> list[str]:
+def churn(node: Node, count: int, seed: int, pause: float, kinds: Optional[list[str]]) -> list[str]:
     """Do `count` operations, `pause` seconds apart, of the named kinds or of all; what was done."""
-    random_one = _Churn(node, orders, seed)
+    random_one = _Churn(node, seed)
     chosen = kinds or list(WEIGHTS)
     weights = [WEIGHTS[kind] for kind in chosen]
     done: list[str] = []
@@ -84,9 +82,8 @@ def churn(node: Node, orders: "Orders", count: int, seed: int, pause: float, kin
 
 
 class _Churn:
-    def __init__(self, node: Node, orders: "Orders", seed: int) -> None:
+    def __init__(self, node: Node, seed: int) -> None:
         self.node = node
-        self.orders = orders
         self.random = random.Random(seed)
 
     # -- picking ---------------------------------------------------------------------------------------------------
@@ -133,7 +130,7 @@ class _Churn:
         if zone is None:
             return None
         alias = f"{self.random.choice(WORDS)}-{self._number()}"
-        self.orders.set_attr(zone.name, "alias", base64.b64encode(alias.encode()).decode())
+        edits.set_attr(self.node, zone, "alias", base64.b64encode(alias.encode()).decode())
         return f"{zone.name} {alias!r}"
 
     def do_memory(self) -> Optional[str]:
@@ -141,7 +138,7 @@ class _Churn:
         if zone is None:
             return None
         mib = self.random.choice([128, 256, 512, 1000, 2048, 4096])
-        self.orders.set_memory(zone.name, mib)
+        edits.set_memory(self.node, zone, mib)
         return f"{zone.name} {mib} MiB"
 
     def do_cpu_cap(self) -> Optional[str]:
@@ -149,7 +146,7 @@ class _Churn:
         if zone is None:
             return None
         cap = self.random.choice([None, 50, 100, 150, 400])
-        self.orders.set_rctl(zone.name, "zone.cpu-cap", cap)
+        edits.set_rctl(self.node, zone, "zone.cpu-cap", cap)
         return f"{zone.name} {cap}"
 
     def do_flag(self) -> Optional[str]:
@@ -158,7 +155,7 @@ class _Churn:
             return None
         name = self.random.choice(["firewall-enabled", "maintain-resolvers", "do-not-inventory", "archive-on-delete"])
         value = self.random.choice(["true", "false", None])
-        self.orders.set_attr(zone.name, name, value)
+        edits.set_attr(self.node, zone, name, value)
         return f"{zone.name} {name}={value}"
 
     def do_transition(self) -> Optional[str]:
@@ -166,7 +163,7 @@ class _Churn:
         if zone is None:
             return None
         value = self.random.choice([None, None, "stopping:stopped:1773403317000", "provisioning:running:1773403317000"])
-        self.orders.set_attr(zone.name, "transition", value)
+        edits.set_attr(self.node, zone, "transition", value)
         return f"{zone.name} {value}"
 
     def do_failed(self) -> Optional[str]:
@@ -174,13 +171,13 @@ class _Churn:
         if zone is None:
             return None
         value = self.random.choice([None, None, "provisioning"])
-        self.orders.set_attr(zone.name, "failed", value)
+        edits.set_attr(self.node, zone, "failed", value)
         return f"{zone.name} {value}"
 
     def _macs(self, zone: Zone) -> list[str]:
         return [
             line.split('mac-addr="')[1].split('"')[0]
-            for line in self.orders.read_xml(zone.name).splitlines()
+            for line in edits.read_xml(self.node, zone).splitlines()
             if 'mac-addr="' in line
         ]
 
@@ -192,8 +189,9 @@ class _Churn:
         mac = f"02:08:20:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}"
         if mac in self._macs(zone):
             return None
-        self.orders.add_nic(
-            zone.name,
+        edits.add_nic(
+            self.node,
+            zone,
             {
                 "interface": f"net{len(self._macs(zone))}",
                 "mac": mac,
@@ -211,7 +209,7 @@ class _Churn:
         if zone is None or not macs:
             return None
         mac = self.random.choice(macs)
-        self.orders.remove_nic(zone.name, mac)
+        edits.remove_nic(self.node, zone, mac)
         return f"{zone.name} {mac}"
 
     def do_nic_change(self) -> Optional[str]:
@@ -220,8 +218,8 @@ class _Churn:
         if zone is None or not macs:
             return None
         mac, address = self.random.choice(macs), f"198.51.100.{self.random.randrange(2, 250)}"
-        self.orders.set_nic(zone.name, mac, "ip", address)
-        self.orders.set_nic(zone.name, mac, "ips", f"{address}/24")
+        edits.set_nic(self.node, zone, mac, "ip", address)
+        edits.set_nic(self.node, zone, mac, "ips", f"{address}/24")
         return f"{zone.name} {mac} {address}"
 
     # -- config files ----------------------------------------------------------------------------------------------
@@ -238,7 +236,7 @@ class _Churn:
             "routes": {f"10.{number % 250}.0.0/16": "192.0.2.1"},
         }
         self.node.make_folder(zone.zonepath + "/config")
-        self.orders.write_config(zone.name, file, content[file], in_place=in_place)
+        edits.write_config(self.node, zone, file, content[file], in_place=in_place)
         return f"{zone.name} {file} {number}"
 
     def do_config(self) -> Optional[str]:
@@ -253,14 +251,15 @@ class _Churn:
         try:
             if zone is None:
                 return None
-            self.orders.write_config(zone.name, file, None)
+            edits.write_config(self.node, zone, file, None)
         except FileNotFoundError:
             return None
         return f"{zone.name} {file}"
 
     def do_sysinfo(self) -> Optional[str]:
         values = {**self.node.sysinfo, "Live Image": f"2026{self._number():05d}T000000Z"}
-        self.orders.write_sysinfo(values)
+        with self.node.lock:
+            self.node.write_sysinfo(values)
         return str(values["Live Image"])
 
     # -- zone states -----------------------------------------------------------------------------------------------
@@ -269,7 +268,7 @@ class _Churn:
         zone = self._zone("installed")
         if zone is None:
             return None
-        self.orders.boot(zone.name)
+        edits.boot(self.node, zone)
         return zone.name
 
     def do_halt(self) -> Optional[str]:
@@ -277,14 +276,15 @@ class _Churn:
         if zone is None:
             return None
         status = self.random.choice([-1, 0, 256, 9, 139])
-        self.orders.halt(zone.name, status)
+        edits.halt(self.node, zone, status)
         return f"{zone.name} {status}"
 
     def do_init_restart(self) -> Optional[str]:
         zone = self._zone("running")
         if zone is None:
             return None
-        self.orders.init_restart(zone.name)
+        with self.node.lock:
+            self.node.zones.init_restart(zone)
         return zone.name
 
     def do_vm_add(self) -> Optional[str]:
@@ -495,5 +495,5 @@ class _Churn:
     def do_scrub(self) -> Optional[str]:
         with self.node.lock:
             name = self.node.pools.roots()[0].name
-        self.orders.scrub(name)
+            self.node.pools.scrub(name)
         return name

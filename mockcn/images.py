@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from mockcn.node import Node
-from mockcn.state.mounts import Files
 from mockcn.state.properties import Value
+from mockcn.state.trees import Files
 
 NO_OWNER = "00000000-0000-0000-0000-000000000000"
 MAIN, SECOND = "zones", "tank"
@@ -105,9 +105,13 @@ def put_in_place(node: Node, pool: str, creation: int) -> None:
             volsize=image.volume << 20 if image.type == "zvol" else None,
         )
         dataset.space_written(image.mib << 20)
-        files = {} if image.type == "zvol" else _files(image, creation)
-        node.mounts.make(dataset, files)
-        node.pools.take(dataset, "final", creation, files=files)
+        if image.type == "zvol":
+            content: Any = [(0, f"boot sector of {image.name} {image.uuid}\n".encode().ljust(512, b"\0"))]
+            node.pools.fill_volume(dataset, content)
+        else:
+            content = _files(image, creation)
+            node.mounts.make(dataset, content)
+        node.pools.take(dataset, "final", creation, files=content)
 
 
 def _files(image: Image, when: int) -> Files:

@@ -96,9 +96,6 @@ def uninstall(node: Node, zone: Zone, reached: Reached) -> None:
         reached("configured")
         with node.lock:
             node.mounts.remove(zone.zonepath)
-            node.mounted = {
-                where: source for where, source in node.mounted.items() if not where.startswith(zone.zonepath + "/")
-            }
             node.zones.set_state(zone, "configured")
 
 

@@ -17,6 +17,8 @@ from mockcn.state.events import EventBus
 from mockcn.state.faults import Faults
 from mockcn.state.mounts import Mounts, write_atomically
 from mockcn.state.operations import Operations
+from mockcn.state.overlays import Overlays
+from mockcn.state.volumes import Volumes
 from mockcn.state.zones import Step, Zones
 
 HOSTNAME = "headnode"
@@ -32,21 +34,23 @@ NIC_TAGS = (
 
 
 class Node:
-    def __init__(self, layout: Layout, seed: int) -> None:
+    def __init__(self, layout: Layout, seed: int, *, kernel_mounts: bool = True) -> None:
         self.layout = layout
         self.root = layout.root
         self.seed = seed
         self.lock = threading.RLock()
         self.events = EventBus(seed)
         self.faults = Faults()
-        self.mounts = Mounts(layout.root, layout.aside)
-        self.pools = Operations(self.events, self.mounts, HOSTNAME)
+        self.overlays = Overlays(layout.root, layout.aside, kernel=kernel_mounts)
+        self.mounts = Mounts(layout.root, layout.aside, self.overlays)
+        self.pools = Operations(self.events, self.mounts, Volumes(layout.root), HOSTNAME)
         self.zones = Zones(self.events, layout.root)
+        self.pools.in_use = lambda dataset: self.zones.holds(dataset.name)
+        self.zones.halted = lambda zone: self.overlays.drop_below(zone.zonepath + "/root")
         self.sysinfo: dict[str, Any] = {}
         self.started = int(time.time())
         self.pace = Pace()
         self.nic_tags: list[list[str]] = [list(tag) for tag in NIC_TAGS]
-        self.mounted: dict[str, str] = {}  # folder -> what is mounted there, of those that `mount` was told of
 
     def real(self, path: str) -> str:
         """Where the node's file `path` really lies."""

@@ -4,32 +4,23 @@ result are JSON values. The callers' side, with what each means, is control.py.
 
 Always: an order that is refused answers with an error and has changed nothing."""
 
-import json
 import os
 import random
-import re
 from typing import TYPE_CHECKING, Any, Optional
-from xml.etree.ElementTree import Element
 
-from mockcn import churn, vms
+from mockcn import churn, edits, vms
 from mockcn.dump import dump
+from mockcn.edits import Refused
 from mockcn.node import Node
 from mockcn.population import uuid_from
 from mockcn.state import zonexml
 from mockcn.state.events import ZONE_CHANNEL, Event, Rule
 from mockcn.state.faults import Fault
-from mockcn.state.mounts import write_atomically
 from mockcn.state.pools import ZfsError
 from mockcn.state.zones import Zone, ZoneError
 
 if TYPE_CHECKING:
     from mockcn.server import Server
-
-CONFIG_FILES = ("metadata", "routes", "tags")
-
-
-class Refused(Exception):
-    """The order makes no sense; the message says why."""
 
 
 class Orders:
@@ -119,16 +110,10 @@ class Orders:
         vms.unsettle(self._node, self._zone(key))
 
     def boot(self, key: str, pace: float = 0) -> None:
-        zone = self._zone(key)
-        with self._node.lock:
-            steps = self._node.zones.boot_steps(zone)
-        self._node.walk(steps, pace)
+        edits.boot(self._node, self._zone(key), pace)
 
     def halt(self, key: str, status: int = -1, pace: float = 0) -> None:
-        zone = self._zone(key)
-        with self._node.lock:
-            steps = self._node.zones.halt_steps(zone, status)
-        self._node.walk(steps, pace)
+        edits.halt(self._node, self._zone(key), status, pace)
 
     def set_pace(self, **seconds: Any) -> None:
         self._node.pace.change(seconds)
@@ -160,61 +145,31 @@ class Orders:
     # -- files -----------------------------------------------------------------------------------------------------
 
     def read_xml(self, key: str) -> str:
-        with self._node.lock:
-            return self._node.zones.read_xml(self._zone(key))
+        return edits.read_xml(self._node, self._zone(key))
 
     def write_xml(self, key: str, text: str) -> None:
-        with self._node.lock:
-            self._node.zones.write_xml(self._zone(key), text.encode("utf-8", "surrogateescape"))
+        edits.write_xml(self._node, self._zone(key), text)
 
     def set_attr(self, key: str, name: str, value: Optional[str]) -> None:
-        self._edit(key, lambda zone: zonexml.set_attr(zone, name, value))
+        edits.set_attr(self._node, self._zone(key), name, value)
 
     def set_rctl(self, key: str, name: str, limit: Optional[int]) -> None:
-        self._edit(key, lambda zone: zonexml.set_rctl(zone, name, limit))
+        edits.set_rctl(self._node, self._zone(key), name, limit)
 
     def set_memory(self, key: str, mib: int) -> None:
-        def change(zone: Element) -> None:
-            for name in ("zone.max-physical-memory", "zone.max-locked-memory", "zone.max-swap"):
-                zonexml.set_rctl(zone, name, mib << 20)
-
-        self._edit(key, change)
+        edits.set_memory(self._node, self._zone(key), mib)
 
     def add_nic(self, key: str, nic: dict[str, str]) -> None:
-        self._edit(key, lambda zone: zone.append(vms.nic_element(nic)))
+        edits.add_nic(self._node, self._zone(key), nic)
 
     def remove_nic(self, key: str, mac: str) -> None:
-        def change(zone: Element) -> None:
-            for network in zone.findall("network"):
-                if network.get("mac-addr") == mac:
-                    return zone.remove(network)
-            raise Refused(f"no nic {mac}")
-
-        self._edit(key, change)
+        edits.remove_nic(self._node, self._zone(key), mac)
 
     def set_nic(self, key: str, mac: str, name: str, value: Optional[str]) -> None:
-        def change(zone: Element) -> None:
-            for network in zone.findall("network"):
-                if network.get("mac-addr") == mac:
-                    return zonexml.set_net_attr(network, name, value)
-            raise Refused(f"no nic {mac}")
-
-        self._edit(key, change)
+        edits.set_nic(self._node, self._zone(key), mac, name, value)
 
     def write_config(self, key: str, file: str, content: Any, in_place: bool = False) -> None:
-        """`content`: text as it is, anything else as JSON; None removes the file."""
-        if file not in CONFIG_FILES:
-            raise Refused(f"config files are {', '.join(CONFIG_FILES)}")
-        path = self._node.real(f"{self._zone(key).zonepath}/config/{file}.json")
-        with self._node.lock:
-            data = (content if isinstance(content, str) else json.dumps(content)).encode("utf-8", "surrogateescape")
-            if content is None:
-                os.unlink(path)
-            elif in_place:
-                with open(path, "wb") as target:
-                    target.write(data)
-            else:
-                write_atomically(path, data)
+        edits.write_config(self._node, self._zone(key), file, content, in_place=in_place)
 
     def write_lastexited(self, key: str, status: int, when: Optional[float] = None) -> None:
         with self._node.lock:
@@ -254,8 +209,7 @@ class Orders:
     def scrub(self, name: str) -> None:
         with self._node.lock:
             self._pool(name, exported=False)
-            self._node.pools.pool_event(name, "scan setup", "func=1 mintxg=0 maxtxg=482244")
-            self._node.pools.pool_event(name, "scan done", "errors=0")
+            self._node.pools.scrub(name)
 
     # -- events ----------------------------------------------------------------------------------------------------
 
@@ -327,7 +281,7 @@ class Orders:
     # -- many of them ----------------------------------------------------------------------------------------------
 
     def churn(self, count: int, seed: int = 1, pause: float = 0, kinds: Optional[list[str]] = None) -> list[str]:
-        return churn.churn(self._node, self, count, seed, pause, kinds)
+        return churn.churn(self._node, count, seed, pause, kinds)
 
     # ----------------------------------------------------------------------------------------------------------------
 
@@ -346,11 +300,3 @@ class Orders:
         self._node.events.publish(
             Event("SUNW", "zfs", "EC_zfs", subclass, 0, {"pool_name": name, "pool_guid": pool.guid})
         )
-
-    def _edit(self, key: str, change: Any) -> None:
-        """Read a zone's XML, let `change` work on its element, put the new text in place."""
-        with self._node.lock:
-            zone = self._node.zones.find(key)
-            element = zonexml.parse(re.sub(r"^\s+", "", self._node.zones.read_xml(zone)))
-            change(element)
-            self._node.zones.write_xml(zone, zonexml.text(element).encode())

@@ -424,7 +424,8 @@ def _the_node_itself(node: Node) -> None:
             "Headnode ID": 0,
             "Setup": "true",
             "VM Capable": True,
-            "bhyve Capable": True,
+            "Bhyve Capable": True,
+            "Admin IP": "10.99.99.7",
         }
     )
     pools = node.pools
@@ -484,7 +485,7 @@ def spread_snapshots(node: Node, vms: list[Vm], count: int, progress: Callable[[
     source, said = random.Random(node.seed + 5), time.monotonic()
     for place, dataset in enumerate(datasets):
         share = count // len(datasets) + (place < count % len(datasets))
-        files = node.mounts.capture(dataset)
+        files = node.pools.captured(dataset)
         for number in range(share):
             name = f"vmsnap-auto-{number:04d}" if number % 2 == 0 else f"backup-{number:04d}"
             dataset.written += source.randrange(1 << 22)

@@ -105,6 +105,7 @@ def start(
     imports: Iterable[Any] = (),
     seconds: Optional[dict[str, float]] = None,
     keep: bool = False,
+    kernel_mounts: bool = True,
     timeout: float = READY_WITHIN,
 ) -> MockNode:
     """Start a node in `root` (empty or not there yet) and wait until it is ready. Raises NotStarted.
@@ -124,6 +125,8 @@ def start(
     ]
     for folder in imports:
         words += ["--import", str(folder)]
+    if not kernel_mounts:
+        words.append("--no-kernel-mounts")
     for name, value in (seconds or {}).items():
         words += [f"--{name}-seconds", str(value)]
     child = subprocess.Popen(

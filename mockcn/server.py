@@ -32,11 +32,11 @@ from mockcn.commands import (
     zonecfg,
 )
 from mockcn.commands.output import CommandFailed, Output
+from mockcn.faulty_output import FaultyOutput, ToolEnds
 from mockcn.node import Node
 from mockcn.population import say
 from mockcn.state.events import Subscriber
 from mockcn.state.faults import Fault
-from mockcn.wounded import Hurt, Wounded
 
 LONGEST_MESSAGE = 64 << 20  # bytes. Control may send whole files; the words of a tool are far below
 BACKLOG = 512  # connections waiting to be taken: a burst of tools is no reason to refuse one
@@ -187,20 +187,20 @@ class Server:
             self._run(client, tool, words, fault)
 
     def _run(self, client: Client, tool: str, words: list[str], fault: Optional[Fault]) -> None:
-        send = client.frame if fault is None else Wounded(client.frame, client.gone, fault)
+        send = client.frame if fault is None else FaultyOutput(client.frame, client.gone, fault)
         output = Output(send, client.gone, client.ask)
         try:
-            if isinstance(send, Wounded):
+            if isinstance(send, FaultyOutput):
                 output.strike = send.reached
                 send.before()
             status = self._command(client, tool, words, output)
             output.flush()
-            if isinstance(send, Wounded):
+            if isinstance(send, FaultyOutput):
                 status = send.after(status)
         except CommandFailed as err:
             output.error(err.message)
             status = err.status
-        except Hurt as err:
+        except ToolEnds as err:
             if err.signal is not None:
                 client.frame(b"k", str(err.signal).encode())
                 return

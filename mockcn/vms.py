@@ -306,13 +306,14 @@ def _make_datasets(node: Node, vm: Vm) -> None:
 def _make_snapshots(node: Node, vm: Vm) -> None:
     pools = node.pools
     root = pools.dataset(vm.root_dataset)
-    files = node.mounts.capture(root)
+    files = node.pools.captured(root)
     for number, name in enumerate(vm.snapshots):
         root.space_written(MIB + 7919 * number)
         pools.take(root, name, vm.created + 86400 * (number + 1), files=files)
     for where in filter(None, vm.indestructible.split(",")):
         dataset: Dataset = root if where == "root" else pools.dataset(f"{root.name}/data")
-        pools.hold([pools.take(dataset, "indestructible", vm.created + 60, files=files)], "do_not_destroy")
+        held = files if where == "root" else {}
+        pools.hold([pools.take(dataset, "indestructible", vm.created + 60, files=held)], "do_not_destroy")
 
 
 def _write_files(node: Node, vm: Vm) -> None:

@@ -3,7 +3,7 @@
 
 from typing import Callable
 
-from mockcn.commands import zfs_change, zfs_create, zfs_list, zfs_show
+from mockcn.commands import zfs_change, zfs_create, zfs_list, zfs_mount, zfs_show
 from mockcn.commands.output import CommandFailed, Output
 from mockcn.node import Node
 from mockcn.state.pools import ZfsError
@@ -26,6 +26,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "hold": zfs_change.hold,
     "release": zfs_change.release,
     "destroy": zfs_change.destroy,
+    "mount": zfs_mount.mount,
+    "unmount": zfs_mount.unmount,
+    "umount": zfs_mount.unmount,
 }
 
 

@@ -29,7 +29,10 @@ def set_properties(node: Node, words: list[str], output: Output) -> int:
     with node.lock:
         for name in names:
             thing = node.pools.thing(name)
-            node.pools.set(thing, [node.pools.check_set(thing, key, value) for key, _, value in pairs])
+            for key, _, value in pairs:
+                node.pools.check_set(thing, key, value, room=False)
+            for key, _, value in pairs:  # each with those before it in force: a quota makes room for a reservation
+                node.pools.set(thing, [node.pools.check_set(thing, key, value)])
     return 0
 
 
@@ -62,7 +65,9 @@ def rename(node: Node, words: list[str], output: Output) -> int:
         if "@" not in old:
             if "@" in new:
                 raise ZfsError(f"cannot rename to '{new}': snapshot delimiter '@' is not expected here")
-            node.pools.rename(node.pools.dataset(old), new, parents=options.flag("p"))
+            dataset = node.pools.dataset(old)
+            node.pools.check_not_busy(dataset)
+            node.pools.rename(dataset, new, parents=options.flag("p"))
             return 0
         snapshot = node.pools.snapshot_named(old)
         parent, _, name = new.rpartition("@")
@@ -153,7 +158,13 @@ def destroy(node: Node, words: list[str], output: Output) -> int:
         if options.flag("n"):
             _report(options, [below.name for below in dataset.descendants()], dataset.used(), output)
             return 0
-        node.pools.destroy(dataset, recursive=options.flag("r"), with_clones=options.flag("R"))
+        force = options.flag("f") or options.flag("F")
+        node.pools.destroy(
+            dataset,
+            recursive=options.flag("r"),
+            with_clones=options.flag("R"),
+            check=lambda: node.pools.check_not_busy(dataset, force=force),
+        )
     return 0
 
 

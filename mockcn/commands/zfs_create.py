@@ -6,7 +6,7 @@ from typing import Optional
 from mockcn.commands.options import Options
 from mockcn.commands.output import CommandFailed, Output
 from mockcn.node import Node
-from mockcn.state.datasets import volume_reservation
+from mockcn.state.datasets import AUTO, volume_reservation
 from mockcn.state.pools import NoDataset, ZfsError
 from mockcn.state.properties import BadValue, Value, find, parse, parse_size
 
@@ -82,6 +82,9 @@ def _settings(options: Options, name: str, kind: str) -> dict[str, Value]:
             raise ZfsError(where + what)
         if prop.name in settings:
             raise CommandFailed(f"property '{prop.name}' specified multiple times\nusage:\n\t{options.usage}", 2)
+        if (prop.name, value, kind) == ("refreservation", "auto", "v"):
+            settings[prop.name] = AUTO
+            continue
         try:
             settings[prop.name] = parse(prop, value)
         except BadValue as err:

@@ -45,7 +45,7 @@ def show(zone: Element, uuid: str, statement: Statement, output: Output) -> None
     elif what == "zonename":
         output.line(f"zonename: {zone.get('name', '')}")
     elif what in PROPERTIES:
-        output.line(f"{what}: {zone.get(what, '')}")
+        output.line(f"{what}: {_quoted(zone.get(what, ''))}")
     else:
         raise BadStatement(f"syntax error at '{what}'")
 
@@ -58,7 +58,7 @@ def _lines(output: Output, lines: "Iterator[str] | list[str]") -> None:
 def _everything(zone: Element, uuid: str) -> Iterator[str]:
     yield f"zonename: {zone.get('name', '')}"
     for name in PROPERTIES:
-        yield f"{name}: {zone.get(name, '')}"
+        yield f"{name}: {_quoted(zone.get(name, ''))}"
     yield f"uuid: {uuid}"
     for resource, kind in KINDS.items():
         for element in zone.findall(kind.tag):
@@ -80,7 +80,7 @@ def _resource(resource: str, element: Element) -> Iterator[str]:
             yield f"\t{name}: {_quoted(element.get(attribute, ''))}"
     if kind.list_name == "property":
         for child in element:
-            yield f"\tproperty: (name={child.get('name')},value={_always_quoted(child.get('value', ''))})"
+            yield f"\tproperty: (name={child.get('name')}, value={_always_quoted(child.get('value', ''))})"
     elif kind.list_name:
         yield f"\toptions: [{','.join(child.get('name', '') for child in element)}]"
 
@@ -102,8 +102,10 @@ def _cap(zone: Element, resource: str) -> Iterator[str]:
 
 
 def _quoted(text: str) -> str:
-    return _always_quoted(text) if re.search(r"[\s;=()\[\]]", text) else text
+    """As a script has to write it: in quotes where it holds a blank or a mark of zonecfg's language."""
+    return _always_quoted(text) if re.search(r"[\s;=,()\[\]{}\"#]", text) else text
 
 
 def _always_quoted(text: str) -> str:
-    return f'"{text}"'
+    escaped = text.replace('"', '\\"')
+    return f'"{escaped}"'

@@ -15,10 +15,12 @@ from mockcn.state.properties import PROPERTIES, Property, Value, find, show
 
 FULL_INDIRECT = 131072  # bytes of one indirect block of a volume
 POINTERS_PER_BLOCK = 1024  # block pointers in one of those
+AUTO = "auto"  # a refreservation that is to follow from the size; never kept as a value
 
 
 class Snapshot:
-    """A snapshot. `files` are the dataset's small files at that time (mounts.py), None if nobody kept them."""
+    """A snapshot. `files` are what the dataset held at that time: a filesystem's files (trees.py), a volume's
+    extents (volumes.py), None if nobody kept them."""
 
     __slots__ = (
         "clones",
@@ -62,6 +64,7 @@ class Dataset:
     """A filesystem or volume. `props` are the values set here (`local`); the rest is inherited or default."""
 
     __slots__ = (
+        "aside",
         "children",
         "creation",
         "dsid",
@@ -75,6 +78,7 @@ class Dataset:
         "rows",
         "snapshots",
         "txg",
+        "unmounted",
         "written",
     )
 
@@ -93,6 +97,8 @@ class Dataset:
         self.referenced: int = 24576 if kind == "filesystem" else 12288
         self.written: int = self.referenced
         self.rows: dict[Any, bytes] = {}  # printed rows by columns and kinds; see Listing
+        self.unmounted = False  # by zfs unmount; a new dataset is mounted where its properties say
+        self.aside: Optional[str] = None  # where its files are while it is not mounted (mounts.py)
 
     def touch(self, deep: bool = False) -> None:
         """Forget the printed rows, of all descendants too if `deep` (names and inherited values)."""
@@ -158,6 +164,10 @@ class Dataset:
 
     def mounted_at(self) -> Optional[str]:
         """The node path where this filesystem is mounted; None for volumes, legacy, none, delegated ones."""
+        return None if self.unmounted else self.mountpoint()
+
+    def mountpoint(self) -> Optional[str]:
+        """The node path where it is, or would be, mounted."""
         if self.kind != "filesystem" or self.effective(PROPERTIES["zoned"]) == "on":
             return None
         path = str(self.effective(PROPERTIES["mountpoint"]))

@@ -4,15 +4,26 @@
 Always: everything is checked first; when ZfsError is raised nothing has changed and no event went out.
 Always: one event for each dataset and snapshot that went, children before parents; a volume first gives up its
         reservation.
-Not modelled: a busy mount. Destroying the dataset of a running zone works here; the platform refuses."""
+Not here: whether it is in use (mounting.py), which the zfs command asks first."""
+
+from typing import Callable
 
 from mockcn.state.datasets import Dataset, Snapshot
-from mockcn.state.pools import Pools, ZfsError
+from mockcn.state.mounting import Mounting
+from mockcn.state.pools import ZfsError
 
 
-class Destroying(Pools):
-    def destroy(self, dataset: Dataset, *, recursive: bool = False, with_clones: bool = False) -> None:
-        """Destroy a dataset; children and snapshots too if `recursive`, clones elsewhere too if `with_clones`."""
+class Destroying(Mounting):
+    def destroy(
+        self,
+        dataset: Dataset,
+        *,
+        recursive: bool = False,
+        with_clones: bool = False,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Destroy a dataset; children and snapshots too if `recursive`, clones elsewhere too if `with_clones`. The last
+        thing before anything goes is `check()`, which may raise ZfsError."""
         everything = list(dataset.descendants())
         if dataset.parent is None:
             raise ZfsError(
@@ -41,6 +52,7 @@ class Destroying(Pools):
                 "use '-R' to destroy the following datasets:\n" + "\n".join(outside)
             )
         self._check_held(snapshots)
+        check()
         for name in outside:
             if self.exists(name):
                 self.destroy(self.dataset(name), with_clones=True)
@@ -99,7 +111,10 @@ class Destroying(Pools):
             origin.clones = origin.clones - {dataset}
         assert dataset.parent is not None
         del dataset.parent.children[dataset.label]
-        self._mounts.remove(where)
+        if dataset.kind == "volume":
+            self._volumes.remove(dataset.name)
+        else:
+            self._mounts.destroyed(dataset, where)
         self._history("destroy", dataset, f"(bptree, mintxg={origin.txg if origin else 1})")
         if origin is not None and origin.deferred and not origin.holds and not origin.clones:
             self._drop(origin)

@@ -3,7 +3,7 @@
 
 A fault says: the tool, a kind, a piece of text that the words must hold, and how many calls it is good for. The first
 one that matches a call applies, and only that. Kinds and options are in docs/mockcn.md.
-Not here: carrying a fault out (wounded.py for the thin tools, tools/link.py for the rest)."""
+Not here: carrying a fault out (faulty_output.py for the thin tools, tools/link.py for the rest)."""
 
 import collections
 import threading

@@ -7,14 +7,16 @@ Always: one history event for each dataset or snapshot really changed, in the wo
         rename carries the old name and `-> new`, renaming a parent or promoting is one event (spec/daemon.md 7).
 Not here: options of the zfs command and how its errors are printed (commands/)."""
 
+import functools
 import time
-from typing import Any, Iterable, Optional
+from typing import Any, Callable, Iterable, Optional
 
-from mockcn.state.datasets import Dataset, Snapshot, Thing, volume_reservation
+from mockcn.state.datasets import AUTO, Dataset, Snapshot, Thing, volume_reservation
 from mockcn.state.destroying import Destroying
-from mockcn.state.mounts import Files
 from mockcn.state.pools import BAD_CHARACTER, NAME_LENGTH, ZfsError, full_name
 from mockcn.state.properties import BadValue, Property, Value, event_text, find, parse
+from mockcn.state.trees import Files
+from mockcn.state.volumes import Extents
 
 
 class Operations(Destroying):
@@ -47,11 +49,13 @@ class Operations(Destroying):
             dataset.props["volsize"] = volsize
             dataset.props.setdefault("volblocksize", 8192)
             if not sparse:
-                dataset.props.setdefault(
-                    "refreservation", volume_reservation(volsize, int(dataset.props["volblocksize"]))
-                )
+                dataset.props.setdefault("refreservation", AUTO)
+            self._reserve(dataset)
         parent.children[dataset.label] = dataset
-        self._mounts.make(dataset)
+        if dataset.kind == "volume":
+            self._volumes.make(dataset, [])
+        else:
+            self._mounts.make(dataset)
         self._history("create", dataset)
         self._announce_props(dataset)
         return dataset
@@ -77,14 +81,18 @@ class Operations(Destroying):
         if snapshot.volsize is not None:
             clone.props["volsize"] = snapshot.volsize
         clone.props.update(props or {})
+        self._reserve(clone)
         clone.origin = snapshot
         clone.referenced, clone.written = snapshot.referenced, 0
         snapshot.clones = (snapshot.clones or set()) | {clone}
         parent.children[clone.label] = clone
-        self._mounts.make(clone, snapshot.files if files is None else files)
+        if clone.kind == "volume":
+            self._volumes.make(clone, snapshot.files or [])
+        else:
+            self._mounts.make(clone, snapshot.files if files is None else files)
         self._history("clone", clone, f"origin={snapshot.full_name} ({snapshot.dsid})")
-        for key, value in (props or {}).items():
-            self._history("set", clone, self._setting(key, value))
+        for key in props or {}:
+            self._history("set", clone, self._setting(key, clone.props[key]))
         return clone
 
     def snapshot(
@@ -123,7 +131,7 @@ class Operations(Destroying):
         name: str,
         creation: Optional[int] = None,
         props: Optional[dict[str, str]] = None,
-        files: Optional[Files] = None,
+        files: Any = None,
     ) -> Snapshot:
         """One snapshot, of a name that is known to be good and new; `files` if they need not be read again."""
         pool = self.pool_of(dataset.name)
@@ -132,7 +140,7 @@ class Operations(Destroying):
         )
         snapshot.unique = snapshot.written // 3
         snapshot.props.update(props or {})
-        snapshot.files = self._mounts.capture(dataset) if files is None else files
+        snapshot.files = self.captured(dataset) if files is None else files
         dataset.snapshots[name] = snapshot
         dataset.written = 0
         dataset.touch()
@@ -141,8 +149,8 @@ class Operations(Destroying):
             self._history("set", snapshot, f"{key}={value}")
         return snapshot
 
-    def check_set(self, thing: Thing, name: str, text: str) -> tuple[Property, Value]:
-        """The row and value that `name=text` sets on `thing`. Raises ZfsError as zfs set would."""
+    def check_set(self, thing: Thing, name: str, text: str, *, room: bool = True) -> tuple[Property, Value]:
+        """The row and value that `name=text` sets on `thing`; without `room` it may need any space. Raises ZfsError."""
         where = f"cannot set property for '{full_name(thing)}': "
         prop = find(name)
         if prop is None:
@@ -155,17 +163,14 @@ class Operations(Destroying):
         if prop.name == "refreservation" and text == "auto":
             if isinstance(thing, Snapshot) or thing.kind != "volume":
                 raise ZfsError(f"{where}'refreservation' can be 'auto' on volumes only")
-            text = str(
-                volume_reservation(
-                    int(thing.props["volsize"]), int(thing.props["volblocksize"]), int(thing.props.get("copies", 1))
-                )
-            )
+            text = str(self._full_reservation(thing))
         try:
             value = parse(prop, text)
         except BadValue as err:
             raise ZfsError(where + str(err)) from err
-        if isinstance(thing, Dataset):
-            used = {"quota": thing.used(), "refquota": thing.referenced}.get(prop.name, 0)
+        if isinstance(thing, Dataset) and room:
+            reserved = max(thing.used(), int(thing.props.get("reservation", 0)))
+            used = {"quota": reserved, "refquota": thing.referenced}.get(prop.name, 0)
             if used and 0 < int(value) < used:
                 raise ZfsError(f"{where}size is less than current used or reserved space")
             if prop.name == "volsize":
@@ -175,7 +180,34 @@ class Operations(Destroying):
                         f"{where}'volsize' "
                         + (f"must be a multiple of volume block size ({block})" if value else "cannot be zero")
                     )
+            self._check_room(thing, prop.name, int(value) if isinstance(value, int) else 0)
         return prop, value
+
+    def _check_room(self, dataset: Dataset, name: str, value: int) -> None:
+        """Whether a new reservation, or a volume's new size with the reservation that follows, has room."""
+        more = 0
+        if name == "refreservation":
+            more = max(0, value - dataset.referenced) - dataset.used_by_refreservation()
+        elif name == "volsize" and dataset.props.get("refreservation") == self._full_reservation(dataset):
+            more = self._full_reservation(dataset, value) - self._full_reservation(dataset)
+        elif name == "reservation":
+            quota = int(dataset.props.get("quota", 0))
+            more = self.available(dataset) + 1 if quota and value > quota else value - dataset.used()
+        if more > 0 and more > self.available(dataset):
+            raise ZfsError(f"cannot set property for '{dataset.name}': size is greater than available space")
+
+    def _reserve(self, volume: Dataset) -> None:
+        """Settle the refreservation of a new volume: `auto` becomes bytes, for which there must be room."""
+        if volume.props.get("refreservation") == AUTO:
+            volume.props["refreservation"] = self._full_reservation(volume)
+        assert volume.parent is not None
+        wanted = int(volume.props.get("refreservation", 0)) if volume.kind == "volume" else 0
+        if not self.silent and wanted > self.available(volume.parent):
+            raise ZfsError(f"cannot create '{volume.name}': out of space")
+
+    def _full_reservation(self, volume: Dataset, volsize: Optional[int] = None) -> int:
+        size = int(volume.props["volsize"]) if volsize is None else volsize
+        return volume_reservation(size, int(volume.props["volblocksize"]), int(self.value(volume, "copies")))
 
     def set(self, thing: Thing, settings: list[tuple[Property, Value]]) -> None:
         """Apply checked settings, in order, each with its event."""
@@ -188,32 +220,57 @@ class Operations(Destroying):
             if prop.name == "volsize":
                 self._resize(thing, int(value))
                 continue
-            self._remounting(thing, prop, lambda prop=prop, value=value: thing.props.update({prop.name: value}))
+            change = functools.partial(thing.props.update, {prop.name: value})
+            refused = self._remounting(thing, prop, change)
             self._history("set", thing, self._setting(prop.name, value))
+            _say_refused(refused)
 
     def inherit(self, dataset: Dataset, prop: Property) -> None:
-        self._remounting(dataset, prop, lambda: dataset.props.pop(prop.name, None))
+        refused = self._remounting(dataset, prop, lambda: dataset.props.pop(prop.name, None))
         value = "" if ":" in prop.name else event_text(prop, dataset.effective(prop))
         self._history("inherit", dataset, f"{prop.name}={value}")
+        _say_refused(refused)
 
     def _resize(self, volume: Dataset, volsize: int) -> None:
         # A volume that was reserved in full stays so; the size itself makes no event.
-        block = int(volume.props["volblocksize"])
-        full = volume.props.get("refreservation") == volume_reservation(int(volume.props["volsize"]), block)
+        full = volume.props.get("refreservation") == self._full_reservation(volume)
         volume.props["volsize"] = volsize
+        self._volumes.resize(volume)
         volume.touch()
         if full:
-            volume.props["refreservation"] = volume_reservation(volsize, block)
+            volume.props["refreservation"] = self._full_reservation(volume)
             self._history("set", volume, f"refreservation={volume.props['refreservation']}")
 
-    def _remounting(self, dataset: Dataset, prop: Property, change: Any) -> None:
-        """Do `change`; where it moves mountpoints, the folders move along."""
-        moving = prop.name in ("mountpoint", "zoned", "canmount")
-        before = [(below, below.mounted_at()) for below in dataset.descendants()] if moving else []
-        change()
+    def _remounting(self, dataset: Dataset, prop: Property, change: Callable[[], Any]) -> list[str]:
+        """Do `change`; where it moves mountpoints, the folders move along. The mountpoints that were not to be had."""
+        refused: list[str] = []
+        if prop.name in ("mountpoint", "zoned", "canmount"):
+            refused = self._moving(dataset, change)
+        else:
+            change()
         dataset.touch(deep=prop.inherits)
-        for below, old in before:
-            self._mounts.move(old, below.mounted_at())
+        return refused
+
+    def _moving(self, dataset: Dataset, change: Callable[[], Any]) -> list[str]:
+        """Do `change`; what is mounted elsewhere because of it goes there with its files, as far as it can."""
+        everything = [below for below in dataset.descendants() if below.kind == "filesystem"]
+        before = [(below, below.mounted_at()) for below in everything]
+        change()
+        moved = [(below, old) for below, old in before if below.mounted_at() != old]
+        for below, old in reversed(moved):
+            if old is not None:
+                self._mounts.leave(below, old)
+        refused = []
+        for below, _ in moved:
+            new = below.mounted_at()
+            if new is not None and not self._mounts.arrive(below, new):
+                below.unmounted = True
+                refused.append(new)
+        return refused
+
+    def captured(self, dataset: Dataset) -> Any:
+        """What the dataset holds now, as a snapshot keeps it."""
+        return self._volumes.capture(dataset) if dataset.kind == "volume" else self._mounts.capture(dataset)
 
     def hold(self, snapshots: list[Snapshot], tag: str) -> None:
         for snapshot in snapshots:
@@ -245,14 +302,20 @@ class Operations(Destroying):
             raise ZfsError(f"cannot rename to '{new}': New dataset name cannot be a descendant of current dataset name")
         self._check_new(new, parents)
         parent = self._parent(new, parents)
-        before = [(below, below.mounted_at()) for below in dataset.descendants()]
-        del dataset.parent.children[dataset.label]
-        dataset.parent, dataset.label = parent, new.rsplit("/", 1)[1]
-        parent.children[dataset.label] = dataset
-        dataset.renamed()
-        for below, where in before:
-            self._mounts.move(where, below.mounted_at())
+        above = dataset.parent
+        volumes = [(below, below.name) for below in dataset.descendants() if below.kind == "volume"]
+
+        def move() -> None:
+            del above.children[dataset.label]
+            dataset.parent, dataset.label = parent, new.rsplit("/", 1)[1]
+            parent.children[dataset.label] = dataset
+            dataset.renamed()
+            for volume, was in volumes:
+                self._volumes.rename(was, volume.name)
+
+        refused = self._moving(dataset, move)
         self._event("rename", old, f"-> {new}", dataset.dsid)
+        _say_refused(refused)
 
     def rename_snapshot(self, snapshots: list[Snapshot], new: str) -> None:
         for snapshot in snapshots:
@@ -284,8 +347,18 @@ class Operations(Destroying):
             dataset.props["volsize"] = snapshot.volsize
         dataset.touch()
         if snapshot.files is not None:
-            self._mounts.restore(dataset, snapshot.files)
+            self._put_back(dataset, snapshot.files)
         self._swap(dataset, "%rollback", snapshot.txg)
+
+    def fill_volume(self, volume: Dataset, content: Extents) -> None:
+        """Replace what is on the volume."""
+        self._volumes.restore(volume, content)
+
+    def _put_back(self, dataset: Dataset, files: Any) -> None:
+        if dataset.kind == "volume":
+            self._volumes.restore(dataset, files)
+        else:
+            self._mounts.restore(dataset, files)
 
     def promote(self, clone: Dataset) -> None:
         origin = clone.origin
@@ -346,12 +419,12 @@ class Operations(Destroying):
         dataset.space_written(written)
         self._event("finish receiving", hidden, f"snap={snap}", number)
         if files is not None and incremental:
-            self._mounts.restore(dataset, files)
+            self._put_back(dataset, files)
         elif not incremental:
             self._mounts.make(dataset, files)
         taken = Snapshot(dataset, snap, int(time.time()), self.pool_of(name).next_txg(), self.pool_of(name).next_id())
         taken.unique = taken.written // 3
-        taken.files = self._mounts.capture(dataset)
+        taken.files = self.captured(dataset)
         dataset.snapshots[snap] = taken
         dataset.written = 0
         dataset.touch()
@@ -377,3 +450,8 @@ class Operations(Destroying):
         if parents and not self.exists(above):
             self.create(above, parents=True)
         return self.dataset(above)
+
+
+def _say_refused(mountpoints: list[str]) -> None:
+    if mountpoints:
+        raise ZfsError(f"cannot mount '{mountpoints[0]}': directory is not empty")

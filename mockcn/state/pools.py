@@ -12,6 +12,7 @@ from mockcn.state.datasets import Dataset, Snapshot, Thing
 from mockcn.state.events import Event, EventBus
 from mockcn.state.mounts import Mounts
 from mockcn.state.properties import Value, event_text, find
+from mockcn.state.volumes import Volumes
 
 POOL_SIZE = 4 << 40  # bytes. A common size for one node
 NAME_LENGTH = 255  # characters of a dataset's name, the snapshot's included
@@ -50,9 +51,10 @@ class Pool:
 class Pools:
     """All pools. Callers hold the node's lock."""
 
-    def __init__(self, events: EventBus, mounts: Mounts, hostname: str) -> None:
+    def __init__(self, events: EventBus, mounts: Mounts, volumes: Volumes, hostname: str) -> None:
         self._events = events
         self._mounts = mounts
+        self._volumes = volumes
         self._hostname = hostname
         self.pools: dict[str, Pool] = {}
         self.silent = False  # while the node is being populated: no events, nobody could hear them
@@ -106,6 +108,12 @@ class Pools:
             return False
         return True
 
+    def value(self, dataset: Dataset, name: str) -> Value:
+        """The effective value of a property that can be set."""
+        prop = find(name)
+        assert prop is not None
+        return dataset.effective(prop)
+
     def available(self, dataset: Dataset) -> int:
         """Free bytes: what the pool has left, less where a quota on the way up allows less."""
         root = self.pool_of(dataset.name).root
@@ -132,6 +140,10 @@ class Pools:
         self._publish(
             known, {"history_internal_name": action, "history_hostname": self._hostname, "history_internal_str": text}
         )
+
+    def scrub(self, pool: str) -> None:
+        self.pool_event(pool, "scan setup", "func=1 mintxg=0 maxtxg=482244")
+        self.pool_event(pool, "scan done", "errors=0")
 
     def _setting(self, key: str, value: Value) -> str:
         prop = find(key)

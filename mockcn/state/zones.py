@@ -107,6 +107,7 @@ class Zones:
         self._next_pid = 4100
         self._next_debugid = 1
         self.silent = False  # while the node is being populated
+        self.halted: Callable[[Zone], None] = lambda zone: None  # called when a zone leaves the kernel
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
@@ -123,6 +124,25 @@ class Zones:
     def find(self, key: str) -> Zone:
         """By name, else by uuid."""
         return self.zones.get(key) or self.by_uuid(key) or self.named(key)
+
+    def holds(self, dataset: str) -> bool:
+        """Whether a zone in the kernel uses the dataset: its root, its disks, what is delegated to it."""
+        pool, _, rest = dataset.partition("/")
+        label, _, below = rest.partition("/")
+        for name in {label, label.rpartition("-disk")[0]}:
+            zone = self._at(f"/{pool}/{name}")
+            if zone is None or zone.kernel is None:
+                continue
+            if name == label:
+                return not below or below.split("/")[0] == "data" or below.startswith("disk")
+            return zone.brand == "kvm"
+        return False
+
+    def _at(self, zonepath: str) -> Optional[Zone]:
+        named = self.zones.get(zonepath.rsplit("/", 1)[1])
+        if named is not None:
+            return named if named.zonepath == zonepath else None
+        return next((zone for zone in self.zones.values() if zone.zonepath == zonepath), None)
 
     # -- configuration ---------------------------------------------------------------------------------------------
 
@@ -245,6 +265,7 @@ class Zones:
         def gone() -> None:
             zoneid = zone.kernel.zoneid if zone.kernel else NO_ZONEID
             zone.kernel = None
+            self.halted(zone)
             if zone.deleted:
                 self.zones.pop(zone.name, None)
             self._kernel_event(zone, "shutting_down", "uninitialized", zoneid)

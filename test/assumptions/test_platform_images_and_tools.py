@@ -120,6 +120,23 @@ def test_tag_of_an_overlay_is_there_if_the_overlay_is(node: MockNode) -> None:
     assert node.run("nictagadm", "exists", "-l", "overlay/123").stderr == "overlay/123\n"
 
 
+def test_added_tag_is_listed_on_the_link_of_its_mac(node: MockNode) -> None:
+    node.run("nictagadm", "add", "lab", "0:50:56:3d:a7:95", check=True)
+    assert "lab,00:50:56:3d:a7:95,e1000g1,normal\n" in node.run("nictagadm", "list", "-p", "-d", ",").stdout
+    assert node.run("nictagadm", "exists", "-l", "lab").returncode == 0
+    assert (
+        node.run("nictagadm", "add", "lab", "00:50:56:3d:a7:95").stderr == "nictagadm: nic tag 'lab' already exists\n"
+    )
+    node.run("nictagadm", "delete", "lab", check=True)
+    assert node.run("nictagadm", "exists", "-l", "lab").stderr == "lab\n"
+
+
+def test_added_etherstub_has_no_card(node: MockNode) -> None:
+    node.run("nictagadm", "add", "-l", "stub7", check=True)
+    assert "stub7,-,-,etherstub\n" in node.run("nictagadm", "list", "-p", "-d", ",").stdout
+    node.run("nictagadm", "delete", "stub7", check=True)
+
+
 # -- the rest ----------------------------------------------------------------------------------------------------------
 
 

@@ -115,3 +115,5 @@ def test_sysinfo_is_json_with_the_identity_of_the_node(quiet_node: MockNode) -> 
     sysinfo = json.loads(quiet_node.read("/tmp/.sysinfo.json"))
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", sysinfo["UUID"])
     assert sysinfo["Live Image"] == "20260312T000000Z"
+    assert sysinfo["Bhyve Capable"] is True
+    assert re.fullmatch(r"[0-9.]+", sysinfo["Admin IP"])

@@ -27,6 +27,12 @@ def home(zone: dict[str, Any]) -> str:
     return str(zone["zonepath"][1:])
 
 
+def stopped(node: MockNode, zone: dict[str, Any]) -> None:
+    """Halt the zone and unmount its cores, which lie in its root: nothing holds its datasets any more."""
+    node.run("zoneadm", "-u", zone["uuid"], "halt", "-X", check=True)
+    node.run("zfs", "umount", f"{zone['zonepath']}/cores", check=True)
+
+
 def test_rollback_puts_the_files_of_the_snapshot_back(
     node: MockNode, zfs: Callable[..., str], zone: dict[str, Any], home: str
 ) -> None:
@@ -131,11 +137,15 @@ def test_interrupted_receive_leaves_only_its_beginning(node: MockNode, home: str
 def test_destroying_a_filesystem_takes_its_files(
     node: MockNode, zfs: Callable[..., str], zone: dict[str, Any], home: str
 ) -> None:
+    stopped(node, zone)
     zfs("destroy", "-r", home)
     assert not os.path.exists(f"{node.root}/{home}")
 
 
-def test_renamed_filesystem_is_mounted_under_its_new_name(node: MockNode, zfs: Callable[..., str], home: str) -> None:
+def test_renamed_filesystem_is_mounted_under_its_new_name(
+    node: MockNode, zfs: Callable[..., str], zone: dict[str, Any], home: str
+) -> None:
+    stopped(node, zone)
     zfs("rename", home, "zones/moved")
     assert os.path.exists(f"{node.root}/zones/moved/config/tags.json")
     assert not os.path.exists(f"{node.root}/{home}")

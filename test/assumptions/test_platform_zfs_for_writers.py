@@ -190,3 +190,42 @@ def test_destroy_with_r_and_f_takes_snapshots_and_children(zfs: Callable[..., st
 def test_refreservation_auto_is_for_volumes(fails: Callable[..., tuple[int, str]], root: str) -> None:
     status, text = fails("zfs", "set", "refreservation=auto", root)
     assert (status, text.startswith(f"cannot set property for '{root}': ")) == (1, True)
+
+
+# -- reservations of volumes -------------------------------------------------------------------------------------------
+
+
+def auto_of(zfs: Callable[..., str], size: int, name: str) -> str:
+    """What a dry run says that a volume of that size has to reserve."""
+    lines = zfs("create", "-nPV", str(size), "-o", "volblocksize=8192", name).splitlines()
+    return next(line.split("\t")[2] for line in lines if line.startswith("property\trefreservation"))
+
+
+def test_created_volume_takes_an_automatic_reservation(
+    zfs: Callable[..., str], value: Callable[[str, str], str], root: str
+) -> None:
+    zfs("create", "-o", "refreservation=auto", "-V", "16M", f"{root}/disk0")
+    assert value("refreservation", f"{root}/disk0") == auto_of(zfs, 16 << 20, f"{root}/x")
+
+
+def test_cloned_disk_reserves_what_its_own_size_needs(
+    zfs: Callable[..., str], value: Callable[[str, str], str], root: str
+) -> None:
+    words = ["-o", f"volsize={20 * GIB}", "-o", "refreservation=auto"]
+    zfs("clone", "-F", *words, f"zones/{DISK_IMAGE}@final", f"{root}/disk0")
+    assert value("refreservation", f"{root}/disk0") == auto_of(zfs, 20 * GIB, f"{root}/x")
+    zfs("clone", "-F", "-o", "refreservation=512M", f"zones/{DISK_IMAGE}@final", f"{root}/disk1")
+    assert value("refreservation", f"{root}/disk1") == str(512 << 20)
+
+
+def test_volume_that_finds_no_room_below_a_quota_is_refused(
+    zfs: Callable[..., str], fails: Callable[..., tuple[int, str]], root: str
+) -> None:
+    zfs("set", "quota=1g", root)
+    assert fails("zfs", "create", "-V", "2g", f"{root}/disk0") == (1, f"cannot create '{root}/disk0': out of space\n")
+    zfs("create", "-V", "512M", f"{root}/disk0")
+    too_large = f"cannot set property for '{root}/disk0': size is greater than available space\n"
+    assert fails("zfs", "set", "volsize=2g", f"{root}/disk0") == (1, too_large)
+    zfs("set", "quota=4g", "reservation=4g", root)
+    zfs("set", "volsize=2g", f"{root}/disk0")
+    assert fails("zfs", "set", "reservation=5g", root) == (1, too_large.replace("/disk0", ""))

@@ -502,6 +502,23 @@ def test_info_prints_an_attribute(node: MockNode) -> None:
     assert (done.returncode, done.stdout) == (0, "No such attr resource.\n")
 
 
+def test_info_prints_a_disk_and_its_properties_as_a_script_would_write_them(node: MockNode) -> None:
+    path = f"/dev/zvol/rdsk/zones/{new_uuid()}/disk0"
+    device = f'add device; set match="{path}"; add property (name=boot,value="true"); end'
+    zone = configured(node, device, 'set limitpriv="default,-file_link_any"', brand="bhyve")
+    done = node.run("zonecfg", "-u", zone, f'info device match="{path}"')
+    assert (done.returncode, done.stdout) == (
+        0,
+        f'device:\n\tmatch: {path}\n\tproperty: (name=boot, value="true")\n',
+    )
+    assert node.run("zonecfg", "-u", zone, "info limitpriv").stdout == 'limitpriv: "default,-file_link_any"\n'
+
+
+def test_info_quotes_a_value_with_blanks(node: MockNode) -> None:
+    zone = configured(node, 'add attr; set name="note"; set type=string; set value="two words; and more"; end')
+    assert '\tvalue: "two words; and more"\n' in node.run("zonecfg", "-u", zone, "info attr name=note").stdout
+
+
 def test_script_can_come_from_a_file(node: MockNode, tmp_path: os.PathLike[str]) -> None:
     zone, path = new_uuid(), os.path.join(tmp_path, "script")
     with open(path, "w", encoding="utf-8") as file:

@@ -21,7 +21,7 @@ from typing import Callable, Optional
 from mockcn.state.faults import Fault
 
 
-class Hurt(Exception):
+class ToolEnds(Exception):
     """The tool ends here: by `signal`, or with `status`."""
 
     def __init__(self, status: int = 0, signal: Optional[int] = None) -> None:
@@ -30,8 +30,8 @@ class Hurt(Exception):
         self.signal = signal
 
 
-class Wounded:
-    """A `send` with a fault in it. Raises Hurt where the tool is to end."""
+class FaultyOutput:
+    """A `send` with a fault in it. Raises ToolEnds where the tool is to end."""
 
     def __init__(self, send: Callable[[bytes, bytes], None], gone: Event, fault: Fault) -> None:
         self._send = send
@@ -106,7 +106,7 @@ class Wounded:
         options = self._options
         if self._kind == "fail":
             self._send(b"e", str(options.get("stderr", "")).encode("utf-8", "surrogateescape"))
-            raise Hurt(int(options.get("exit", 1)))
+            raise ToolEnds(int(options.get("exit", 1)))
         if self._kind == "hang":
             self._pause(options.get("seconds"))
         elif self._kind == "slow":
@@ -114,11 +114,11 @@ class Wounded:
         elif self._kind == "garbage":
             self._send(b"o", str(options.get("bytes", "")).encode("latin-1", "replace"))
             if "exit" in options:
-                raise Hurt(int(options["exit"]))
+                raise ToolEnds(int(options["exit"]))
         elif self._kind == "cut":
-            raise Hurt(int(options.get("exit", 0)))
+            raise ToolEnds(int(options.get("exit", 0)))
         elif self._kind == "die":
-            raise Hurt(signal=int(options.get("signal", 9)))
+            raise ToolEnds(signal=int(options.get("signal", 9)))
 
     def _pause(self, seconds: Optional[float]) -> None:
         """Wait, but not longer than the tool lives."""
