@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""mount and umount, which only keep a list: nothing is really mounted (spec/vmadm.md 2.11)."""
+"""mount and umount, which only keep a list: nothing is really mounted."""
 
 import getopt
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""nictagadm: `list` and `exists` of the node's NIC tags (spec/vmadm.md 3.4).
+"""nictagadm: `list` and `exists` of the node's NIC tags (docs/platform.md, "The little tools").
 
 Overlay tags such as `sdc_overlay/1234` are there if what stands before the slash is."""
 

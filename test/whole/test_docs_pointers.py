@@ -15,6 +15,8 @@ DOCS = CHECKOUT / "docs"
 
 # A document in words: its name, and perhaps a heading in quotes behind a comma.
 POINTER = re.compile(r'docs/([\w./-]+?\.md)\b(?:,\s*"([^"\n]+)")?')
+# A document that is named as if it lay elsewhere: below spec/, or by a section's number, which no heading has here.
+ELSEWHERE = re.compile(r"\bspec/[\w-]+\.(?:md|json)|[\w-]+\.md,? (?:sections? )?\d+(?:\.\d+)*")
 # A document in Markdown: [text](name.md#anchor).
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 # A line that goes on in the next one, with or without a comment sign.
@@ -60,6 +62,17 @@ def test_every_document_and_heading_that_is_pointed_at_exists():
             wrong.append(f"{path}: docs/{name} is not there")
         elif heading is not None and heading not in headings(document):
             wrong.append(f"{path}: docs/{name} has no heading {heading!r}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_document_outside_the_repository_is_pointed_at():
+    """In sources: a document is named with its folder, so that one who reads the line finds it."""
+    wrong = []
+    for path in sources():
+        if path.suffix == ".md" or path == Path(__file__):
+            continue
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            wrong += [f"{path.relative_to(CHECKOUT)}:{number}: {found}" for found in ELSEWHERE.findall(line)]
     assert not wrong, "\n".join(wrong)
 
 

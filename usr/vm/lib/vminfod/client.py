@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The client library of vminfod: what agents import (spec/client.md).
+"""The client library of vminfod: what agents import.
 
     from vminfod.client import VminfodClient, VminfodEventStream, VminfodWatcher
 
@@ -86,7 +86,7 @@ class VminfodClient:
         return _object(self.get("/ping"))
 
     def status(self, full: bool = False) -> dict[str, Any]:
-        """The daemon's own state (spec/daemon.md 12.1); `full` adds the refresh log and the file watcher."""
+        """The daemon's own state (docs/http-api.md, "Status"); `full` adds the refresh log and the file watcher."""
         return _object(self.get("/status?full=true" if full else "/status"))
 
     def vms(self, query: Union[Mapping[str, object], str, None] = None) -> list[dict[str, Any]]:

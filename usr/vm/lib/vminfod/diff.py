@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What changed between two JSON values, as the list of changes that listeners get (spec/queue-diff.md, part 2).
+"""What changed between two JSON values, as the list of changes that listeners get.
 
 Objects are compared key by key; the elements of an array as a set, each one whole, so that positions and numbers of
 copies do not count. `map` names arrays whose elements have an identifier ({"nics": "mac"}): there an element that is

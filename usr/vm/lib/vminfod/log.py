@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The daemon's log: Logbook underneath, one bunyan record a line on standard output (daemon.md section 14).
+"""The daemon's log: Logbook underneath, one bunyan record a line on standard output (docs/operations.md, "The log").
 
 Always: a record is one line of JSON whatever it holds; a log that refuses to be written (disk full, reader gone) never
         ends the daemon. A pipe whose reader stands still would hold it up: SMF's log is a file.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The daemon: which rooms there are, how they are joined, and in which order they start and stop (daemon.md section 2).
+"""The daemon: which rooms there are, how they are joined, and in which order they start and stop (docs/architecture.md,
+"The way of the data").
 
    zonewatcher  zpoolwatcher  fswatcher
         \\            |          /
@@ -262,7 +263,7 @@ class Vminfod:
         self._state, self._status = state, status
 
     def status(self, full: bool) -> dict[str, Any]:
-        """The body of /status (daemon.md 12.1); what the original has not comes last."""
+        """The body of /status (docs/http-api.md, "Status"); what the original has not comes last."""
         now = time.monotonic_ns()
         last = self._refresh.last
         shown: dict[str, Any] = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm validate`: are a payload's properties good, allowed and complete (spec/vmadm.md 2.12)?
+"""`vmadm validate`: are a payload's properties good, allowed and complete?
 
 Nothing is changed, and vminfod is not asked: only the node's pools and images are looked at."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm info`: what vmadmd knows about a running hardware VM (spec/vmadm.md 1.7).
+"""`vmadm info`: what vmadmd knows about a running hardware VM (docs/platform.md, "vmadmd").
 
 vmadmd is a daemon of its own on this node, not vminfod; vminfod is asked only which brand the VM is and whether it
 runs."""

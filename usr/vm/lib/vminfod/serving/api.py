@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The HTTP API: Bottle has the routes, each a few lines that hand out bytes made elsewhere (daemon.md section 12).
+"""The HTTP API: Bottle has the routes, each a few lines that hand out bytes made elsewhere (docs/http-api.md).
 
 Always: every response says `application/json` and carries the epoch and the revision it was made at;
         methods other than GET get an empty 400, HEAD too (A6); nothing here changes the cache.

@@ -19,7 +19,7 @@ from vminfod.serving.cause import Cause
 from vminfod.serving.hub import Hub
 from vmload.records import ZoneRecords
 
-# The identifier of the objects in these lists (daemon.md section 1).
+# The identifier of the objects in these lists.
 DIFF_MAP = {"disks": "path", "nics": "mac"}
 
 

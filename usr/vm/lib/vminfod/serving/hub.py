@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The hub: numbers the changes, keeps the newest, and hands each to every listener (daemon.md 12.2).
+"""The hub: numbers the changes, keeps the newest, and hands each to every listener (docs/http-api.md, "The lines").
 
 Always: revisions are integers without a gap, one an event, within one epoch, which is one run of the daemon;
         an event is serialised once, whatever the number of listeners;
