@@ -7,7 +7,7 @@
 Always: what a guest does happens after the call that asked for it has returned, in a thread that gives up when the zone
         has meanwhile been halted or booted anew.
 Init of a docker container, of a zone with restart-init=false and of a hardware VM ends its zone when it ends; any other
-init is started anew by the kernel (spec/vmadm.md 2.7, 3.3)."""
+init is started anew by the kernel (docs/platform.md, "The little tools" and "zoneadm that changes")."""
 
 import os
 import signal

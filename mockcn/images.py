@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The node's images: datasets that zones and disks are cloned from, and their manifests (spec/vmadm.md 2.3, 2.4, 3.4).
+"""The node's images: datasets that zones and disks are cloned from, and their manifests (docs/platform.md, "The little
+tools").
 
     zone-dataset    for joyent, joyent-minimal, builder and kvm     a filesystem POOL/UUID with @final
     lx-dataset      for lx                                          likewise

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
 """Installing and uninstalling a zone: index, datasets and folders, in the order that vmadm's waits rely on
-(spec/vmadm.md 2.4, 3.3).
+(docs/platform.md, "zoneadm that changes").
 
     configured --> incomplete --> root dataset cloned or made --> quota --> cores dataset --> installed
     installed --> incomplete --> datasets destroyed --> configured

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""imgadm: `get` and `list` of the images that are installed (spec/vmadm.md 3.4)."""
+"""imgadm: `get` and `list` of the images that are installed (docs/platform.md, "The little tools")."""
 
 import getopt
 import json

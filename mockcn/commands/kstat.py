@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""kstat: the zones' miscellaneous statistics, and only those (spec/platform.md 3).
+"""kstat: the zones' miscellaneous statistics, and only those (docs/platform.md, "Kernel statistics").
 
 The name part of a statistic is the zone's name cut to 30 characters, as the kernel cuts it."""
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""sysevent: subscribe, say that it stands, print a line an event until the tool is killed (spec/platform.md 6)."""
+"""sysevent: subscribe, say that it stands, print a line an event until the tool is killed (docs/platform.md, "System
+events")."""
 
 import getopt
 import json

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""zfs list: columns, kinds, depth, order (spec/platform.md 2).
+"""zfs list: columns, kinds, depth, order (docs/platform.md, "zfs list").
 
 Always: depth counts from each named dataset, or from each pool's root; a child and a snapshot are one deeper each.
 Always: a dataset comes before its snapshots, those oldest first, and then its children by name.

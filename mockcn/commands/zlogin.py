@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""zlogin: a command in a zone. Shutting down is understood, anything else succeeds without a word (spec/vmadm.md 3.3).
+"""zlogin: a command in a zone. Shutting down is understood, anything else succeeds without a word (docs/platform.md,
+"The little tools").
 
 zlogin [options] ZONE [command ...]"""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""zoneadm: which zone and which subcommand, and `list` in all its forms (spec/platform.md 1).
+"""zoneadm: which zone and which subcommand, and `list` in all its forms (docs/platform.md, "zoneadm list").
 
 Not here: the subcommands that change a zone (zoneadm_change.py)."""
 

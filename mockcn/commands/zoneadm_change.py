@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""zoneadm's subcommands that change a zone's state: their options, and what they say (spec/vmadm.md 3.3).
+"""zoneadm's subcommands that change a zone's state: their options, and what they say (docs/platform.md, "zoneadm that
+changes").
 
 Installing and uninstalling is the work of zoneadm itself, so a tool that is killed leaves it half done. Booting and
 halting is done by the zone's zoneadmd, which goes on without its caller."""

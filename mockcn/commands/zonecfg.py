@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""zonecfg: which zone, where the script comes from, and the exit status (spec/vmadm.md 3.1).
+"""zonecfg: which zone, where the script comes from, and the exit status (docs/platform.md, "zonecfg").
 
     zonecfg -z ZONE [words of one line]     zonecfg -u UUID ...     zonecfg -z ZONE -f FILE
 

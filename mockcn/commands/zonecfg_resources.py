@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The resources of a zone's configuration: what can be set in each, and the XML that it gives (spec/vmadm.md 3.1, 3.5).
+"""The resources of a zone's configuration: what can be set in each, and the XML that it gives (docs/platform.md,
+"zonecfg").
 
 A `Draft` is a resource between `add` or `select` and `end`. Its `finish()` puts it into the configuration: a selected
 one leaves its old place and goes to the end, as the platform's library does it.

@@ -6,7 +6,7 @@
 Always: a statement that fails changes nothing, leaves the scope it found (a failed `end` leaves its resource open), and
         does not stop the script. What the others changed is committed at the end; the exit status tells of the bad one.
 Always: a commit replaces the XML by a rename, then the index if that changed, and only then a new zone's event goes
-        out; a run that changed nothing writes nothing (spec/vmadm.md 3.1).
+        out; a run that changed nothing writes nothing (docs/platform.md, "zonecfg").
 Not here: the script's text (zonecfg_words.py), the resources (zonecfg_resources.py), printing (zonecfg_info.py)."""
 
 from typing import Callable, Optional, Union

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The language of zonecfg: from the text of a script to statements (spec/vmadm.md 3.1).
+"""The language of zonecfg: from the text of a script to statements (docs/platform.md, "zonecfg").
 
     add attr; set name="alias"; set value="Zm9v"; end           statements end at `;` or at the end of the line
     add property (name=ips, value="192.0.2.7/24")               a complex value

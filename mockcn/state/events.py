@@ -4,7 +4,7 @@
 Always: an event is published after the change it tells of, under the node's lock, so that a reader that sees the event
         and then asks a tool gets the state after it.
 Always: each subscriber has its own queue of bounded length; a full one loses events without a sign, as the kernel's
-        does (spec/platform.md 6.3).
+        does (docs/platform.md, "ZFS history events").
 Faults on the way (drop, duplicate, delay, reorder) are rules that match the next events, by count or by chance from a
 seeded generator. Not here: the words of each event (zones.py, pools.py), the program's flags (commands/sysevent.py)."""
 

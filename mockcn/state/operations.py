@@ -4,7 +4,8 @@
 Always: an operation checks everything first; when it raises ZfsError nothing has changed and no event went out.
 Always: one history event for each dataset or snapshot really changed, in the words that OpenZFS was recorded to use:
         a rollback is `clone swap` on NAME/%rollback and its `destroy`, an incremental receive runs on NAME/%recv, a
-        rename carries the old name and `-> new`, renaming a parent or promoting is one event (spec/daemon.md 7).
+        rename carries the old name and `-> new`, renaming a parent or promoting is one event (docs/platform.md, "ZFS
+        history events").
 Not here: options of the zfs command and how its errors are printed (commands/)."""
 
 import functools

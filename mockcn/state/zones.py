@@ -10,7 +10,7 @@ zoneadm shows that one:
                                        | halt
           shutting_down -> shutting_down -> (gone)     lastexited is written when init ends
 
-Always: each step changes state and files first and publishes its event after (spec/platform.md 6.2).
+Always: each step changes state and files first and publishes its event after (docs/platform.md, "Zone events").
 Always: the XML and the index are replaced by a rename, never written in place.
 Not here: datasets, and the contents of a VM's XML."""
 

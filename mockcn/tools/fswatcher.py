@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
 """The platform's file watcher over inotify: told on stdin what to watch, it reports changes on stdout, with the
-interface and the semantics of the real one, which uses event ports (spec/platform.md, section 7).
+interface and the semantics of the real one, which uses event ports (docs/platform.md, "File watcher").
 
 An event port watches a file, not a name, and knows how the file lost its name. Inotify needs two watches for that:
 

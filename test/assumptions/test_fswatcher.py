@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What the daemon takes for granted about `fswatcher` (spec/platform.md, section 7), asked of the mock node's one.
+"""What the daemon takes for granted about `fswatcher` (docs/platform.md, "File watcher"), asked of the mock node's one.
 
 With FSWATCHER_CMD in the environment that program is asked instead."""
 

@@ -6,7 +6,7 @@ root dataset, a sysinfo file. Nothing here knows how the loader works, and nothi
 and `kstat` answer from the text and rows that the test gave, write down how they were called, and fail when told to.
 
 Always: files are in place when a method returns; each call of a tool is one line in `calls()`; the answer of `zfs`
-        follows types, columns, depth and parents as the platform does (spec/platform.md 2.1 - 2.4), in the order in
+        follows types, columns, depth and parents as the platform does (docs/platform.md, "zfs list"), in the order in
         which the rows were given.
 Not here: events, writing commands, a population. That is the mock compute node's work."""
 
@@ -28,7 +28,7 @@ DOCTYPE = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE zone PUBLIC "-//Sun Microsystems Inc//DTD Zones//EN" '
     '"file:///usr/share/lib/xml/dtd/zonecfg.dtd.1">\n'
 )
-# The 17 columns of a whole load (spec/platform.md 2.2).
+# The 17 columns of a whole load (docs/platform.md, "zfs list").
 COLUMNS = [
     "compression",
     "creation",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What the recorded vectors leave out: the rows of spec/queue-diff.md part 2, and where the original fails (bug C4)."""
+"""What the recorded vectors leave out: edges of the rules, and where the original fails (bug C4)."""
 
 import copy
 import json
@@ -263,7 +263,7 @@ def test_all_elements_replaced_by_equal_ones_in_another_form_are_no_change():
 
 
 def naive_changes(old, new, path=()):
-    """The rules of section 12 said in the most stupid way, for values without index-like keys and without floats."""
+    """The rules for objects and arrays in the simplest way, for values without index-like keys and floats."""
     if isinstance(old, dict) and isinstance(new, dict):
         changes = []
         for key, value in old.items():

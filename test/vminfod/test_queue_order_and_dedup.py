@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The queue while it runs: order, twins, failures, time limits, idleness (spec/queue-diff.md, sections 1 to 5)."""
+"""The queue while it runs: order, twins, failures, time limits, idleness."""
 
 import gevent
 import pytest

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The queue paused, run forward, resumed, dumped (spec/queue-diff.md, sections 5 to 9)."""
+"""The queue paused, run forward, resumed, dumped."""
 
 import json
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Times as text: the table of spec/daemon.md 13, and what the edges of it are."""
+"""Times as text: what the original printed, and what the edges of it are."""
 
 import pytest
 

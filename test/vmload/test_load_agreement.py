@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""A load of all VMs gives each the object that a load of it alone gives (spec/vmobj.md quirk 23, spec/platform.md 2.9),
-and its work is bounded: no command per VM."""
+"""A load of all VMs gives each the object that a load of it alone gives (docs/vm-object.md, "Quirks", docs/platform.md,
+"Which datasets are listed"), and its work is bounded: no command per VM."""
 
 import json
 
@@ -154,7 +154,8 @@ def test_dataset_that_a_payload_names_is_looked_for_where_it_is(populated):
 
 @pytest.mark.pure
 def test_copy_of_a_zone_in_a_backup_pool_is_not_its_root_dataset(populated):
-    # a single load asks for the zonepath's dataset alone, which is the root dataset's name (platform.md 2.3)
+    # a single load asks for the zonepath's dataset alone, which is the root dataset's name (docs/platform.md, "Which
+    # datasets are listed")
     vm = populated[1][J]
     assert (vm["zfs_filesystem"], [snapshot["name"] for snapshot in vm["snapshots"]]) == ("zones/" + J, ["j"])
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The files of one VM besides its XML (spec/platform.md 5.2 and 5.4): metadata, tags, routes, the payload of a
-receive operation."""
+"""The files of one VM besides its XML (docs/platform.md, "JSON files" and "The payload of a receive"): metadata, tags,
+routes, the payload of a receive operation."""
 
 import json
 
@@ -134,7 +134,7 @@ def test_last_of_two_equal_keys_wins(node):
     ],
 )
 def test_numbers_are_served_in_the_form_that_json_has_for_them(node, number, written):
-    # spec/vmobj.md 6: whole numbers as integers; what no double can hold is null
+    # docs/vm-object.md, "Numbers, dates and units": whole numbers as integers; what no double can hold is null
     node.zone()
     node.config("tags.json", '{"n": %s, "deep": [{"n": %s}]}' % (number, number))  # noqa: UP031
     tags = node.loader().load(U)["tags"]
@@ -143,7 +143,7 @@ def test_numbers_are_served_in_the_form_that_json_has_for_them(node, number, wri
 
 
 def test_keys_that_are_whole_numbers_come_first_ascending_at_every_depth(node):
-    # spec/vmobj.md 7: users' keys, in tags, metadata and routes; 010, -1 and 1.0 are ordinary names
+    # docs/vm-object.md, "Order of keys": users' keys, in tags, metadata and routes; 010, -1 and 1.0 are ordinary names
     node.zone()
     node.config(
         "tags.json", '{"b": 1, "10": 2, "a": {"z": 1, "3": 2, "1": 3}, "9": 3, "010": 4, "-1": 5, "0": 6, "1.0": 7}'

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What `zfs list` gives and how it is run (spec/platform.md 2): rows, mountpoints, snapshots, arguments, failures."""
+"""What `zfs list` gives and how it is run (docs/platform.md, "zfs list"): rows, mountpoints, snapshots, arguments,
+failures."""
 
 import os
 
@@ -39,7 +40,7 @@ def fs(name, mountpoint, **columns):
     }
 
 
-# -- columns (2.5)
+# -- columns
 
 
 @pytest.mark.pure
@@ -120,7 +121,7 @@ def test_a_row_is_trimmed_before_it_is_split():
     assert found.mountpoints == {"/zones/a": "zones/a"}
 
 
-# -- mountpoints (2.6)
+# -- mountpoints
 
 
 @pytest.mark.pure
@@ -167,7 +168,7 @@ def test_later_row_wins_a_mountpoint():
     assert parse(fs("zones/a", "/m"), fs("zones/b", "/m")).mountpoints == {"/m": "zones/b"}
 
 
-# -- snapshots (2.7)
+# -- snapshots
 
 
 @pytest.mark.pure
@@ -186,7 +187,7 @@ def test_snapshots_are_listed_by_dataset_in_the_order_of_the_output():
     assert list(found.datasets) == ["zones/a"]
 
 
-# -- how it is run (2.1 - 2.3)
+# -- how it is run
 
 
 def test_one_vm_asks_for_all_columns_and_types_of_its_root_dataset(node):
@@ -279,7 +280,7 @@ def test_tools_find_their_standard_input_at_its_end(node):
     }
 
 
-# -- errors (2.8)
+# -- errors
 
 
 def failure(load):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The whole example of spec/vmobj.md 13, as an object, in the order of its keys and as JSON text."""
+"""A whole example, from text of the platform to an object: an object, in the order of its keys and as JSON text."""
 
 import json
 import os

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""How and when a VM ended last, and when one of its files was changed (spec/platform.md 5.3 and 5.5)."""
+"""How and when a VM ended last, and when one of its files was changed (docs/platform.md, "lastexited" and "Modification
+times")."""
 
 import os
 

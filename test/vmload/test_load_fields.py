@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Loads that are limited to some fields (spec/vmobj.md 8): what they yield, and what they leave unread."""
+"""Loads that are limited to some fields (docs/vm-object.md, "Loads of some properties"): what they yield, and what they
+leave unread."""
 
 import pytest
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""One broken VM costs only itself (spec/vmobj.md 11), and which error each fault gives, in a load of all and of one."""
+"""One broken VM costs only itself (docs/vm-object.md, "Errors"), and which error each fault gives, in a load of all and
+of one."""
 
 import pytest
 

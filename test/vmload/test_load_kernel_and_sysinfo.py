@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Zone statistics of the kernel (spec/platform.md 3) and the node's sysinfo (4)."""
+"""Zone statistics of the kernel (docs/platform.md, "Kernel statistics") and the node's sysinfo."""
 
 import pytest
 

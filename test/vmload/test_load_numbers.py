@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Text to numbers, and numbers to JSON (spec/platform.md 0, spec/vmobj.md 2 "Translators" and 6)."""
+"""Text to numbers, and numbers to JSON (docs/platform.md, "Numbers and names", docs/vm-object.md, "How text becomes a
+value" and "Numbers, dates and units")."""
 
 import json
 import math
@@ -149,7 +150,7 @@ def ram(node, text):
     ],
 )
 def test_whole_numbers_are_written_as_integers_and_no_number_as_null(node, text, written):
-    # spec/vmobj.md 6; what no double can hold has no JSON form either
+    # docs/vm-object.md, "Numbers, dates and units"; what no double can hold has no JSON form either
     assert ram(node, text) == written
 
 
@@ -173,7 +174,8 @@ def test_a_number_too_long_for_a_double_costs_no_vm_and_leaves_valid_json(node):
     ],
 )
 def test_bytes_become_mib_unrounded(node, limit, mib):
-    # 268435457 / 1048576 = 256 + 2^-20, of which the shortest decimal is 256.0000009536743 (vmobj.md 6)
+    # 268435457 / 1048576 = 256 + 2^-20, of which the shortest decimal is 256.0000009536743 (docs/vm-object.md,
+    # "Numbers, dates and units")
     node.zone(inner=rctl("zone.max-swap", limit))
     assert json.dumps(node.vm()["max_swap"]) == mib
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Every property that a VM object can have, from its input to its value, one by one (spec/vm-properties.json).
+"""Every property that a VM object can have, from its input to its value (docs/vm-object.md, "Every property").
 
 Five VMs between them show all: `works`, a joyent zone that has everything an XML can give; `guest`, a bhyve VM with
 disks; `stopped`, which has exited; `receiving`, which waits for its datasets; `odd`, whose transition is malformed. The

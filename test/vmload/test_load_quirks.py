@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The quirks of spec/vmobj.md 12, one test or more each, in their order, on a node from end to end. Users see them."""
+"""The quirks of docs/vm-object.md, "Quirks", one test or more each, in their order, on a node from end to end. Users
+see them."""
 
 import pytest
 
@@ -17,7 +18,7 @@ def node(tmp_path):
 
 
 def test_what_every_vm_has_and_nothing_else(node):
-    # spec/vmobj.md 1, "Always there", for the dullest of zones
+    # docs/vm-object.md, "From records to an object", for the dullest of zones
     node.zone()
     assert canonical(node.vm()) == canonical(
         {
@@ -70,7 +71,7 @@ def test_hvm_is_true_for_bhyve_and_kvm(node, brand, hvm):
 
 
 def test_brand_name_and_path_of_zoneadm_go_over_those_of_the_xml(node):
-    # vmobj.md 1 step 3; the defaults of 3.3 follow the brand in the XML
+    # docs/vm-object.md, "From records to an object"; the defaults follow the brand in the XML
     text = zone_xml("other-name", "joyent", "/other", attrs={"vm-autoboot": "false"})
     node.zone(A, name="web01", brand="kvm", xml=text)
     vm = node.vm(A)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""How `state` comes about (spec/vmobj.md 3.4 and 4), and what stays beside it."""
+"""How `state` comes about (docs/vm-object.md, "State"), and what stays beside it."""
 
 import pytest
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What a VM object has from ZFS (spec/vmobj.md 5): datasets, disks, snapshots, free space, what is missing."""
+"""What a VM object has from ZFS (docs/vm-object.md, "Datasets"): datasets, disks, snapshots, free space, what is
+missing."""
 
 import json
 
@@ -31,7 +32,7 @@ def disk(name):
     return device("/dev/zvol/rdsk/" + name)
 
 
-# -- root dataset (5.1)
+# -- root dataset
 
 
 def test_root_dataset_gives_its_properties(node):
@@ -142,7 +143,7 @@ def test_without_the_held_snapshot_indestructible_zoneroot_is_absent(node, name,
     assert "indestructible_zoneroot" not in node.vm()
 
 
-# -- delegated dataset (5.2)
+# -- delegated dataset
 
 
 @pytest.mark.parametrize("inner", ["", f'<dataset name="{ROOT}/data"/>'])
@@ -188,7 +189,7 @@ def test_dataset_called_data_of_another_vm_is_not_mine(node):
     assert "zfs_data_recsize" not in node.vms()[U]
 
 
-# -- disks (5.3)
+# -- disks
 
 
 def test_zvol_gives_a_disk_its_sizes(node):
@@ -266,7 +267,7 @@ def test_kvm_disk_beside_the_root_dataset_and_disk_on_another_pool_are_found(nod
         assert [(item["size"], item["zpool"]) for item in vm["disks"]] == [(1, "zones"), (2, "tank")]
 
 
-# -- snapshots (5.4)
+# -- snapshots
 
 
 def test_snapshots_are_those_of_the_root_dataset_named_vmsnap(node):
@@ -295,7 +296,7 @@ def test_snapshots_are_newest_first_and_equal_ones_in_the_order_of_the_listing(n
     assert [snapshot["name"] for snapshot in node.vm()["snapshots"]] == ["new", "b", "a", "c", "old"]
 
 
-# -- free space (5.5)
+# -- free space
 
 
 def free_space(node, size, volumes, inner=None, brand="bhyve"):
@@ -346,7 +347,7 @@ def test_no_free_space_for_other_brands(node, brand):
     assert free_space(node, "20480", {}, brand=brand) == '"absent"'
 
 
-# -- missing (5.6)
+# -- missing
 
 
 def missing(node):

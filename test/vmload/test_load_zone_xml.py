@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The walk through a zone's XML (spec/vmobj.md 3, spec/platform.md 5.1), and the recorded vectors for it."""
+"""The walk through a zone's XML (docs/vm-object.md, "The zone XML", docs/platform.md, "The zone XML file"), and the
+recorded vectors for it."""
 
 import json
 import os
@@ -253,7 +254,7 @@ def test_pci_devices_keep_the_order_of_the_xml():
     assert [item["path"] for item in more(inner, "bhyve")["pci_devices"]] == ["/p/disk2", "/p/disk1"]
 
 
-# -- defaults by brand (3.3)
+# -- defaults by brand
 
 
 @pytest.mark.pure
@@ -294,7 +295,7 @@ def test_other_brands_keep_both(brand):
     assert (vm["autoboot"], vm["vm_autoboot"]) == (True, False)
 
 
-# -- sorting (3.5)
+# -- sorting
 
 
 @pytest.mark.pure
@@ -353,7 +354,7 @@ def test_filesystems_are_sorted_only_where_the_target_is_a_number(targets, order
     assert [item["target"] for item in parse(inner)["filesystems"]] == ordered
 
 
-# -- text that is not well-formed, or not all there (platform.md 5.1)
+# -- text that is not well-formed, or not all there (docs/platform.md, "The zone XML file")
 
 
 def failure(text):

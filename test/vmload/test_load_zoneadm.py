@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What the list of zones gives: records, their keys, and the ways in which zoneadm fails (spec/platform.md 1)."""
+"""What the list of zones gives: records, their keys, and the ways in which zoneadm fails (docs/platform.md, "zoneadm
+list")."""
 
 import pytest
 
@@ -101,7 +102,7 @@ def test_bytes_that_are_no_text_are_survived():
     assert list(zoneadm.parse(text)) == [B]
 
 
-# -- the key (1.3)
+# -- the key
 
 
 @pytest.mark.pure
@@ -131,7 +132,7 @@ def test_without_a_uuid_field_any_other_zone_is_left_out(name):
     assert zoneadm.parse(f"-:{name}:configured:/zones/{name}::joyent:excl:\n".encode()) == {}
 
 
-# -- how it is run (1.1)
+# -- how it is run
 
 
 def test_all_zones_are_asked_for_with_one_call(node):
@@ -158,7 +159,7 @@ def test_upper_case_uuid_is_a_name(node):
     assert [call["args"] for call in node.calls("zoneadm")] == [["-z", U.upper(), "list", "-p"]]
 
 
-# -- errors (1.4, vmobj.md 11)
+# -- errors
 
 
 def test_node_with_the_global_zone_alone_has_no_vm(node):
@@ -251,7 +252,7 @@ def test_words_on_stderr_of_a_zoneadm_that_succeeds_are_no_error(node):
     ],
 )
 def test_record_that_lacks_what_every_vm_has_fails_that_vm_alone(node, line):
-    # spec/vmobj.md 1 step 1, 11 last row
+    # docs/vm-object.md, "From records to an object" and "Errors" last row
     node.zone()
     node.zone_line(line.format(A))
     node.file(f"etc/zones/{A}.xml", zone_xml(A))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The SMF service: its manifest is complete, and its method says the truth about the daemon (daemon.md section 15)."""
+"""The SMF service: its manifest is complete, and its method says the truth about the daemon (docs/operations.md,
+"Running it")."""
 
 import os
 import subprocess

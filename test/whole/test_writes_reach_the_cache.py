@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What vmadm's writes cause on a node appears in the daemon's events: each row of the check list in spec/vmadm.md 6.
+"""What vmadm's writes cause on a node appears in the daemon's events: each row of the check list in docs/platform.md,
+"What a change must cause".
 
 The changes are made with the platform's own tools, as vmadm makes them, and nothing else tells the daemon of them."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Several writers on one VM, and the locks by which they wait for each other (spec/vmadm.md 0.4)."""
+"""Several writers on one VM, and the locks by which they wait for each other (docs/vmadm.md, "Locks")."""
 
 import json
 import os

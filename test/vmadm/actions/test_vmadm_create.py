@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm create`: what it runs and writes, what everybody sees, and what is left when it fails (spec/vmadm.md 2.4)."""
+"""`vmadm create`: what it runs and writes, what everybody sees, and what is left when it fails."""
 
 import json
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm delete` (spec/vmadm.md 2.10)."""
+"""`vmadm delete`."""
 
 import os
 

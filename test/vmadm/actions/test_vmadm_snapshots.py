@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Snapshots of VMs (spec/vmadm.md 2.11)."""
+"""Snapshots of VMs."""
 
 import os
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm start`, `stop`, `reboot`, `kill` (spec/vmadm.md 2.6 to 2.9)."""
+"""`vmadm start`, `stop`, `reboot`, `kill`."""
 
 import pytest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm update`: what it runs, what it writes, what everybody sees afterwards (spec/vmadm.md 2.5)."""
+"""`vmadm update`: what it runs, what it writes, what everybody sees afterwards."""
 
 import json
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm validate` (spec/vmadm.md 2.12)."""
+"""`vmadm validate`."""
 
 import json
 

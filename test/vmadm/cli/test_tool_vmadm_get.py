@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm get` and `json`, and what holds for every command: usage, unknown words, no daemon (spec/vmadm.md 0, 1.3)."""
+"""`vmadm get` and `json`, and what holds for every command: usage, unknown words, no daemon."""
 
 import socket
 import subprocess

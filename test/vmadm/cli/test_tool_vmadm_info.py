@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm info`: what it asks vmadmd, and what it says when it cannot (spec/vmadm.md 1.7)."""
+"""`vmadm info`: what it asks vmadmd, and what it says when it cannot (docs/platform.md, "vmadmd")."""
 
 import pytest
 

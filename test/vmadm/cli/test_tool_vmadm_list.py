@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm list` as a program: columns, trimming, order, filters and complaints (spec/vmadm.md 1.1, 1.2)."""
+"""`vmadm list` as a program: columns, trimming, order, filters and complaints."""
 
 import pytest
 

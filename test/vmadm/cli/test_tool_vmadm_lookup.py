@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm lookup` as a program (spec/vmadm.md 1.2)."""
+"""`vmadm lookup` as a program."""
 
 import json
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The scripts for zonecfg, to the letter (spec/vmadm.md 2.4, 2.5)."""
+"""The scripts for zonecfg, to the letter (docs/platform.md, "zonecfg")."""
 
 import pytest
 

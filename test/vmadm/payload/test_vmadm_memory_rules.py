@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""How memory properties follow each other (spec/vmadm.md 2.2, "Memory rules"). All sizes in MiB."""
+"""How memory properties follow each other. All sizes in MiB."""
 
 import pytest
 

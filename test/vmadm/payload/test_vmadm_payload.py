@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What is wrong with a payload, by the property table alone (spec/vmadm.md 2.2, 2.3; spec/vmobj.md 10)."""
+"""What is wrong with a payload, by the property table alone (docs/vm-object.md, "Payloads")."""
 
 import pytest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Checks beyond the types: record sizes, compression, routes, disks (spec/vmadm.md 2.3)."""
+"""Checks beyond the types: record sizes, compression, routes, disks."""
 
 import pytest
 

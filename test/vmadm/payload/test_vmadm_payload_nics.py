@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""NICs of payloads: what is wrong with them, and what becomes of them (spec/vmadm.md 2.2, 2.3)."""
+"""NICs of payloads: what is wrong with them, and what becomes of them."""
 
 import re
 

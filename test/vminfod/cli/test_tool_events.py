@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vminfo events` and `vmadm events` as programs (spec/client.md 5.2, spec/vmadm.md 1.4)."""
+"""`vminfo events` and `vmadm events` as programs."""
 
 import json
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vminfo ping|status|vms|vm|help` as a program: output, complaints and exit codes to the letter (spec/client.md 5)."""
+"""`vminfo ping|status|vms|vm|help` as a program: output, complaints and exit codes to the letter."""
 
 import json
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The `zoneevent` program and class (spec/client.md 6)."""
+"""The `zoneevent` program and class."""
 
 import json
 import socket

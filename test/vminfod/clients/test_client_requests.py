@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""VminfodClient against a server that answers as the original does, or badly (spec/client.md 1, 2)."""
+"""VminfodClient against a server that answers as the original does, or badly."""
 
 import os
 import socket

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""VminfodEventStream against a server that behaves, breaks off or lies (spec/client.md 3.1)."""
+"""VminfodEventStream against a server that behaves, breaks off or lies."""
 
 import gc
 import json

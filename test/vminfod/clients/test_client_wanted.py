@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The subset rule and the matching of changes, as values (spec/client.md 3.3, 3.5)."""
+"""The subset rule and the matching of changes, as values."""
 
 import copy
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""VminfodWatcher: the mirror, its callbacks, and what it does when the daemon goes away (spec/client.md 4)."""
+"""VminfodWatcher: the mirror, its callbacks, and what it does when the daemon goes away."""
 
 import gc
 import threading

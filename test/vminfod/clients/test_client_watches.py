@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""watch_for_event and watch_for_changes on a stream: how watches end, and what that does to the stream
-(spec/client.md 3.2 to 3.5)."""
+"""watch_for_event and watch_for_changes on a stream: how watches end, and what that does to the stream."""
 
 import threading
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What the file watcher tells, from the file on the node to /vms and /events (daemon.md sections 3.3, 6 and 9)."""
+"""What the file watcher tells, from the file on the node to /vms and /events (docs/platform.md, "File watcher" and
+"Files of a VM")."""
 
 import json
 import os
@@ -166,7 +167,8 @@ def test_config_file_is_seen_replaced_changed_in_place_and_removed(follow):
 
 
 def test_config_file_that_makes_no_sense_counts_as_empty_until_it_makes_sense_again(follow):
-    """As in the original: a tool that writes in place goes through such a moment each time (platform.md 5.2)."""
+    """As in the original: a tool that writes in place goes through such a moment each time (docs/platform.md, "JSON
+    files")."""
     zone = follow.add(files={"metadata": {"customer_metadata": {"n": 1}}})
     follow.control.corrupt(f"/zones/{zone}/config/metadata.json", '{"customer_metadata": {"n": ')
     assert follow.modified(zone) == [("customer_metadata.n", "removed", 1)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""VMs come, change under several sources at once, and go (daemon.md section 8)."""
+"""VMs come, change under several sources at once, and go."""
 
 import os
 import uuid

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What ZFS tells, from the history event to /vms and /events (daemon.md sections 3.2 and 7).
+"""What ZFS tells, from the history event to /vms and /events (docs/platform.md, "ZFS history events").
 
 The zfs of the mock node is run, with its recorded events; rows that no command makes are published by hand."""
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What the platform tells of zones, from the system event to /vms and /events (daemon.md sections 3.1 and 6)."""
+"""What the platform tells of zones, from the system event to /vms and /events (docs/platform.md, "Zone events" and
+"Files of a VM")."""
 
 import os
 import uuid

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The full refresh: what events lost comes right and is told of, and nothing else is disturbed by it (daemon.md 10)."""
+"""The full refresh: what events lost comes right and is told of, and nothing else is disturbed by it."""
 
 import re
 import threading

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What the HTTP API answers, request by request (daemon.md section 12)."""
+"""What the HTTP API answers, request by request (docs/http-api.md)."""
 
 import json
 

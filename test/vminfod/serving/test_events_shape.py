@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What the lines of /events look like to the letter: older programs read them (daemon.md 12.2).
+"""What the lines of /events look like to the letter: older programs read them (docs/http-api.md, "The lines").
 
 What is new stands last, so that who reads members by their place, or shows the line, sees what it always saw."""
 

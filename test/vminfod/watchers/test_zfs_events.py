@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""ZFS events: what is made of each line of `sysevent -rj EC_zfs ESC_ZFS_history_event` (spec/daemon.md 3.2 and 7.1)."""
+"""ZFS events: what is made of each line of `sysevent -rj EC_zfs ESC_ZFS_history_event` (docs/platform.md, "ZFS history
+events")."""
 
 import json
 

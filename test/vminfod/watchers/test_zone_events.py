@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Zone events: what is made of each line of `sysevent -rj -c com.sun:zones:status` (spec/daemon.md 3.1)."""
+"""Zone events: what is made of each line of `sysevent -rj -c com.sun:zones:status` (docs/platform.md, "Zone
+events")."""
 
 import json
 

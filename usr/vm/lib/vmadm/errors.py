@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""How a vmadm command can end badly, named for the exit code (spec/vmadm.md 0.1)."""
+"""How a vmadm command can end badly, named for the exit code."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""A serial queue of tasks that can be paused and run forward to a moment (spec/queue-diff.md, part 1).
+"""A serial queue of tasks that can be paused and run forward to a moment.
 
             enqueue                            enqueue (or a drop: twin, overflow)
                |                                  |
@@ -366,8 +366,8 @@ class Queue:
         return {"running": len(self._running), "waiting": len(self._run_list), "kept_back": len(self._paused_list)}
 
     def dump(self) -> dict[str, Any]:
-        """The queue as in spec/queue-diff.md 9: a JSON object. The four paused_* members exist only while it is
-        paused."""
+        """The queue as /status shows it (docs/http-api.md, "Status"): a JSON object. The four
+        paused_* members exist only while it is paused."""
         now = self._clock()
         shown: dict[str, Any] = {
             "now": stamp(now),

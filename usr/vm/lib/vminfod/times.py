@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The daemon's times as text (spec/daemon.md, section 13).
+"""The daemon's times as text.
 
 Inside the daemon a moment is an int: nanoseconds of the monotonic clock, as time.monotonic_ns() gives them. It becomes
 text only at the edge: in /status, in the log, in an event line.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The daemon: which rooms there are, how they are joined, and in which order they start and stop (daemon.md section 2).
+"""The daemon: which rooms there are, how they are joined, and in which order they start and stop (docs/architecture.md,
+"The way of the data").
 
    zonewatcher  zpoolwatcher  fswatcher
         \\            |          /

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The table of brands, brands.json, and the two questions that a load asks of it (vmobj.md section 9)."""
+"""The table of brands, brands.json, and the two questions that a load asks of it (docs/vm-object.md, "Brands")."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The small files of a VM: metadata, tags, routes, lastexited, the receive payload, and sysinfo (platform.md 4, 5).
+"""The small files of a VM: metadata, tags, routes, lastexited, the receive payload, and sysinfo (docs/platform.md,
+"sysinfo" and "Files of a VM").
 
 Pure: bytes in, values out. None stands for a file that is not there. JSON is read as JavaScript reads it: `NaN` is no
 JSON, a later key replaces an earlier one, keys that are whole numbers come first, and 1.0 is the integer 1."""
@@ -28,7 +29,8 @@ _DEEPEST = 100
 
 
 def metadata(data: Optional[bytes]) -> dict[str, Any]:
-    """`customer_metadata` and `internal_metadata` of a metadata.json, each `{}` if it is not in there (5.2)."""
+    """`customer_metadata` and `internal_metadata` of a metadata.json, each `{}` if it is not in there
+    (docs/platform.md, "JSON files")."""
     content = json_or_empty(data)
     if not isinstance(content, dict):
         content = {}
@@ -36,7 +38,7 @@ def metadata(data: Optional[bytes]) -> dict[str, Any]:
 
 
 def json_or_empty(data: Optional[bytes]) -> Any:
-    """The JSON value in `data`; `{}` if there is no file, or no valid JSON in it (5.2)."""
+    """The JSON value in `data`; `{}` if there is no file, or no valid JSON in it (docs/platform.md, "JSON files")."""
     if data is None:
         return {}
     try:
@@ -46,7 +48,8 @@ def json_or_empty(data: Optional[bytes]) -> Any:
 
 
 def receive_payload(data: Optional[bytes]) -> Optional[dict[str, Any]]:
-    """The payload of a receive under way, None without a file (5.4). Raises LoadError if it is no JSON."""
+    """The payload of a receive under way, None without a file (docs/platform.md, "The payload of a receive"). Raises
+    LoadError if it is no JSON."""
     if data is None:
         return None
     try:
@@ -68,7 +71,8 @@ def sysinfo(data: bytes) -> dict[str, Any]:
 
 
 def last_exited(data: Optional[bytes]) -> Optional[LastExited]:
-    """How the zone's init ended, None if `data` does not say so in the platform's form (5.3)."""
+    """How the zone's init ended, None if `data` does not say so in the platform's form (docs/platform.md,
+    "lastexited")."""
     if data is None:
         return None
     parts = _WHITE.split(data.decode("utf-8", "replace").strip(WHITE_SPACE))
@@ -80,7 +84,8 @@ def last_exited(data: Optional[bytes]) -> Optional[LastExited]:
 
 
 def last_modified(mtimes: Iterable[int]) -> Optional[str]:
-    """The newest of the modification times, whole seconds since the epoch; None without any (5.5)."""
+    """The newest of the modification times, whole seconds since the epoch; None without any (docs/platform.md,
+    "Modification times")."""
     newest = max(mtimes, default=None)
     return None if newest is None else dates.iso(newest * 1000)
 

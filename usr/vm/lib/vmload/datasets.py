@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`zfs list -H -p`: its text to datasets, mountpoints and snapshots (platform.md section 2). Pure.
+"""`zfs list -H -p`: its text to datasets, mountpoints and snapshots (docs/platform.md, "zfs list"). Pure.
 
 Always: a Datasets is consistent in itself: every path in `mountpoints` names a dataset in `datasets`. It is not changed
         once it is built, so readers need no lock.
@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, Optional
 from vmload.loaderror import GarbledOutput
 from vmload.numberrule import WHITE_SPACE, Number, number
 
-# All that a whole VM object needs, in the order in which zfs prints them: sorted by name (2.2).
+# All that a whole VM object needs, in the order in which zfs prints them: sorted by name (docs/platform.md, "zfs
+# list").
 FIELDS = (
     "compression",
     "creation",
@@ -38,7 +39,7 @@ FIELDS = (
 TYPES = ("filesystem", "snapshot", "volume")
 
 # From a pool's root dataset down: zones/U is 1 deep, zones/U/data 2, and zones/U/data@indestructible 3. The original
-# asks for 2 and so loses indestructible_delegated at each full load (2.9).
+# asks for 2 and so loses indestructible_delegated at each full load (docs/platform.md, "Which datasets are listed").
 DEPTH_OF_ALL = 3
 # From zones/U down to zones/U/data@indestructible, for the same sight of one VM.
 DEPTH_OF_ZONEROOT = 2
@@ -77,7 +78,8 @@ class Datasets:
     snapshots: dict[str, list[Snapshot]] = field(default_factory=dict)
 
     def holds_indestructible(self, dataset: str) -> bool:
-        """Whether `dataset` has a snapshot named `indestructible` that somebody holds (vmobj.md 5.1, 5.2)."""
+        """Whether `dataset` has a snapshot named `indestructible` that somebody holds (docs/vm-object.md, "Root
+        dataset" and "Delegated dataset")."""
         return any(s.snapname == "indestructible" and s.userrefs > 0 for s in self.snapshots.get(dataset, ()))
 
     def cut(self, children: Children, parent: str, depth: int) -> Datasets:
@@ -120,13 +122,15 @@ def covers(dataset: str, other: str) -> bool:
 def list_arguments(
     parent: Optional[str], depth: int, fields: Sequence[str] = FIELDS, types: Sequence[str] = TYPES
 ) -> list[str]:
-    """The arguments of `zfs` that list `parent` (None: all pools) and what is at most `depth` below it (2.1)."""
+    """The arguments of `zfs` that list `parent` (None: all pools) and what is at most `depth` below it
+    (docs/platform.md, "zfs list")."""
     arguments = ["list", "-H", "-p", "-t", ",".join(types), "-o", ",".join(fields), "-d", str(depth)]
     return arguments if parent is None else [*arguments, parent]
 
 
 def zvol_of(path: str) -> Optional[str]:
-    """The dataset behind a disk's `path`, or None if that is no zvol path (2.3)."""
+    """The dataset behind a disk's `path`, or None if that is no zvol path (docs/platform.md, "Which datasets are
+    listed")."""
     for prefix in _ZVOL_PREFIXES:
         if path.startswith(prefix):
             return path[len(prefix) :]
@@ -205,6 +209,7 @@ def _add_snapshot(snapshots: dict[str, list[Snapshot]], row: list[str], columns:
 
 
 def _is_mounted_for_us(name: str, row: dict[str, Any]) -> bool:
-    """Whether `row` may stand in the mountpoints (2.6): what a zone can mount where it likes must not."""
+    """Whether `row` may stand in the mountpoints (docs/platform.md, "Mountpoints and datasets"): what a zone can mount
+    where it likes must not."""
     is_delegated = name.split("/")[2:3] == ["data"]  # before its first boot `zoned` is still off
     return row["mountpoint"].startswith("/") and row.get("zoned") != "on" and not is_delegated

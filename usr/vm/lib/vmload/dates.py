@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Dates as VM objects carry them: `YYYY-MM-DDTHH:MM:SS.mmmZ`, always with three digits of milliseconds (vmobj.md 6)."""
+"""Dates as VM objects carry them: `YYYY-MM-DDTHH:MM:SS.mmmZ`, always with three digits of milliseconds
+(docs/vm-object.md, "Numbers, dates and units")."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Loads VMs from the node: one, all of them, or just the parts of one that may have changed (vmobj.md 1 and 8).
+"""Loads VMs from the node: one, all of them, or just the parts of one that may have changed (docs/vm-object.md, "From
+records to an object" and "Loads of some properties").
 
 Always: a load of all runs a number of commands that does not grow with the number of VMs;
         one zone that cannot be read costs only itself;
@@ -33,7 +34,8 @@ Call = Callable[..., Any]
 
 _NOTHING_READ = ZoneFiles()
 
-# The parts that come from a zone's files, and the group of properties that needs each (vmobj.md section 1).
+# The parts that come from a zone's files, and the group of properties that needs each (docs/vm-object.md, "From records
+# to an object").
 _GROUP_OF_FILES = {
     part.ZONEXML: "zonexml",
     part.LAST_EXITED: "lastexited",
@@ -90,7 +92,7 @@ class Loader:
     def load(self, key: str, fields: Optional[Iterable[str]] = None) -> dict[str, Any]:
         """The VM whose uuid is `key` (or whose zone has no other name), whole or limited to `fields`.
 
-        Raises ZoneGone if there is none, else LoadError (section 11)."""
+        Raises ZoneGone if there is none, else LoadError (docs/vm-object.md, "Errors")."""
         wanted = properties.wanted(fields)
         zone = self.reader.zone(key)
         if zone is None or zone.uuid != key:
@@ -267,11 +269,13 @@ def _alone() -> Iterator[None]:
 
 
 def parents_of(zone: Zone, files: ZoneFiles, root: Optional[str] = None) -> dict[str, int]:
-    """The datasets to list for one VM, in the order of platform.md 2.3, each with the depth for a whole object.
+    """The datasets to list for one VM, in the order of docs/platform.md, "Which datasets are listed", each with the
+    depth for a whole object.
 
     They are its zoneroot, `root` if that is known to be mounted there instead, the dataset that is being received, its
     delegated datasets and its disks' zvols; what is seen below the zoneroot anyway is not listed twice. A disk that is
-    no zvol (a CD image) needs nothing: it counts as missing either way (2.9)."""
+    no zvol (a CD image) needs nothing: it counts as missing either way (docs/platform.md, "Which datasets are
+    listed")."""
     zoneroot = zone.zonepath[1:]
     roots = [zoneroot, root or zoneroot, (files.receive_payload or {}).get("zfs_filesystem") or zoneroot]
     used = list((files.xml or {}).get("datasets", ()))

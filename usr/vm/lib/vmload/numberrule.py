@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Text to numbers and numbers to JSON, as a client of the original expects them (platform.md section 0, vmobj.md 6).
+"""Text to numbers and numbers to JSON, as a client of the original expects them (docs/platform.md, "Numbers and names",
+docs/vm-object.md, "Numbers, dates and units").
 
 Always: a number that comes out whole is an `int` of any size, any other is a `float`, and what is not a number is None,
         which JSON shows as null. Never NaN or an infinity: JSON has neither."""

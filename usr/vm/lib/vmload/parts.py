@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The parts of what is known about a zone, by the names that tasks and logs show (daemon.md section 5)."""
+"""The parts of what is known about a zone, by the names that tasks and logs show."""
 
 from __future__ import annotations
 

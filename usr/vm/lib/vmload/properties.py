@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The table of VM properties, vm-properties.json, and what is looked up in it (vmobj.md sections 2 and 8).
+"""The table of VM properties, vm-properties.json, and what is looked up in it (docs/vm-object.md, "How text becomes a
+value" and "Loads of some properties").
 
 The table is data: a property is added there, not here. This module reads it once and builds the three views that a
 load needs: XML path -> property, property -> sources, and what a caller must load to get the fields it wants."""
@@ -64,7 +65,7 @@ class XmlTarget:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to load and keep for a caller that named some fields (vmobj.md section 8)."""
+    """What to load and keep for a caller that named some fields (docs/vm-object.md, "Loads of some properties")."""
 
     keys: frozenset[str]
     groups: frozenset[str]
@@ -84,7 +85,8 @@ def table() -> dict[str, dict[str, Any]]:
 def xml_targets() -> dict[str, Optional[XmlTarget]]:
     """XML path -> where it goes; None: known, and dropped without a word. A path that is not in here is unknown.
 
-    `zone.device.*` paths lead to the members of `disks`, also for what turns out to be a PCI device (3.2)."""
+    `zone.device.*` paths lead to the members of `disks`, also for what turns out to be a PCI device (docs/vm-object.md,
+    "Devices")."""
     targets: dict[str, Optional[XmlTarget]] = {}
     for name, entry in table().items():
         for source in entry["sources"]:
@@ -99,7 +101,8 @@ def xml_targets() -> dict[str, Optional[XmlTarget]]:
 
 @functools.cache
 def sysinfo_keys() -> tuple[tuple[str, str], ...]:
-    """Property -> key in the sysinfo object, in the order in which a VM object shows them (vmobj.md section 7)."""
+    """Property -> key in the sysinfo object, in the order in which a VM object shows them (docs/vm-object.md, "Order of
+    keys")."""
     order = ("server_uuid", "datacenter_name", "platform_buildstamp", "headnode_id")
     return tuple((name, source["key"]) for name, source in sorted(_sources("sysinfo"), key=lambda s: order.index(s[0])))
 
@@ -130,7 +133,7 @@ def wanted(fields: Optional[Iterable[str]]) -> Optional[Wanted]:
 
 
 def _zfs_needs(named: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The columns and types to ask zfs for, by the *named* fields only (platform.md 2.2)."""
+    """The columns and types to ask zfs for, by the *named* fields only (docs/platform.md, "zfs list")."""
     fields: set[str] = set()
     types: set[str] = set()
     for name in named:

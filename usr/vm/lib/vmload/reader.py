@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Which command or file gives which record: the platform's interfaces, one method each (platform.md 1 to 5).
+"""Which command or file gives which record: the platform's interfaces, one method each (docs/platform.md).
 
 Always: what is returned is whole. Output that is cut short or garbled raises GarbledOutput, whatever the exit status:
         a list that lacks zones must never look like a node that lost them.
@@ -88,7 +88,8 @@ class Reader:
 
     def zoneinfo(self, zone: Zone) -> Optional[ZoneInfo]:
         """The statistics of one zone. None, without a command, for a zone that is not in the kernel, and for one whose
-        name is not its uuid: statistics are matched by the uuid, so it has none (platform.md 3)."""
+        name is not its uuid: statistics are matched by the uuid, so it has none (docs/platform.md, "Kernel
+        statistics")."""
         if zone.zoneid is None or zone.zonename != zone.uuid:
             return None
         output = self._kstat(zoneinfo.arguments_for(zone.zoneid))
@@ -114,7 +115,8 @@ class Reader:
         return datasets.parse(self._zfs_list(parent, depth, fields, types), fields)
 
     def _zfs_list(self, parent: Optional[str], depth: int, fields: Sequence[str], types: Sequence[str]) -> bytes:
-        """One listing, shared with whoever asked for just the same and has not got a slot yet (2.8)."""
+        """One listing, shared with whoever asked for just the same and has not got a slot yet (docs/platform.md,
+        "Failures of zfs")."""
         key = (parent, depth, tuple(fields), tuple(types))
         with self._zfs_lock:
             shared = self._zfs_waiting.get(key)
@@ -136,7 +138,7 @@ class Reader:
         arguments = datasets.list_arguments(parent, depth, fields, types)
         limits = self.system.limits
         output = self.system.run(ZFS, arguments, limits.all if parent is None else limits.one, c_locale=True)
-        complaints = output.stderr.decode("utf-8", "replace").split("\n")[:-1]  # complete lines only (2.8)
+        complaints = output.stderr.decode("utf-8", "replace").split("\n")[:-1]  # complete lines only
         not_there = (
             output.status == 1 and parent is not None and any("dataset does not exist" in line for line in complaints)
         )
@@ -163,7 +165,7 @@ class Reader:
 
     def config(self, zone: Zone) -> dict[str, Any]:
         """customer_metadata, internal_metadata, routes and tags; none of them for an incomplete zone whose files
-        cannot be read (5.2). Raises LoadError."""
+        cannot be read (docs/platform.md, "JSON files"). Raises LoadError."""
         path = config_paths(zone.zonepath)
         try:
             found = configfiles.metadata(self._load(self.system.read_if_there, path["metadata"]))
@@ -176,7 +178,8 @@ class Reader:
         return found
 
     def last_exited(self, zone: Zone) -> Optional[LastExited]:
-        """How the zone's init ended last; None if that cannot be known, for whatever reason (5.3)."""
+        """How the zone's init ended last; None if that cannot be known, for whatever reason (docs/platform.md,
+        "lastexited")."""
         try:
             return configfiles.last_exited(self.system.read_if_there(lastexited_path(zone.zonepath)))
         except OSError as error:
@@ -184,7 +187,8 @@ class Reader:
             return None
 
     def last_modified(self, zone: Zone) -> Optional[str]:
-        """When the newest of the zone's five files was changed; one that cannot be looked at does not count (5.5)."""
+        """When the newest of the zone's five files was changed; one that cannot be looked at does not count
+        (docs/platform.md, "Modification times")."""
         mtimes = []
         for path in watched_paths(zone.zonename, zone.zonepath):
             try:

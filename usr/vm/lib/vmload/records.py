@@ -17,13 +17,15 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 def is_uuid(text: str) -> bool:
-    """Whether the whole of `text` is a UUID in lower case (platform.md section 0): an upper-case one is none."""
+    """Whether the whole of `text` is a UUID in lower case (docs/platform.md, "Numbers and names"): an upper-case one is
+    none."""
     return _UUID.match(text) is not None
 
 
 @dataclass(frozen=True)
 class Zone:
-    """One line of `zoneadm list -p` (platform.md 1.2). `uuid` is the VM's, already put right by the rules of 1.3."""
+    """One line of `zoneadm list -p` (docs/platform.md, "Lines of zoneadm"). `uuid` is the VM's, by the
+    rules there."""
 
     zoneid: Optional[Number]  # None: not in the kernel
     zonename: str
@@ -36,7 +38,8 @@ class Zone:
 
 @dataclass(frozen=True)
 class ZoneInfo:
-    """The kernel statistics of one zone (platform.md 3) as text; None: the kernel did not give that one."""
+    """The kernel statistics of one zone (docs/platform.md, "Kernel statistics") as text; None: the kernel did not give
+    that one."""
 
     boot_time: Optional[str] = None  # seconds since the epoch
     init_pid: Optional[str] = None
@@ -45,7 +48,7 @@ class ZoneInfo:
 
 @dataclass(frozen=True)
 class LastExited:
-    """How and when the zone's init ended last (platform.md 5.3)."""
+    """How and when the zone's init ended last (docs/platform.md, "lastexited")."""
 
     exit_status: Number
     exit_timestamp: str

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Records to the VM object that `vmadm get` prints (vmobj.md). Pure.
+"""Records to the VM object that `vmadm get` prints (docs/vm-object.md). Pure.
 
 Always: the same records give an equal object; a value that does not exist is an absent key, never an undefined one;
-        keys stand in the order in which the original first sets them (section 7).
-The steps of section 1 follow each other as functions here. Their order matters: later ones look at what earlier ones
-set. What a record lacks because nobody asked for it leaves its properties out (section 8)."""
+        keys stand in the order in which the original first sets them (docs/vm-object.md, "Order of keys").
+The steps of that page's "From records to an object" follow each other as functions here. Their order matters: later
+ones look at what earlier ones set. What a record lacks because no caller asked for it leaves its properties out
+(docs/vm-object.md, "Loads of some properties")."""
 
 from __future__ import annotations
 
@@ -74,7 +75,7 @@ def is_receiving(zone: Zone, xml: Optional[Mapping[str, Any]]) -> bool:
 
 
 def check(zone: Zone) -> None:
-    """Raise LoadError if zoneadm's record lacks what no VM can be without (section 11)."""
+    """Raise LoadError if zoneadm's record lacks what no VM can be without (docs/vm-object.md, "Errors")."""
     for name in ("brand", "state", "zonename", "zonepath"):
         if not getattr(zone, name):
             raise LoadError(f"zoneadm gives no {name} for VM {zone.uuid}")
@@ -162,7 +163,8 @@ def _set_root_dataset(vm: dict[str, Any], root: str, datasets: Datasets) -> None
 
 
 def _set_delegated_dataset(vm: dict[str, Any], datasets: Datasets) -> None:
-    """Looked up by name, never by mountpoint, and whether or not the XML's datasets list it (5.2)."""
+    """Looked up by name, never by mountpoint, and whether or not the XML's datasets list it (docs/vm-object.md,
+    "Delegated dataset")."""
     if "zfs_filesystem" not in vm:
         return
     name = f"{vm['zfs_filesystem']}/data"
@@ -196,7 +198,8 @@ def _set_disk(disk: dict[str, Any], datasets: Datasets) -> None:
 
 
 def _snapshots(root: Optional[str], datasets: Datasets) -> list[dict[str, Any]]:
-    """Those that vmadm made, newest first; equal times keep the order of the listing (5.4)."""
+    """Those that vmadm made, newest first; equal times keep the order of the listing (docs/vm-object.md,
+    "Snapshots")."""
     made_by_vmadm = [
         snapshot
         for snapshot in (datasets.snapshots.get(root, ()) if root is not None else ())
@@ -216,7 +219,8 @@ def _snapshots(root: Optional[str], datasets: Datasets) -> list[dict[str, Any]]:
 
 
 def _set_free_space(vm: dict[str, Any], datasets: Datasets) -> None:
-    """What is left of flexible_disk_size, MiB (5.5). Absent as soon as one disk's dataset is unknown."""
+    """What is left of flexible_disk_size, MiB (docs/vm-object.md, "Free space"). Absent as soon as one disk's dataset
+    is unknown."""
     sizes, snapshots = 0, 0  # bytes
     for disk in vm.get("disks") or ():
         row = datasets.datasets.get(datasets.mountpoints.get(disk.get("path", ""), ""))
@@ -235,7 +239,8 @@ def _set_free_space(vm: dict[str, Any], datasets: Datasets) -> None:
 
 
 def _missing(vm: dict[str, Any], datasets: Datasets) -> dict[str, list[Any]]:
-    """What a receiving VM does not have yet (5.6). The filesystems are listed unchecked, as in the original."""
+    """What a receiving VM does not have yet (docs/vm-object.md, "What is missing"). The filesystems are listed
+    unchecked, as in the original."""
     absent = []
     if "zfs_filesystem" not in vm:
         absent.append(vm["zonepath"][1:])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`zoneadm list -p`: its text to Zone records (platform.md section 1). Pure; every quirk of the format ends here."""
+"""`zoneadm list -p`: its text to Zone records (docs/platform.md, "zoneadm list"). Pure; every quirk of the format ends
+here."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ _UUID_LENGTH = 36
 
 
 def list_arguments(key: str) -> list[str]:
-    """The arguments that list just the zone whose uuid or name is `key`, in whatever state it is (1.1)."""
+    """The arguments that list just the zone whose uuid or name is `key`, in whatever state it is (docs/platform.md,
+    "zoneadm list")."""
     if is_uuid(key):
         return ["-z", key, "-u", key, "list", "-p"]
     return ["-z", key, "list", "-p"]
@@ -57,7 +59,8 @@ def check(data: bytes, *, all_zones: bool) -> None:
 
 
 def failure(stderr: bytes) -> LoadError:
-    """What an exit status other than 0 means (1.4): ZoneGone if zoneadm says that it knows no such zone."""
+    """What an exit status other than 0 means (docs/platform.md, "Failures of zoneadm"): ZoneGone if zoneadm says that
+    it knows no such zone."""
     message = stderr.decode("utf-8", "replace").rstrip(WHITE_SPACE)
     if message.endswith("No such zone configured"):
         return ZoneGone(message)
@@ -65,7 +68,8 @@ def failure(stderr: bytes) -> LoadError:
 
 
 def _lines(data: bytes) -> list[str]:
-    """The complete, non-blank lines, right-trimmed: what follows the last newline does not count (1.2)."""
+    """The complete, non-blank lines, right-trimmed: what follows the last newline does not count (docs/platform.md,
+    "Lines of zoneadm")."""
     complete = data.decode("utf-8", "replace").split("\n")[:-1]
     return [line for line in (line.rstrip(WHITE_SPACE) for line in complete) if line]
 

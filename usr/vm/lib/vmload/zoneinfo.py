@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`kstat -p -m zones -c zone_misc`: its text to ZoneInfo records (platform.md section 3). Pure.
+"""`kstat -p -m zones -c zone_misc`: its text to ZoneInfo records (docs/platform.md, "Kernel statistics"). Pure.
 
 The records are keyed by the whole zone name, which is a statistic of its own: the kernel cuts the name in the key of
 each line to 30 characters, so two zones can share it. Lines are grouped by the instance, which is the zoneid."""

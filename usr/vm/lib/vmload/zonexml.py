@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Zone XML: the text of /etc/zones/ZONENAME.xml to the part of the VM object that it gives (vmobj.md section 3). Pure.
+"""Zone XML: the text of /etc/zones/ZONENAME.xml to the part of the VM object that it gives (docs/vm-object.md, "The
+zone XML"). Pure.
 
 The document is walked once. Each element of a known shape yields paths such as `zone.attr.alias` with a text, and the
-property table says which property a path sets. Text that stops early at a token's end is no error (platform.md 5.1):
-zonecfg replaces the file, but other writers may not; the next change event repairs what a half-written file lacked."""
+property table says which property a path sets. Text that stops early at a token's end is no error (docs/platform.md,
+"The zone XML file"): zonecfg replaces the file, but other writers may not; the next change event repairs what a
+half-written file lacked."""
 
 from __future__ import annotations
 
@@ -148,7 +150,7 @@ class _Walk:
         self._set(self.vm, path, value.get("limit"))
 
     def _close_device(self) -> None:
-        """Only now is it known whether the device is a disk (3.2)."""
+        """Only now is it known whether the device is a disk (docs/vm-object.md, "Devices")."""
         kind = "pci_devices" if self._object.get("model") == "passthru" else "disks"
         self.vm.setdefault(kind, []).append(self._object)
 
@@ -177,7 +179,7 @@ def _take_vm_autoboot(vm: dict[str, Any]) -> None:
 
 
 def _split_transition(vm: dict[str, Any]) -> None:
-    """`STATE:TO:EXPIRE` becomes three properties; any other text stays as it is (3.4)."""
+    """`STATE:TO:EXPIRE` becomes three properties; any other text stays as it is (docs/vm-object.md, "State")."""
     parts = vm.get("transition", "").rstrip(WHITE_SPACE).split(":")
     if len(parts) == 3:
         del vm["transition"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""All that can be wrong with a payload, found before anything is touched and told together (spec/vmadm.md 2.2, 2.3).
+"""All that can be wrong with a payload, found before anything is touched and told together.
 
 A property whose own value is bad takes no part in the checks that look at several: one mistake, one text.
 Always: nothing is changed; the node is only asked (pools, images, NIC tags) where the payload makes it matter."""

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What the rest of the node objects to: other VMs' addresses and ports, and NIC tags that it lacks
-(spec/vmadm.md 2.2 step 10, 2.3).
+"""What the rest of the node objects to: other VMs' addresses and ports, and NIC tags that it lacks.
 
 Always: without NICs and VNC ports nothing is asked and nothing runs."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm create`: make a VM (spec/vmadm.md 2.4).
+"""`vmadm create`: make a VM.
 
     configured --install--> incomplete --> provisioning --boot, the zone's services are done--> running
                                                   \\-- autoboot=false --> stopped

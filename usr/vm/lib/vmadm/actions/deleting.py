@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm delete`: take a VM away with all that it has (spec/vmadm.md 2.10), and taking away what a failed create made.
+"""`vmadm delete`: take a VM away with all that it has, and taking away what a failed create made.
 
 It works from any state, also from what an interrupted create or delete left behind: each step stands what an earlier
 one has done already. So a delete that was interrupted is repeated to finish it."""

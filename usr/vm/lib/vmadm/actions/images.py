@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Images that a payload names: is each there, and of a type that can be used so (spec/vmadm.md 2.3)?
+"""Images that a payload names: is each there, and of a type that can be used so?
 
 Any trouble makes the property a bad value: why imgadm said no is in the log."""
 

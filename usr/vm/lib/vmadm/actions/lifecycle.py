@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm start`, `stop`, `reboot` and `kill` (spec/vmadm.md 2.6 to 2.9).
+"""`vmadm start`, `stop`, `reboot` and `kill`.
 
 Always: the stream of events is open before anything is done to the zone; a state counts when the VM object shows it.
         These commands take no config lock: a stop that waits for minutes must not keep an update, a kill or

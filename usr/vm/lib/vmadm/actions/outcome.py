@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What a VM must look like after a change, and the look whether it does (spec/vmadm.md 2.0 and 2.5, the predicates).
+"""What a VM must look like after a change, and the look whether it does (docs/vmadm.md, "How a write waits").
 
 Always: pure but for confirmed(); nothing here predicts events: only the VM object after a fresh read counts, so that a
         change without effect is confirmed at once.

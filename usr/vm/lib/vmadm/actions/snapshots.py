@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm create-snapshot`, `delete-snapshot` and `rollback-snapshot` (spec/vmadm.md 2.11).
+"""`vmadm create-snapshot`, `delete-snapshot` and `rollback-snapshot`.
 
 A snapshot NAME of a VM is the snapshot `@vmsnap-NAME` of its root dataset. A running OS zone sees it, read-only, at
 /checkpoints/NAME.

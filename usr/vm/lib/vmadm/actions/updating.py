@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vmadm update`: change properties of a VM (spec/vmadm.md 2.5).
+"""`vmadm update`: change properties of a VM.
 
 The order: config lock, a fresh read of the VM, the checks, then metadata files, zonecfg, what a running zone is told,
 zfs, and at last a fresh read that must show all of it. The first read is a fresh one because what vminfod serves can

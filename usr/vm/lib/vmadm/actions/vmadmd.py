@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
 """What vmadm leaves to vmadmd, the daemon that holds a kvm VM's monitor: graceful stop, reboot, reset
-(spec/vmadm.md 2.7.1 4''', 2.8).
+(docs/platform.md, "vmadmd").
 
 A mock node has no vmadmd, and what listens on its port there is somebody else: we do not ask."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The words that vmadm understands, and its usage text (spec/vmadm.md 0.1, 1.5)."""
+"""The words that vmadm understands, and its usage text."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The commands that change a VM: their words, what they call, what they say (spec/vmadm.md 0, 2).
+"""The commands that change a VM: their words, what they call, what they say.
 
 Always: success is one line on stderr, which agents read; all that can be wrong with the words is said before anything
         is asked or touched.

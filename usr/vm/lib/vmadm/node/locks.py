@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The files by which writers of one VM wait for each other (spec/vmadm.md 0.4).
+"""The files by which writers of one VM wait for each other (docs/vmadm.md, "Locks").
 
     /var/run/vm.<uuid>.config.lockfile      a whole command that changes the VM's configuration
     /var/run/.vm.<uuid>.zonecfg.lockfile    one call of zonecfg

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The log of one writing command: a file of its own, where the platform's tools look for it (spec/vmadm.md 0.4).
+"""The log of one writing command: a file of its own, where the platform's tools look for it (docs/vmadm.md, "Log").
 
     /var/log/vm/logs/<ms since the epoch>-<pid>-vmadm.log       bunyan records
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Volumes of hardware VMs: where they are, and making, changing and destroying them (spec/vmadm.md 2.4, 2.5).
+"""Volumes of hardware VMs: where they are, and making, changing and destroying them.
 
 bhyve keeps a VM's volumes below its root dataset, `<fs>/disk<N>`; kvm beside it, `<pool>/<uuid>-disk<N>`.
 A disk in here has the members of a payload's disk, and `path` and `zfs_filesystem` once it has its place."""

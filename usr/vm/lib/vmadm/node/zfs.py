@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What an update or a create sets on a VM's datasets (spec/vmadm.md 2.4 steps 6 to 8, 2.5 step 8).
+"""What an update or a create sets on a VM's datasets (docs/platform.md, "zfs that changes").
 
 Always: a value that the VM has already is not set again; `vm` is the VM as a fresh read showed it just before, so that
         a change behind vmadm's back is seen, and set over."""

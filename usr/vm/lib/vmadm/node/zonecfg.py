@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The scripts that zonecfg reads on its standard input (spec/vmadm.md 2.4, 2.5).
+"""The scripts that zonecfg reads on its standard input (docs/platform.md, "zonecfg").
 
 Always: pure; one statement a line, except where the original joins them by `;`; the order is the original's, which
         tests and operators' eyes know. Values have been checked to hold nothing that ends a quoted text (payload.py).

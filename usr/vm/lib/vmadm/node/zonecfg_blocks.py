@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The blocks of a zonecfg script: NICs, disks, filesystems, PCI devices (spec/vmadm.md 2.4, 2.5).
+"""The blocks of a zonecfg script: NICs, disks, filesystems, PCI devices (docs/platform.md, "zonecfg").
 
 Always: pure; a block is a list of lines; what the object lacks is left out.
 NICs come as the VM object shows them, with `mac` in full (nics.py)."""

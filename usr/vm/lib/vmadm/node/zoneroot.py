@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Files that a create puts into a new zone's root, for the zone's own services to find (spec/vmadm.md 2.4 step 12).
+"""Files that a create puts into a new zone's root, for the zone's own services to find (docs/platform.md, "The little
+tools").
 
 Always: everything goes through a ZoneFolder: what came with an image may hold links that lead out of it, and FIFOs.
 Names here are relative to the zone's root, `<zonepath>/root`."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Checks of single properties that their type alone cannot tell, each with its own text (spec/vmadm.md 2.3).
+"""Checks of single properties that their type alone cannot tell, each with its own text.
 
 Always: pure; a value whose type is wrong has been found before and does not come here.
 Not here: NICs (nics.py), what another VM or the node objects to (conflicts.py)."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""How a VM's memory properties follow each other when one of them is set (spec/vmadm.md 2.2, "Memory rules").
+"""How a VM's memory properties follow each other when one of them is set.
 
 Always: pure; all sizes in MiB; a property that is given is kept, but for the limits at the end of each function.
 Worked: a VM with 256 of everything that gets max_physical_memory 128 has 128 locked, 128 tmpfs and still 256 swap."""

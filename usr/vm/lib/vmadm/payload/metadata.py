@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The VM's maps of metadata, tags and routes, and the files that hold them (spec/vmadm.md 2.5).
+"""The VM's maps of metadata, tags and routes, and the files that hold them.
 
     metadata.json   {"internal_metadata": {...}, "customer_metadata": {...}}
     tags.json       {...}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""NICs of a payload: checked, completed, and as the VM object will show them (spec/vmadm.md 2.2, 2.3).
+"""NICs of a payload: checked, completed, and as the VM object will show them.
 
 A payload may say an address in two ways: `ip`, `netmask`, `gateway`, or `ips` (["192.0.2.9/24", "dhcp", "addrconf"])
 and `gateways`. The zone keeps both; of the two `ips` and `gateways` are the ones that count, the others follow.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""A good payload as the rest of vmadm works with it: typed, complete, in one spelling (spec/vmadm.md 2.2, 2.4).
+"""A good payload as the rest of vmadm works with it: typed, complete, in one spelling.
 
 Always: pure but for generated MAC addresses; what goes in has been checked (payload.py) and is not changed;
         in a create, what is not set is absent; in an update, a property that is to go is there with the value None.

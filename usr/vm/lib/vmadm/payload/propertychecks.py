@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Is a payload good? Every property of it against the property table (spec/vmadm.md 2.2, 2.3; spec/vmobj.md 10).
+"""Is a payload good? Every property of it against the property table (docs/vm-object.md, "Payloads").
 
 A *bad value* fails its type's check, a *bad property* is not allowed for this brand and action, a *missing property*
 is required. All of them are found in one pass: an operator should not learn of them one at a time.

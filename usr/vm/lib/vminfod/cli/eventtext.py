@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Events as lines for people and programs: what `vminfo events` and `vmadm events` print (spec/client.md 5.2,
-spec/vmadm.md 1.4). Pure functions; each gives text with its newlines.
+"""Events as lines for people and programs: what `vminfo events` and `vmadm events` print. Pure functions; each gives
+text with its newlines.
 
 Always: one event or one change a line, whatever characters an alias or a tag's name holds."""
 

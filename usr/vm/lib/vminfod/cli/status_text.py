@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`vminfo status` for people: the daemon's /status as indented lines (spec/client.md 5.1).
+"""`vminfo status` for people: the daemon's /status as indented lines (docs/http-api.md, "Status").
 
 Always: text that strangers supply (user agents, error texts of tools) is escaped, so that it cannot drive the
         operator's terminal (OS-7307); a field that an older or newer daemon lacks prints as `-`."""

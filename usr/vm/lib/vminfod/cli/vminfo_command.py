@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The `vminfo` command: ask vminfod directly, mostly for debugging (spec/client.md 5).
+"""The `vminfo` command: ask vminfod directly, mostly for debugging.
 
 Exit codes: 0, and 1 for wrong usage, a daemon that is away, and an answer that is not 200. Usage goes to stdout in
 every case, the reason of a failure to stderr."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The `zoneevent` command: one line of JSON for each zone state change, for ever (spec/client.md 6).
+"""The `zoneevent` command: one line of JSON for each zone state change, for ever.
 
 When the stream breaks it says so in its log (silent unless asked with -l) and opens a new one after RETRY seconds;
 one loop does both, so that there is never more than one stream and one retry (R9)."""

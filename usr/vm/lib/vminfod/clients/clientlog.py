@@ -72,7 +72,7 @@ class StderrLog:
 
 
 class ClientLog:
-    """`log` with the field `client` on every record: the child logger of spec/client.md 1, for any kind of logger."""
+    """`log` with the field `client` on every record: for any kind of logger."""
 
     def __init__(self, log: Log, client: str) -> None:
         self._log = log

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""One connection to GET /events, read by one thread (spec/client.md 3.1). Streams, watchers and tools stand on it.
+"""One connection to GET /events, read by one thread. Streams, watchers and tools stand on it.
 
 Always: ready() comes first and gives the ready event or raises; then each next() gives one event or raises; after
         an error the connection is closed and nothing more comes from it.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""An event stream's bytes, cut into lines and turned into events (spec/client.md 3.1).
+"""An event stream's bytes, cut into lines and turned into events.
 
 Always: lines are cut as bytes and decoded whole, so that a character divided between two packets survives (A7);
         \\n, \\r\\n and \\r end a line (inside JSON they are always escaped), empty lines mean nothing;

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Watches on an event stream: the handles that callers wait on, and the list a stream keeps of them
-(spec/client.md 3.2).
+"""Watches on an event stream: the handles that callers wait on, and the list a stream keeps of them.
 
     pending --event that completes it--> done(event)
             --timeout, error of the stream, cancel(err)--> done(error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What can go wrong between a client and vminfod, named for what the caller can do about it (spec/client.md 1).
+"""What can go wrong between a client and vminfod, named for what the caller can do about it.
 
 Always: everything the client library raises because of the network, the server or a time limit is a VminfodError
         with a `code`; wrong arguments are plain TypeError or ValueError instead, since no retry helps there.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What every client of vminfod is made of: a name, the daemon's address, a log (spec/client.md 1).
+"""What every client of vminfod is made of: a name, the daemon's address, a log.
 
 The name goes into the User-Agent of each request, because that is how an operator finds out in `vminfo status` who
 is listening, and into each error of a stream or watch."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""VminfodEventStream: every event of vminfod in order, and watches for single ones (spec/client.md 3).
+"""VminfodEventStream: every event of vminfod in order, and watches for single ones.
 
     stopped --start()--> running --stop(), error--> stopped
 

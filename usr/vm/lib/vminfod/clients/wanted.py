@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What a watch waits for, as plain values and without any I/O (spec/client.md 3.3 to 3.5).
+"""What a watch waits for, as plain values and without any I/O.
 
 The subset rule: all that is wanted is in what was seen, recursively; more in the seen is fine. Elements of arrays
-are compared whole, wherever they stand. Equality is that of the diff (spec/queue-diff.md 11, 12): true is not 1,
+are compared whole, wherever they stand. Equality is that of the diff: true is not 1,
 null is not absent, 1 is 1.0, and inside an element the order of keys counts."""
 
 from __future__ import annotations

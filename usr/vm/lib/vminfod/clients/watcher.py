@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""VminfodWatcher: a local mirror of all VMs that outlives the daemon's restarts (spec/client.md 4).
+"""VminfodWatcher: a local mirror of all VMs that outlives the daemon's restarts.
 
     connecting --ready--> following --error--> waiting --backoff--> connecting     stop() ends it from anywhere
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Zone state changes in the shape of an older C program, made from vminfod's events (spec/client.md 6).
+"""Zone state changes in the shape of an older C program, made from vminfod's events.
 
 vminfod says `installed` where the kernel says `uninitialized`; consumers of the old program expect the kernel's word,
 except for a zone that has just been installed."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Which file is watched for which zone, and what a change of it makes stale (daemon.md sections 6 and 9).
+"""Which file is watched for which zone, and what a change of it makes stale (docs/platform.md, "Files of a VM").
 
 Always: exactly the five files of each zone that was set() and not dropped, the two folders that four of them appear in,
         and the sysinfo file are wanted from the file watcher. Most VMs lack some of the files, and a watch on a missing

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The full refresh: loads the node anew beside the running daemon and corrects what events missed (daemon.md 10).
+"""The full refresh: loads the node anew beside the running daemon and corrects what events missed.
 
       due (timer, or asked for) -> load all, events go on -> pause the queue, run it forward -> compare -> resume
 

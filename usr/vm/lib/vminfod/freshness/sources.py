@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Where events come from: the three watchers, and the task on the queue that each event becomes (daemon.md 4).
+"""Where events come from: the three watchers, and the task on the queue that each event becomes.
 
 Always: a task's description is its key: an event whose like waits already adds nothing and is dropped, one whose like
         is running is kept;

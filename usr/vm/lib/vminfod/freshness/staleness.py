@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What an event makes stale: the tables of daemon.md sections 6 and 7, as rules. Only here meet events and VMs.
+"""What an event makes stale: the tables of docs/platform.md, "Files of a VM" and "ZFS history events", as rules. Only
+here meet events and VMs.
 
 Always: a rule only marks; reading and writing follow elsewhere. Rules run as tasks on the queue, so that they see the
         VMs as every event before has left them;

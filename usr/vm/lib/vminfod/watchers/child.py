@@ -59,7 +59,8 @@ STATES = {
 
 
 class Child:
-    """One supervised process. See the head of the module; spec/daemon.md 3, bugs C9, C10, H2, L2, OS-7310.
+    """One supervised process. See the head of the module; docs/platform.md, "Care for the tool", bugs C9, C10, H2, L2,
+    OS-7310.
 
     `on_line(line, seen_at)` gets each line of its output, without the newline, and when it was read (monotonic ns); it
     returns True for the ready line, and raises BadLine for one that makes no sense.

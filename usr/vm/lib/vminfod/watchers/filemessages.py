@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What is said to `fswatcher -r -j`, and what it says (spec/platform.md 7.1 to 7.3, spec/daemon.md 3.3).
+"""What is said to `fswatcher -r -j`, and what it says (docs/platform.md, "File watcher").
 
 Always: a line of it is one of the four messages, or BadLine says why not; no line raises anything else.
 Not here: which paths are wanted (fswatcher.py)."""

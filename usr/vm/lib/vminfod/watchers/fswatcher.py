@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""File events: the client of the `fswatcher` child, which is told what to watch (spec/daemon.md 3.3, spec/platform.md
-7).
+"""File events: the client of the `fswatcher` child, which is told what to watch (docs/platform.md, "File watcher").
 
 One wanted path, from watch() to unwatch():
 
@@ -190,7 +189,8 @@ class FsWatcher:
         return known.wanted and known.watching and self.child.running
 
     def dump(self) -> dict[str, Any]:
-        """The member `fswatcher` of /status?full (spec/daemon.md 12.1, 3.3), and how the child fares."""
+        """The member `fswatcher` of /status?full (docs/http-api.md, "Status", docs/platform.md, "File watcher"), and
+        how the child fares."""
         return {
             "message_delays": self._delays.means(),
             "watching": self.watching,

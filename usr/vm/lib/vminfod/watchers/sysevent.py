@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The lines that `sysevent -rj` prints, as far as they are the same for all events (spec/platform.md 6.1).
+"""The lines that `sysevent -rj` prints, as far as they are the same for all events (docs/platform.md, "System events").
 
 Always: a line is either ready, an event, or an error that says why not; no line raises anything else.
 Not here: what an event of a zone or a dataset means (zonewatcher.py, zpoolwatcher.py)."""

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""ZFS events: what the pools' history says through `sysevent`, translated (spec/daemon.md 3.2 and 7.1, platform.md
-6.3).
+"""ZFS events: what the pools' history says through `sysevent`, translated (docs/platform.md, "ZFS history events").
 
 Each action of the history has a row in EFFECT or POOL_EFFECT. An action that has none is taken for a change of the
 dataset that it names: looking once too often costs one `zfs list`, looking once too rarely leaves a VM stale (bug S6).
