@@ -45,7 +45,9 @@ class Node:
         self.mounts = Mounts(layout.root, layout.aside, self.overlays)
         self.pools = Operations(self.events, self.mounts, Volumes(layout.root), HOSTNAME)
         self.zones = Zones(self.events, layout.root)
-        self.pools.in_use = lambda dataset: self.zones.holds(dataset.name)
+        self.pools.in_use = lambda dataset: self.zones.holds(
+            dataset.name, zoned=self.pools.value(dataset, "zoned") == "on"
+        )
         self.zones.halted = lambda zone: self.overlays.drop_below(zone.zonepath + "/root")
         self.sysinfo: dict[str, Any] = {}
         self.started = int(time.time())

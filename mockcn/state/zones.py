@@ -125,8 +125,8 @@ class Zones:
         """By name, else by uuid."""
         return self.zones.get(key) or self.by_uuid(key) or self.named(key)
 
-    def holds(self, dataset: str) -> bool:
-        """Whether a zone in the kernel uses the dataset: its root, its disks, what is delegated to it."""
+    def holds(self, dataset: str, *, zoned: bool) -> bool:
+        """Whether a zone in the kernel uses the dataset: its root, its disks, what is delegated to it (`zoned`)."""
         pool, _, rest = dataset.partition("/")
         label, _, below = rest.partition("/")
         for name in {label, label.rpartition("-disk")[0]}:
@@ -134,7 +134,7 @@ class Zones:
             if zone is None or zone.kernel is None:
                 continue
             if name == label:
-                return not below or below.split("/")[0] == "data" or below.startswith("disk")
+                return not below or (below == "data" and zoned) or below.startswith("disk")
             return zone.brand == "kvm"
         return False
 

@@ -185,6 +185,7 @@ def test_properties_of_the_delegated_dataset_are_followed(follow):
 
 def test_root_dataset_that_is_destroyed_takes_its_properties_along(follow):
     zone = follow.add(state="stopped", snapshots=["vmsnap-a"], delegated=True)
+    follow.zfs("umount", f"/zones/{zone}/cores")
     follow.zfs("destroy", "-r", f"zones/{zone}")
     follow.until(zone, lambda vm: part(vm, *ROOT_PROPERTIES, "zfs_data_recsize", "snapshots") == {"snapshots": []})
     assert cause_of(follow.events[-1])["source"] in ("zfs", "file"), "its files went too"
@@ -194,7 +195,8 @@ def test_root_dataset_that_is_destroyed_takes_its_properties_along(follow):
 def test_disks_are_followed_below_and_beside_the_root_dataset(follow):
     """`zones/U/disk0` of bhyve and `zones/U-disk0` of kvm."""
     for brand, between in (("bhyve", "/"), ("kvm", "-")):
-        zone = follow.add(brand=brand, ram=1024, disks=[{"boot": "true", "model": "virtio", "size": "1024"}])
+        disks = [{"boot": "true", "model": "virtio", "size": "1024"}]
+        zone = follow.add(brand=brand, ram=1024, state="stopped", disks=disks)
         [disk] = follow.vms[zone]["disks"]
         assert disk["zfs_filesystem"] == f"zones/{zone}{between}disk0"
         follow.control.forget_calls()
@@ -372,7 +374,8 @@ def test_renamed_snapshot_goes_and_comes(follow):
 
 def test_dataset_that_is_renamed_away_and_back_takes_its_properties_along(follow):
     """Bug S6: the event names the old dataset only, the new name is in its text."""
-    zone = follow.add(snapshots=["vmsnap-a"])
+    zone = follow.add(state="stopped", snapshots=["vmsnap-a"])
+    follow.zfs("umount", f"/zones/{zone}/cores")
     before = part(follow.vms[zone], *ROOT_PROPERTIES, "snapshots")
     away = f"zones/moved-{zone[:8]}"
     follow.zfs("rename", f"zones/{zone}", away)
@@ -386,7 +389,8 @@ def test_dataset_that_is_renamed_away_and_back_takes_its_properties_along(follow
 
 
 def test_disk_that_is_renamed_into_place_is_found(follow):
-    zone = follow.add(brand="kvm", ram=1024, disks=[{"boot": "true", "model": "virtio", "size": "1024"}])
+    disks = [{"boot": "true", "model": "virtio", "size": "1024"}]
+    zone = follow.add(brand="kvm", ram=1024, state="stopped", disks=disks)
     follow.zfs("rename", f"zones/{zone}-disk0", f"zones/other-{zone[:8]}")
     follow.until(zone, lambda vm: vm["disks"][0].get("missing"))
     follow.zfs("rename", f"zones/other-{zone[:8]}", f"zones/{zone}-disk0")
