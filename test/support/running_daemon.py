@@ -108,7 +108,7 @@ class EventLines:
     def __init__(self, port: int, query: str = "", headers: Optional[dict[str, str]] = None):
         self.connection = RawConnection(port)
         extra = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
-        self.connection.send(f"GET /events{query} HTTP/1.1\r\nHost: x\r\n{extra}\r\n".encode())
+        self.connection.send(f"GET /events{query} HTTP/1.1\r\nHost: localhost\r\n{extra}\r\n".encode())
         self.head = self.connection.head()
         self._rest = b""
         self.ready = self.next()
@@ -143,12 +143,14 @@ class EventLines:
 
 
 class RunningDaemon:
-    """vminfod on the node at `root`. start() waits until it answers, unless told not to."""
+    """vminfod on the node at `root`. start() waits until it answers, unless told not to.
+
+    It logs at level debug, unless `options` say otherwise."""
 
     def __init__(self, root: str, *options: str, port: Optional[int] = None, environ: Optional[dict[str, str]] = None):
         self.root = str(root)
         self.port = port or free_port()
-        self.options = options
+        self.options = options if "--log-level" in options else ("--log-level", "debug", *options)
         self.environ = {**os.environ, **(environ or {})}
         self.process: subprocess.Popen[bytes]
         self._log: list[bytes] = []
@@ -229,7 +231,9 @@ class RunningDaemon:
         extra = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         connection = RawConnection(self.port, within)
         try:
-            answer = connection.send(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{extra}\r\n".encode("latin-1")).answer()
+            answer = connection.send(
+                f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{extra}\r\n".encode("latin-1")
+            ).answer()
         finally:
             connection.close()
         assert answer is not None, f"no answer to {method} {path}"

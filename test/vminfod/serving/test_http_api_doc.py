@@ -219,6 +219,8 @@ def test_examples_are_true_from_top_to_bottom(run):
         (httpserver.SEND_SECONDS, "| time for taking one response, streams aside | 60 s |"),
         (hub.BACKLOG_BYTES >> 20, "| unread by one listener | 8 MiB, "),
         (hub.BACKLOG_EVENTS, "8 MiB, 10,000 events | closed |"),
+        (hub.ALL_BACKLOGS_BYTES >> 20, "| unread by all listeners together | 64 MiB |"),
+        (hub.STALLED_SECONDS, "| time for taking anything of what waits for a stream | 60 s |"),
         (hub.RING_BYTES >> 20, "| kept for resuming | 32 MiB, "),
         (hub.RING_EVENTS, "32 MiB, 10,000 events | 410 |"),
         (api.FRESH_MOST, "| fresh read | 600 s, "),

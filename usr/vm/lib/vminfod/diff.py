@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What changed between two JSON values, as the list of changes that listeners get (spec/queue-diff.md, part 2).
+"""What changed between two JSON values, as the list of changes that listeners get.
 
 Objects are compared key by key; the elements of an array as a set, each one whole, so that positions and numbers of
 copies do not count. `map` names arrays whose elements have an identifier ({"nics": "mac"}): there an element that is
@@ -9,13 +9,16 @@ Always: the changes come in the order of the keys of the old value, then the key
         look like array indexes go first, by number.
         1 and 1.0 are equal; true and 1, null and absent are not, wherever they stand. Python's `==` says otherwise for
         the former, so that it is never the last word here.
-        The work is linear in the size of both values, also for arrays of thousands of elements.
+        The work is linear in the size of both values, also for arrays of thousands of elements;
+        a member of a top-level object that differs in very many places is one change of the whole member: a guest can
+        write metadata of tens of thousands of keys, and a change for each would cost many times the object itself.
 Not here: anything about VMs; the map is the caller's. The values of a change are the caller's own objects, not
 copies."""
 
 import json
 import marshal
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional, Union
 
@@ -23,6 +26,14 @@ Object = dict[str, Any]
 Array = list[Any]
 Path = tuple[Optional[str], ...]  # None stands for "some element of an array"
 Change = dict[str, Any]  # prettyPath, path, action, oldValue, newValue, ident (those that apply)
+
+# Of one top-level member. Past them it changes as one. What a person or an agent changes at once is a few dozen.
+MOST_CHANGES = 1000
+MOST_CONTAINERS = 5000  # objects and arrays that are looked into, some microseconds each
+
+# Elements of an array past which they are equal only if they are written alike (not 1 for 1.0): comparing values as
+# such costs several microseconds for each element, and what is compared in earnest comes from one and the same parser.
+LONG = 2000
 
 _CONTAINERS = (dict, list)
 _ABSENT: Any = object()
@@ -40,15 +51,29 @@ def diff(old: Any, new: Any, map: Optional[Mapping[str, str]] = None) -> list[Ch
     """The changes that turn `old` into `new`; an empty list if there are none.
 
     Both must be objects or both arrays, unless they are equal; anything else is a TypeError. `map` is
-    {top-level key: name of the identifier} and applies to arrays that stand directly under these keys on both sides."""
+    {top-level key: name of the identifier} and applies to arrays that stand directly under these keys on both sides.
+    A member of two objects with more than MOST_CHANGES changes is one change: `changed`, its path the key alone."""
     changes: list[Change] = []
     if isinstance(old, dict) and isinstance(new, dict):
-        _objects(old, new, (), _NO_IDENT, map, changes)
+        _members(old, new, map or {}, changes)
     elif isinstance(old, list) and isinstance(new, list):
-        _arrays(old, new, (), _NO_IDENT, None, changes)
+        _arrays(old, new, (), _NO_IDENT, None, _Found(changes, bounded=False))
     elif isinstance(old, _CONTAINERS) or isinstance(new, _CONTAINERS) or not _equal_scalars(old, new):
         raise TypeError(f"need two objects or two arrays, not {type(old).__name__} and {type(new).__name__}")
     return changes
+
+
+def coarser(changes: list[Change], old: Object, new: Object) -> list[Change]:
+    """`changes`, found between `old` and `new`, with one change for each member that has several."""
+    by_member: dict[str, list[Change]] = {}
+    for change in changes:
+        by_member.setdefault(change["path"][0], []).append(change)
+    return [found[0] if len(found) == 1 else as_one(key, old[key], new[key]) for key, found in by_member.items()]
+
+
+def as_one(key: str, old: Any, new: Any) -> Change:
+    """The change of a whole member of the top level, from `old` to `new`."""
+    return _change((key,), "changed", _NO_IDENT, old, new)
 
 
 def pretty_path(path: Iterable[Optional[str]]) -> str:
@@ -75,31 +100,83 @@ def _change(path: Path, action: str, ident: Any, old: Any = _ABSENT, new: Any = 
     return change
 
 
+class _TooMany(Exception):
+    """A member differs in more places than are listed one by one."""
+
+
+class _Found:
+    """The changes that are found, and how far the search in one member has gone. Raises _TooMany past the bounds."""
+
+    __slots__ = ("changes", "_most", "_containers")
+
+    def __init__(self, changes: list[Change], *, bounded: bool) -> None:
+        self.changes = changes
+        self._most = len(changes) + MOST_CHANGES if bounded else sys.maxsize
+        self._containers = MOST_CONTAINERS if bounded else sys.maxsize
+
+    def add(self, *changes: Change) -> None:
+        self.expect(len(changes))
+        self.changes += changes
+
+    def expect(self, count: int) -> None:
+        """So many changes are about to come."""
+        if len(self.changes) + count > self._most:
+            raise _TooMany
+
+    def enter(self) -> None:
+        """An object or array is about to be looked into."""
+        self._containers -= 1
+        if self._containers < 0:
+            raise _TooMany
+
+
 # --- objects ---
 
 
-def _objects(
-    old: Object, new: Object, path: Path, ident: Any, idents: Optional[Mapping[str, str]], out: list[Change]
-) -> None:
-    """Appends the changes between two objects. `idents` is the map at the top level and None below it."""
+def _members(old: Object, new: Object, idents: Mapping[str, str], out: list[Change]) -> None:
+    """Appends the changes between two objects of the top level."""
     for key in _walk(old):
-        before = old[key]
-        after = new.get(key, _ABSENT)
-        if before is after:
-            continue
-        if after is _ABSENT:
-            out.append(_change((*path, key), "removed", ident, old=before))
-        elif not (isinstance(before, _CONTAINERS) and isinstance(after, _CONTAINERS)):
-            if not _equal_scalars(before, after):
-                out.append(_change((*path, key), "changed", ident, before, after))
-        elif isinstance(before, list) and isinstance(after, list):
-            _arrays(before, after, (*path, key), ident, idents.get(key) if idents else None, out)
-        else:
-            _objects(_as_object(before), _as_object(after), (*path, key), ident, None, out)
-    if new.keys() - old.keys():
-        for key in _walk(new):
-            if key not in old:
-                out.append(_change((*path, key), "added", ident, new=new[key]))
+        before, after = old[key], new.get(key, _ABSENT)
+        start = len(out)
+        try:
+            _member(before, after, (key,), _NO_IDENT, idents.get(key), _Found(out, bounded=True))
+        except _TooMany:
+            del out[start:]
+            out.append(as_one(key, before, after))
+    _added(old, new, (), _NO_IDENT, _Found(out, bounded=False))
+
+
+def _objects(old: Object, new: Object, path: Path, ident: Any, found: _Found) -> None:
+    """Adds the changes between two objects below the top level."""
+    found.enter()
+    for key in _walk(old):
+        before, after = old[key], new.get(key, _ABSENT)
+        if before is not after:
+            _member(before, after, (*path, key), ident, None, found)
+    _added(old, new, path, ident, found)
+
+
+def _member(before: Any, after: Any, path: Path, ident: Any, ident_name: Optional[str], found: _Found) -> None:
+    """Adds the changes of one member that was there before. `ident_name` pairs the elements of two arrays."""
+    if before is after:
+        return
+    if after is _ABSENT:
+        found.add(_change(path, "removed", ident, old=before))
+    elif not (isinstance(before, _CONTAINERS) and isinstance(after, _CONTAINERS)):
+        if not _equal_scalars(before, after):
+            found.add(_change(path, "changed", ident, before, after))
+    elif isinstance(before, list) and isinstance(after, list):
+        _arrays(before, after, path, ident, ident_name, found)
+    else:
+        _objects(_as_object(before), _as_object(after), path, ident, found)
+
+
+def _added(old: Object, new: Object, path: Path, ident: Any, found: _Found) -> None:
+    """Adds the members that only `new` has."""
+    names = new.keys() - old.keys()
+    if names:
+        found.expect(len(names))
+        found.add(*[_change((*path, key), "added", ident, new=new[key]) for key in _walk(new) if key in names])
 
 
 def _as_object(container: Union[Object, Array]) -> Object:
@@ -134,7 +211,9 @@ def _equal_scalars(one: Any, other: Any) -> bool:
 # --- arrays ---
 
 
-def _arrays(old: Array, new: Array, path: Path, ident: Any, ident_name: Optional[str], out: list[Change]) -> None:
+def _arrays(old: Array, new: Array, path: Path, ident: Any, ident_name: Optional[str], found: _Found) -> None:
+    """Adds the changes between two arrays."""
+    found.enter()
     old_bytes = [_bytes(element) for element in old]
     new_bytes = [_bytes(element) for element in new]
     if old_bytes == new_bytes:
@@ -145,9 +224,10 @@ def _arrays(old: Array, new: Array, path: Path, ident: Any, ident_name: Optional
     modified: list[Change] = []
     if ident_name and removed and added:
         removed, added = _pair(removed, added, ident_name, path, modified)
-    out.extend(_change(path, "removed", ident, old=element) for element in removed)
-    out.extend(modified)
-    out.extend(_change(path, "added", ident, new=element) for element in added)
+    found.expect(len(removed) + len(modified) + len(added))
+    found.add(*[_change(path, "removed", ident, old=element) for element in removed])
+    found.add(*modified)
+    found.add(*[_change(path, "added", ident, new=element) for element in added])
 
 
 def _missing(elements: Array, bytes_of: list[bytes], others: Array, bytes_of_others: list[bytes]) -> Array:
@@ -157,6 +237,8 @@ def _missing(elements: Array, bytes_of: list[bytes], others: Array, bytes_of_oth
     still be equal values (1 and 1.0; index-like keys in another order), so what is left is looked at again."""
     known = set(bytes_of_others)
     rest = [element for element, text in zip(elements, bytes_of, strict=True) if text not in known]
+    if len(elements) + len(others) > LONG:
+        return rest
     if len(rest) <= FEW and not any(element in others for element in rest):
         return rest  # unequal even to Python, which calls more things equal than we do
     texts = {_text(other) for other in others}
@@ -202,7 +284,8 @@ def _pair(removed: Array, added: Array, name: str, path: Path, modified: list[Ch
         position = positions.pop()
         taken.add(position)
         before = _as_object(element)
-        _objects(before, _as_object(added[position]), path, before.get(name, _NO_IDENT), None, modified)
+        pair = _Found(modified, bounded=True)
+        _objects(before, _as_object(added[position]), path, before.get(name, _NO_IDENT), pair)
     return alone, [element for position, element in enumerate(added) if position not in taken]
 
 

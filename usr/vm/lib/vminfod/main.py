@@ -80,6 +80,7 @@ def main(arguments: list[str]) -> int:
     finally:
         starting.kill(timeout=1.0)
         daemon.stop()
+        logger.close()
     return 0
 
 
@@ -121,9 +122,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--log-level",
         choices=list(log.LEVELS),
-        default="debug",
+        default="info",
         metavar="L",
-        help=f"the least level that is logged: {', '.join(log.LEVELS)} (debug)",
+        help=f"the least level that is logged: {', '.join(log.LEVELS)} (info)",
     )
     parser.add_argument(
         "--listener-backlog-bytes",

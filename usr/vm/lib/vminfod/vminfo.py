@@ -40,18 +40,20 @@ from vminfod.freshness.staleness import Staleness
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.threads import Threads
 from vminfod.freshness.turns import Turns
-from vminfod.log import BunyanHandler, Log
+from vminfod.log import BunyanHandler, BunyanLog
 from vminfod.queue import Queue
-from vminfod.serving import httpserver
+from vminfod.serving import listening
 from vminfod.serving.api import Api
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REFRESH, REQUEST, Cause
+from vminfod.serving.health import STALLED, CommandFacts, Facts, Verdict, verdict
 from vminfod.serving.httpserver import Server
 from vminfod.serving.hub import Hub, Limits
+from vminfod.serving.listening import RunFiles
 from vminfod.watchers.child import READY_WITHIN
 from vminfod.watchers.zonewatcher import is_zonename
 from vmload.loader import Loader, NodeRecords, assemble
-from vmload.loaderror import LoadError
+from vmload.loaderror import LoadError, XmlGone
 from vmload.system import TimeLimits
 
 _WATCHES_SET = 60.0  # seconds for all watches of the first load to stand
@@ -78,7 +80,7 @@ class Options:
 class Vminfod:
     """One daemon. start() it once, then stop() it."""
 
-    def __init__(self, options: Options, log: Log, log_handler: BunyanHandler):
+    def __init__(self, options: Options, log: BunyanLog, log_handler: BunyanHandler):
         self._options = options
         self._log = log
         self._log_handler = log_handler
@@ -87,6 +89,7 @@ class Vminfod:
         self._status = "initialized"
         self._servers: list[Server] = []
         self._refresher: Optional[gevent.Greenlet] = None
+        self._run_files = RunFiles(options.root)
 
         self._threads = Threads()
         self._loader = Loader(options.root, log.note, options.commands)
@@ -123,6 +126,9 @@ class Vminfod:
         self._log.info("starting", root=self._options.root, ips=self._options.ips, port=self._options.port)
         self._state = "booting"
         self._check_addresses()
+        has_none = self._run_files.take()
+        if has_none is not None:
+            self._log.warn("serving without a Unix socket and a pid file", reason=has_none)
         self._set_status("starting global watchers")
         self._sources.start()
         self._watches.start()
@@ -152,9 +158,9 @@ class Vminfod:
         """A port that another has is found now, not after minutes of loading."""
         for ip in self._options.ips:
             try:
-                httpserver.bound((ip, self._options.port)).close()
+                listening.bound((ip, self._options.port)).close()
             except OSError as error:
-                raise CannotStart(httpserver.why_not(error, ip, self._options.port)) from error
+                raise CannotStart(listening.why_not(error, ip, self._options.port)) from error
 
     def _set_first_watches(self) -> list[str]:
         """The names of the zones whose files are watched from now on."""
@@ -194,11 +200,18 @@ class Vminfod:
     def _listen(self) -> None:
         for ip in self._options.ips:
             try:
-                server = Server((ip, self._options.port), self._api, self._log_request, self._log_failure)
+                self._serve_on(listening.bound((ip, self._options.port)))
             except OSError as error:
-                raise CannotStart(httpserver.why_not(error, ip, self._options.port)) from error
-            server.start()
-            self._servers.append(server)
+                raise CannotStart(listening.why_not(error, ip, self._options.port)) from error
+        try:
+            self._serve_on(self._run_files.listen())
+        except OSError as error:
+            self._log.warn("not serving on the Unix socket", path=self._run_files.socket_path, reason=str(error))
+
+    def _serve_on(self, sock: Any) -> None:
+        server = Server(sock, self._api, self._log_request, self._log_failure)
+        server.start()
+        self._servers.append(server)
 
     # Stopping.
 
@@ -208,6 +221,7 @@ class Vminfod:
         self._log.info("stopping")
         for server in self._servers:
             server.close()
+        self._run_files.release()
         self._sources.stop()
         if self._refresher is not None:
             self._refresher.kill(timeout=1.0)
@@ -226,12 +240,30 @@ class Vminfod:
         self._log.info("a full refresh is asked for")
         self._refresh.request(REQUEST)
 
-    def read_fresh(self, key: str, timeout: float) -> bool:
-        """Read the VM with this zone name or uuid anew; False if that took more than `timeout` seconds."""
+    def read_fresh(self, key: str, timeout: float) -> Optional[str]:
+        """Read the VM with this zone name or uuid anew. Why that took more than `timeout` seconds; else None."""
         zonename = self._cache.zonename(key) or key
         if not is_zonename(zonename):
-            return True  # it cannot exist, and what anybody writes into a URL is not for zoneadm
-        return self._reloads.read_fresh(zonename, REQUEST, timeout)
+            return None  # it cannot exist, and what anybody writes into a URL is not for zoneadm
+        if self._reloads.read_fresh(zonename, REQUEST, timeout):
+            return None
+        return self._why_stale(zonename)
+
+    def _why_stale(self, zonename: str) -> str:
+        """Why the zone has not been read: its error, or the command that is waited for."""
+        now = time.monotonic_ns()
+        error = self._reloads.errors.get(zonename)
+        if error is not None:
+            since = (now - error.since) / 1e9
+            return f"it cannot be read since {since:.0f} s ({error.tries} tries): {error.error}"
+        records = self._cache.records(zonename)
+        about = (
+            {zonename} if records is None else {zonename, records.zone.zonepath.lstrip("/"), str(records.zone.zoneid)}
+        )
+        commands = self._loader.reader.system.running()
+        for command in [c for c in commands if about & set(c.words)] or commands:
+            return f"waiting for {command.what}, which runs {command.seconds:.1f} s"
+        return "it is being read, and waits for its turn"
 
     def _reread_sysinfo(self, cause: Cause) -> None:
         """The sysinfo file changed. Runs in a task on the queue."""
@@ -261,8 +293,28 @@ class Vminfod:
             self._log.debug("status", oldState=self._state, state=state, oldStatus=self._status, status=status)
         self._state, self._status = state, status
 
+    def unreadable(self) -> list[str]:
+        """The zones that exist, but could not be read so far: they are in no list."""
+        return [
+            name
+            for name, error in self._reloads.errors.items()
+            if self._cache.records(name) is None and not isinstance(error.error, XmlGone)
+        ]
+
+    def health(self) -> Verdict:
+        """The body of /health."""
+        facts = Facts(
+            self._sources.health(),
+            [name for name, error in self._reloads.errors.items() if error.lasts],
+            [CommandFacts(c.what, c.seconds, c.for_all) for c in self._loader.reader.system.running()],
+            self._hub.stalled(STALLED),
+            self._refresh.failed,
+            self._sysinfo.warning,
+        )
+        return verdict(facts)
+
     def status(self, full: bool) -> dict[str, Any]:
-        """The body of /status (daemon.md 12.1); what the original has not comes last."""
+        """The body of /status; what the original has not comes last."""
         now = time.monotonic_ns()
         last = self._refresh.last
         shown: dict[str, Any] = {
@@ -282,13 +334,14 @@ class Vminfod:
         if full:
             shown["refreshLog"] = self._refresh.dump_log(now)
             shown["fswatcher"] = self._sources.files.dump()
-        shown["events"] = self._hub.dump_ring()
+        shown["events"] = {**self._hub.dump_ring(), "waitingBytes": self._hub.waiting_bytes}
         shown["zoneErrors"] = {name: error.dump(now) for name, error in self._reloads.errors.items()}
         shown["reloading"] = self._reloads.busy()
         shown["sysinfoError"] = self._sysinfo.warning
         shown["children"] = self._sources.status()
         shown["connections"] = sum(server.connections for server in self._servers)
         shown["lostLogRecords"] = self._log_handler.lost
+        shown["health"] = self.health()
         return shown
 
     def _log_request(self, request: dict[str, Any], status: str, size: int, seconds: float) -> None:

@@ -57,6 +57,35 @@ class Output:
     stderr: bytes
 
 
+@dataclass(frozen=True)
+class RunningCommand:
+    """A command that has been running for `seconds`: its words, the program first by its name alone."""
+
+    words: tuple[str, ...]
+    seconds: float
+
+    @property
+    def for_all(self) -> bool:
+        """Whether it asks about all VMs."""
+        return self._subject is None
+
+    @property
+    def what(self) -> str:
+        """For people: "zfs list of U"."""
+        verb = " list" if "list" in self.words[1:] else ""
+        return f"{self.words[0]}{verb} of {self._subject or 'all VMs'}"
+
+    @property
+    def _subject(self) -> Optional[str]:
+        """The zone or dataset that it asks about; None for all."""
+        if "-z" in self.words:
+            return self.words[self.words.index("-z") + 1]
+        last = self.words[-1]
+        if "/" in last:
+            return last.partition("/")[2]
+        return f"zone {last.split(':')[1]}" if last.count(":") >= 2 and last.split(":")[1] else None
+
+
 class System:
     """A node's commands and files. Safe to share between threads."""
 
@@ -64,7 +93,8 @@ class System:
         self.root = os.path.abspath(root).rstrip("/")
         self.limits = limits or TimeLimits()
         self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[bytes]] = set()  # just the commands between their start and their end
+        # Just the commands between their start and their end: their words, and when they were started (monotonic s).
+        self._running: dict[subprocess.Popen[bytes], tuple[tuple[str, ...], float]] = {}
         # Those that were killed and did not end, by what they were asked: the same is not started beside them.
         self._stuck: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
         self._stopped = False
@@ -75,6 +105,13 @@ class System:
             self._stopped = True
             for child in self._running:
                 _kill_group(child)
+
+    def running(self) -> list[RunningCommand]:
+        """The commands that run now, the oldest first."""
+        now = time.monotonic()
+        with self._lock:
+            started = sorted(self._running.values(), key=lambda command: command[1])
+        return [RunningCommand(words, now - at) for words, at in started]
 
     def path(self, node_path: str) -> str:
         """Where the node's absolute `node_path` lies on this machine."""
@@ -105,7 +142,7 @@ class System:
             code = errno.errorcode.get(error.errno or 0)
             raise LoadError(f"cannot run {name}: {error.strerror}: {program}", code) from error
         with self._lock:
-            self._running.add(child)
+            self._running[child] = ((name, *arguments), time.monotonic())
             if self._stopped:
                 _kill_group(child)
         try:
@@ -132,7 +169,7 @@ class System:
             with self._lock:
                 self._stuck[asked] = child
         with self._lock:
-            self._running.discard(child)
+            self._running.pop(child, None)
 
     def _check_not_stuck(self, name: str, asked: tuple[str, ...]) -> None:
         with self._lock:

@@ -75,7 +75,7 @@ def _zone(fields: list[str], note: Note) -> Zone | None:
     if len(uuid) != _UUID_LENGTH:
         if not is_uuid(zonename):
             if zonename != "global":
-                note("error", f"zone {zonename} has no uuid: it is not a VM")
+                note("debug", f"zone {zonename} has no uuid: it is not a VM")
             return None
         uuid = zonename
     return Zone(number(zoneid), zonename, state, zonepath, uuid, brand, number(zonedid))

@@ -95,6 +95,7 @@ class Refresh:
         self._set_status = set_status
         self._log = log
         self.last: Optional[int] = None  # monotonic ns of the end of the last refresh, or of the first load
+        self.failed: Optional[str] = None  # why the last one failed
         self._second_look = SecondLook(loader, cache, reloads, threads, log)
         self._wanted = Flag()
         self._cause: Optional[Cause] = None  # of the request that came first; None: only the timer
@@ -138,6 +139,7 @@ class Refresh:
             self._second_look.put_right(node, started)
             self._compare_paused(node, gone, started, cause)
             done = True
+            self.failed = None
             if overflowed:
                 self._log.warn("events were dropped because too many waited; the refresh has made up for it")
         except (LoadError, QueueTimeout) as error:
@@ -154,7 +156,8 @@ class Refresh:
         return done or (cause is None and not overflowed)
 
     def _fail(self, error: Exception) -> None:
-        self._errors.append((time.monotonic_ns(), str(error)))
+        self.failed = str(error)
+        self._errors.append((time.monotonic_ns(), self.failed))
         self._log.error("the refresh failed", err=error)
 
     def _compare_paused(self, node: NodeRecords, gone: list[str], started: int, cause: Optional[Cause]) -> None:

@@ -76,6 +76,11 @@ class ZoneError:
     since: int
     tries: int = 1
 
+    @property
+    def lasts(self) -> bool:
+        """Whether it is a fault, and not just a zone that is being made or unmade."""
+        return not isinstance(self.error, XmlGone) or self.tries >= _LASTING
+
     def dump(self, now: int) -> dict[str, Any]:
         """For /status."""
         return {

@@ -18,6 +18,7 @@ import gevent
 from vminfod.freshness.staleness import Staleness
 from vminfod.queue import Queue, Task
 from vminfod.serving.cause import REFRESH, Cause, moment_of
+from vminfod.serving.health import ChildFacts
 from vminfod.watchers.child import READY_WITHIN
 from vminfod.watchers.fswatcher import FileEvent, FsWatcher
 from vminfod.watchers.zonewatcher import ZoneEvent, zone_watcher
@@ -68,6 +69,11 @@ class Sources:
     def status(self) -> dict[str, Any]:
         """For /status: how each child does."""
         return {name: watcher.status() for name, watcher in self._named().items()}
+
+    def health(self) -> dict[str, ChildFacts]:
+        """For /health: which children are down, and which are lost again and again."""
+        children = {"zonewatcher": self._zones, "zpoolwatcher": self._pools, "fswatcher": self.files.child}
+        return {name: ChildFacts(one.down_seconds(), one.recent_losses()) for name, one in children.items()}
 
     def _named(self) -> dict[str, Any]:
         return {"zonewatcher": self._zones, "zpoolwatcher": self._pools, "fswatcher": self.files}

@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The HTTP API: Bottle has the routes, each a few lines that hand out bytes made elsewhere (daemon.md section 12).
+"""The HTTP API: Bottle has the routes, each a few lines that hand out bytes made elsewhere.
 
 Always: every response says `application/json` and carries the epoch and the revision it was made at;
-        methods other than GET get an empty 400, HEAD too (A6); nothing here changes the cache.
-Paths are normalised before they are decoded, so that `%2F` never splits a segment, and segments beyond those of a route
-are ignored, as in the original."""
+        methods other than GET get an empty 400, HEAD too (A6); nothing here changes the cache;
+        a request for a foreign host is refused (target.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Optional, Protocol
-from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
+from urllib.parse import parse_qs
 
 import bottle
 import gevent
 from gevent import socket as gsocket
+from gevent.event import Event as Flag
 
 from vminfod.serving import httpserver, jsontext
 from vminfod.serving.cache import Cache
-from vminfod.serving.hub import Hub, Listener, Selection
+from vminfod.serving.health import Verdict
+from vminfod.serving.hub import Hub
+from vminfod.serving.listener import Listener, Selection, Stream
+from vminfod.serving.target import is_own_host, target_of
 
 EVENT_TYPES = frozenset({"create", "modify", "delete"})
 
@@ -31,15 +34,29 @@ HEARTBEAT_MOST = 86_400.0
 # Streams at once, so that listeners can never use up all the connections.
 LISTENERS = 1500
 
+_BATCH = 256 << 10  # bytes handed to the socket in one go
+
 _LAST_WORDS = 0.5  # seconds that a stream which is ended has to end in good order before its socket is shut
 
 
 class Reads(Protocol):
     """What the API needs of the daemon besides the cache and the hub."""
 
-    def status(self, full: bool) -> dict[str, Any]: ...
+    def status(self, full: bool) -> dict[str, Any]:
+        """The body of /status."""
+        ...
 
-    def read_fresh(self, key: str, timeout: float) -> bool: ...
+    def health(self) -> Verdict:
+        """The body of /health."""
+        ...
+
+    def read_fresh(self, key: str, timeout: float) -> Optional[str]:
+        """Read a VM anew; why that did not succeed within `timeout` seconds, else None."""
+        ...
+
+    def unreadable(self) -> list[str]:
+        """The zones that exist, but cannot be read, and so are in no list."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -61,22 +78,28 @@ class Api:
         self._app.route("/ping", callback=self._ping)
         self._app.route("/status", callback=self._status)
         self._app.route("/vms", callback=self._vms)
-        self._app.route("/vms/<key>", callback=self._vm)
+        self._app.route("/vms/<key:re:(?s:.+)>", callback=self._vm)
         self._app.route("/events", callback=self._events)
+        self._app.route("/health", callback=self._health)
         self._app.error(404, callback=self._unsupported)
         self._app.error(405, callback=self._unsupported)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        if not _is_for_us(environ):
+            return self._empty_handed(
+                403, b"Foreign Host: use localhost, or an address of this machine", start_response
+            )
         if environ["REQUEST_METHOD"] != "GET":
-            answer = self._answer(400, b"")
-            start_response(answer.status_line, answer.headerlist)
-            return [b""]
-        first, *more = normalised(environ["vminfod.raw_path"]) or [""]
-        environ["vminfod.sent_key"] = more[0] if more else ""
-        # Bottle sees the key still encoded: it would drop what is no UTF-8 from it.
-        keys = [quote(key, "%") for key in more[:1] if first == "vms"]
-        environ["PATH_INFO"] = "/" + "/".join([_decoded(first), *keys])
+            return self._empty_handed(400, b"", start_response)
+        target = target_of(environ["vminfod.raw_path"])
+        environ["vminfod.sent_key"] = target.sent_key
+        environ["PATH_INFO"] = target.path.encode("utf-8", "replace").decode("latin-1")  # as WSGI wants it
         return self._app(environ, start_response)
+
+    def _empty_handed(self, status: int, body: bytes, start_response: Callable[..., Any]) -> list[bytes]:
+        answer = self._answer(status, body)
+        start_response(answer.status_line, answer.headerlist)
+        return [body]
 
     # Routes.
 
@@ -86,16 +109,24 @@ class Api:
     def _status(self) -> bottle.HTTPResponse:
         return self._answer(200, jsontext.encode(self._reads.status(bool(_query().get("full")))))
 
+    def _health(self) -> bottle.HTTPResponse:
+        found = self._reads.health()
+        return self._answer(503 if found["reasons"] else 200, jsontext.encode(found))
+
     def _vms(self) -> bottle.HTTPResponse:
-        return self._tagged(self._hub.rev, self._cache.vms)
+        unreadable = self._reads.unreadable()
+        headers = {"X-Vminfod-Unreadable": ",".join(sorted(unreadable))} if unreadable else {}
+        return self._tagged(self._hub.rev, self._cache.vms, headers)
 
     def _vm(self, key: str) -> bottle.HTTPResponse:
-        key, query = _decoded(bottle.request.environ["vminfod.sent_key"]), _query()
+        query = _query()
         try:
             if _flag(query, "fresh"):
-                limit = _seconds(query, "timeout", FRESH_SECONDS, 0.0, FRESH_MOST)
-                if not self._reads.read_fresh(key, limit):
-                    return self._answer(504, f"VM not read within {limit:g} s".encode())
+                asked = _seconds(query, "timeout", 0.0, FRESH_MOST)
+                limit = FRESH_SECONDS if asked is None else asked
+                why_not = self._reads.read_fresh(key, limit)
+                if why_not is not None:
+                    return self._answer(504, f"VM not read within {limit:g} s: {why_not}".encode("utf-8", "replace"))
         except _Refused as refused:
             return self._refuse(refused)
         body, rev = self._cache.vm(key), self._cache.rev_of(key)
@@ -109,19 +140,18 @@ class Api:
         query = _query()
         try:
             selection, since = _selection(query), self._since(query)
-            heartbeat = _seconds(query, "heartbeat", None, HEARTBEAT_LEAST, HEARTBEAT_MOST)
+            heartbeat = _seconds(query, "heartbeat", HEARTBEAT_LEAST, HEARTBEAT_MOST)
             with_vms = since is None and _flag(query, "vms", default=True)
         except _Refused as refused:
             return self._refuse(refused)
         if len(self._hub) >= LISTENERS:
             return self._answer(503, f"Too many listeners: {LISTENERS} streams are open".encode())
-        stream = _Stream(self._hub, environ["vminfod.socket"], heartbeat)
         snapshot = self._cache.vms_escaped(selection.uuids) if with_vms else None
-        user_agent = environ.get("HTTP_USER_AGENT")
-        if user_agent is not None:
-            user_agent = user_agent.encode("latin-1").decode("utf-8", "replace")
-        stream.listen(self._hub.subscribe(selection, user_agent, stream.on_cut, vms=snapshot, since=since))
-        return self._answer(200, stream, {"Connection": "close"})
+        sender = _Sender(self._hub, environ["vminfod.socket"], heartbeat)
+        stream = Stream(_user_agent(environ), sender.on_lines, sender.on_cut, framed=False)
+        unreadable = self._reads.unreadable()
+        sender.listen(self._hub.subscribe(selection, stream, vms=snapshot, since=since, unreadable=unreadable))
+        return self._answer(200, sender, {"Connection": "close"})
 
     def _unsupported(self, _error: Any) -> bytes:
         for name, value in self._headers().items():
@@ -157,19 +187,21 @@ class Api:
             response.set_header("Content-Length", str(len(body)))
         return response
 
-    def _tagged(self, rev: int, body: Callable[[], bytes]) -> bottle.HTTPResponse:
+    def _tagged(
+        self, rev: int, body: Callable[[], bytes], headers: Optional[dict[str, str]] = None
+    ) -> bottle.HTTPResponse:
         """200 with an ETag, or 304 if the client has just this."""
         tag = f'"{self._hub.epoch}:{rev}"'
         known = bottle.request.environ.get("HTTP_IF_NONE_MATCH", "")
         if known.strip() == "*" or tag in (part.strip().removeprefix("W/") for part in known.split(",")):
-            return self._answer(304, b"", {"ETag": tag})
-        return self._answer(200, body(), {"ETag": tag})
+            return self._answer(304, b"", {"ETag": tag, **(headers or {})})
+        return self._answer(200, body(), {"ETag": tag, **(headers or {})})
 
     def _refuse(self, refused: _Refused) -> bottle.HTTPResponse:
         return self._answer(refused.status, jsontext.encode(refused.body))
 
 
-class _Stream:
+class _Sender:
     """The body of one /events response: lines until the client goes or the listener is cut."""
 
     def __init__(self, hub: Hub, sock: Any, heartbeat: Optional[float]):
@@ -178,10 +210,11 @@ class _Stream:
         self._heartbeat = heartbeat
         self._listener: Optional[Listener] = None
         self._input = gevent.get_hub().loop.io(sock.fileno(), 1)
+        self._wake = Flag()
 
     def listen(self, listener: Listener) -> None:
         self._listener = listener
-        self._socket.settimeout(None)  # from here on the backlog is the limit, not the time
+        self._socket.settimeout(None)  # from here on the hub limits what waits, and for how long
         self._input.start(self._on_input)
 
     def _on_input(self) -> None:
@@ -190,8 +223,12 @@ class _Stream:
             if self._listener is not None:
                 self._listener.cut("the client closed the connection")
 
+    def on_lines(self) -> None:
+        self._wake.set()
+
     def on_cut(self) -> None:
         """The sender may hang in a send that the client does not take: shut the socket if it does not end by itself."""
+        self._wake.set()
         gevent.spawn_later(_LAST_WORDS, self._shut).name = "end of an event stream"
 
     def _shut(self) -> None:
@@ -201,10 +238,19 @@ class _Stream:
             return  # it has ended by itself
 
     def __iter__(self) -> Iterator[bytes]:
-        if self._listener is None:
+        listener = self._listener
+        if listener is None:
             return
-        while (lines := self._listener.take(self._heartbeat)) is not None:
-            yield lines or self._hub.heartbeat()
+        while listener.cut_reason is None:
+            self._wake.clear()
+            pieces = listener.waiting()
+            if pieces:
+                batch = b"".join(pieces if sum(map(len, pieces)) <= _BATCH else [pieces[0][:_BATCH]])
+                yield batch
+                if listener.cut_reason is None:
+                    listener.sent(len(batch))
+            elif not self._wake.wait(self._heartbeat):
+                listener.add_line(self._hub.heartbeat())
 
     def close(self) -> None:
         self._input.stop()
@@ -213,20 +259,21 @@ class _Stream:
             self._hub.unsubscribe(self._listener)
 
 
-def normalised(url: str) -> list[str]:
-    """The segments of the path of `url`, still percent-encoded, without empty ones, `.` and `..`."""
-    path = urlsplit(url).path if "://" in url.partition("?")[0] else url.partition("?")[0].partition("#")[0]
-    segments: list[str] = []
-    for segment in path.split("/"):
-        if segment == "..":
-            del segments[-1:]
-        elif segment not in ("", "."):
-            segments.append(segment)
-    return segments
+def _is_for_us(environ: dict[str, Any]) -> bool:
+    """Whether the request is meant for this daemon: who comes through the Unix socket always is."""
+    listens_on = environ["vminfod.listens_on"]
+    if listens_on is None:
+        return True
+    url = environ["vminfod.raw_path"].partition("?")[0]
+    hosts = [environ.get("HTTP_HOST")]
+    if "://" in url and not url.startswith("/"):
+        hosts.append(url.partition("://")[2].partition("/")[0])
+    return all(is_own_host(host, listens_on) for host in hosts)
 
 
-def _decoded(segment: str) -> str:
-    return unquote_to_bytes(segment.encode("latin-1")).decode("utf-8", "replace")
+def _user_agent(environ: dict[str, Any]) -> Optional[str]:
+    sent: Optional[str] = environ.get("HTTP_USER_AGENT")
+    return None if sent is None else sent.encode("latin-1").decode("utf-8", "replace")
 
 
 def _query() -> dict[str, str]:
@@ -259,9 +306,9 @@ def _flag(query: dict[str, str], name: str, *, default: bool = False) -> bool:
         raise _bad(name, query[name], "true or false") from None
 
 
-def _seconds(query: dict[str, str], name: str, default: Any, least: float, most: float) -> Any:
+def _seconds(query: dict[str, str], name: str, least: float, most: float) -> Optional[float]:
     if name not in query:
-        return default
+        return None
     try:
         seconds = float(query[name])
     except ValueError:

@@ -13,14 +13,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from vminfod.diff import diff
+from vminfod.diff import Change, coarser, diff
+from vminfod.log import Log
 from vminfod.serving import jsontext
 from vminfod.serving.cause import Cause
 from vminfod.serving.hub import Hub
 from vmload.records import ZoneRecords
 
-# The identifier of the objects in these lists (daemon.md section 1).
+# The identifier of the objects in these lists.
 DIFF_MAP = {"disks": "path", "nics": "mac"}
+
+# An event has the VM once; its changes may cost as much as the old and the new object together. Past it, what changed
+# in many places changes as one, which is never more than that.
+CHANGES_MOST = 2
+
+LOGGED_PATHS = 20  # of one event; the number of the others is logged with them
+LOGGED_LENGTH = 200  # characters of one: a key of a guest's metadata can have megabytes
 
 
 @dataclass
@@ -38,7 +46,7 @@ class Entry:
 class Cache:
     """The VMs of the node, in the order in which they came."""
 
-    def __init__(self, hub: Hub, log: Any):
+    def __init__(self, hub: Hub, log: Log):
         self._hub = hub
         self._log = log
         self._entries: dict[str, Entry] = {}
@@ -113,27 +121,33 @@ class Cache:
     # Writing.
 
     def first(self, zonename: str, records: ZoneRecords, vm: dict[str, Any]) -> None:
-        """Take in a VM without an event: the first load, when nobody can be connected yet."""
+        """Take in a VM without an event: the first load, before any client can connect."""
         self._store(zonename, records, vm, self._hub.rev)
 
-    def put(self, zonename: str, records: ZoneRecords, vm: dict[str, Any], cause: Cause) -> list[dict[str, Any]]:
+    def put(self, zonename: str, records: ZoneRecords, vm: dict[str, Any], cause: Cause) -> list[Change]:
         """Serve `vm` from now on, emitting `create`, or `modify` if it differs from what was served.
 
         A diff knows no positions, yet the order of resolvers or disks matters: if only that changed, the modify has an
         empty list of changes. Gives the changes of a modify, else []."""
-        entry = self._entries.get(zonename)
-        if entry is None:
-            self._store(zonename, records, vm, self._hub.rev + 1)
-            self._emit("create", zonename, vm["uuid"], {"vm": vm}, cause)
+        old = self._entries.get(zonename)
+        if old is None:
+            entry = self._store(zonename, records, vm, self._hub.rev + 1)
+            self._emit("create", zonename, vm["uuid"], cause, body={"vm": entry.body})
             return []
-        changes: list[dict[str, Any]] = diff(entry.vm, vm, DIFF_MAP)
-        if not changes and entry.vm == vm:
-            self._reindex(zonename, entry.records, records)
-            entry.records = records
+        changes = diff(old.vm, vm, DIFF_MAP)
+        if not changes and old.vm == vm:
+            self._reindex(zonename, old.records, records)
+            old.records = records
             return []
-        changed = {str(change["path"][0]) for change in changes} | _differing(entry.vm, vm)
-        self._store(zonename, records, vm, self._hub.rev + 1)
-        self._emit("modify", zonename, vm["uuid"], {"vm": vm, "changes": changes}, cause, changed=changed)
+        before, before_size = old.vm, len(old.body)
+        entry = self._store(zonename, records, vm, self._hub.rev + 1)
+        text = jsontext.encode(changes)
+        if len(text) > CHANGES_MOST * max(before_size, len(entry.body)):
+            changes = coarser(changes, before, vm)
+            text = jsontext.encode(changes)
+        changed = {str(change["path"][0]) for change in changes} | _differing(before, vm)
+        body = {"vm": entry.body, "changes": text}
+        self._emit("modify", zonename, vm["uuid"], cause, body=body, changes=changes, changed=changed)
         return changes
 
     def drop(self, zonename: str, cause: Cause) -> bool:
@@ -145,43 +159,50 @@ class Cache:
             del self._by_uuid[entry.vm["uuid"]]
         self._reindex(zonename, entry.records, None)
         self._joined = self._joined_escaped = None
-        self._emit("delete", zonename, entry.vm["uuid"], {}, cause, {"last": entry.vm})
+        self._emit("delete", zonename, entry.vm["uuid"], cause, tail={"last": entry.body})
         return True
 
-    def _store(self, zonename: str, records: ZoneRecords, vm: dict[str, Any], rev: int) -> None:
-        old = self._entries.get(zonename)
+    def _store(self, zonename: str, records: ZoneRecords, vm: dict[str, Any], rev: int) -> Entry:
         body = jsontext.encode(vm)
-        self._reindex(zonename, old.records if old is not None else None, records)
-        if old is not None:
-            if self._by_uuid.get(old.vm["uuid"]) == zonename:
-                del self._by_uuid[old.vm["uuid"]]
-            old.records, old.vm, old.body, old.rev, old.escaped = records, vm, body, rev, None
+        entry = self._entries.get(zonename)
+        self._reindex(zonename, entry.records if entry is not None else None, records)
+        if entry is not None:
+            if self._by_uuid.get(entry.vm["uuid"]) == zonename:
+                del self._by_uuid[entry.vm["uuid"]]
+            entry.records, entry.vm, entry.body, entry.rev, entry.escaped = records, vm, body, rev, None
         else:
-            self._entries[zonename] = Entry(records, vm, body, rev)
+            entry = self._entries[zonename] = Entry(records, vm, body, rev)
         self._by_uuid[vm["uuid"]] = zonename
         self._joined = self._joined_escaped = None
+        return entry
 
     def _emit(
         self,
         kind: str,
         zonename: str,
         uuid: str,
-        fields: dict[str, Any],
         cause: Cause,
-        tail: Optional[dict[str, Any]] = None,
+        *,
+        body: Optional[dict[str, bytes]] = None,
+        tail: Optional[dict[str, bytes]] = None,
+        changes: Optional[list[Change]] = None,
         changed: Optional[set[str]] = None,
     ) -> None:
         """Publish, in the same step in which the entry changed, and log it, without values: they may be secret."""
-        changes = fields.get("changes")
         shown = cause.shown(time.monotonic_ns())
-        fields = {"zonename": zonename, "uuid": uuid, **fields}
-        self._hub.publish(kind, fields, {"cause": shown, **(tail or {})}, changed)
+        tail = {"cause": jsontext.encode(shown), **(tail or {})}
+        self._hub.publish(kind, (zonename, uuid), body or {}, tail, changed)
+        paths: dict[str, Any] = {}
+        if changes is not None:
+            paths["paths"] = [change["prettyPath"][:LOGGED_LENGTH] for change in changes[:LOGGED_PATHS]]
+            if len(changes) > LOGGED_PATHS:
+                paths["morePaths"] = len(changes) - LOGGED_PATHS
         self._log.info(
             f'emitting "{kind}" event, {len(self._entries)} VMs total',
             zonename=zonename,
             rev=self._hub.rev,
             cause=shown,
-            **({} if changes is None else {"paths": [change["prettyPath"] for change in changes]}),
+            **paths,
         )
 
     def _reindex(self, zonename: str, old: Optional[ZoneRecords], new: Optional[ZoneRecords]) -> None:

@@ -10,12 +10,11 @@ Not here: what is served. A stream, once it runs, has no time limit of its own; 
 
 from __future__ import annotations
 
-import errno
 import io
 import socket as posix_socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional
 
 import gevent
 from gevent import pywsgi
@@ -36,6 +35,11 @@ _BUSY = (
     b"Content-Length: 20\r\n\r\nToo many connections"
 )
 
+# Request headers that are logged: what says who asks and for what. Never one that holds a secret, as Authorization
+# and Cookie do.
+LOGGED_HEADERS = frozenset({"host", "user-agent", "if-none-match", "accept", "connection", "x-request-id"})
+_LOGGED_LENGTH = 500  # characters of one, and of the URL
+
 # Enters what was done for a request into the log: method, url, headers, address, port, status, bytes, seconds.
 RequestLog = Callable[[dict[str, Any], str, int, float], None]
 
@@ -55,7 +59,8 @@ class _Handler(pywsgi.WSGIHandler):
 
     def __init__(self, sock: Any, address: Any, server: Server):
         super().__init__(sock, address, server)
-        sock.setsockopt(posix_socket.IPPROTO_TCP, posix_socket.TCP_NODELAY, 1)
+        if sock.family != posix_socket.AF_UNIX:
+            sock.setsockopt(posix_socket.IPPROTO_TCP, posix_socket.TCP_NODELAY, 1)
         # A peer that vanishes without a word is found by the kernel; nobody else would tell an idle stream.
         sock.setsockopt(posix_socket.SOL_SOCKET, posix_socket.SO_KEEPALIVE, 1)
         sock.settimeout(SEND_SECONDS)
@@ -93,6 +98,7 @@ class _Handler(pywsgi.WSGIHandler):
         environ: dict[str, Any] = super().get_environ()
         environ["vminfod.raw_path"] = self.path or "/"
         environ["vminfod.socket"] = self.socket
+        environ["vminfod.listens_on"] = self.server.address_of(self.socket)
         if self.content_length or self.wsgi_input.chunked_input:
             # No request of ours has a body. Not reading it means that the connection cannot be used again.
             self.close_connection = True
@@ -110,7 +116,7 @@ class _Handler(pywsgi.WSGIHandler):
             return super().handle_one_request()
         except (OSError, gevent.Timeout) as error:
             # The connection broke or stood still in the midst of something: there is nobody to answer.
-            self.server.request_log({"remoteAddress": self.client_address[0]}, f"aborted: {error}", 0, 0.0)
+            self.server.request_log(self._shown(with_headers=False), f"aborted: {error}", 0, 0.0)
             return None
 
     def _handle_client_error(self, ex: BaseException) -> Any:
@@ -139,15 +145,25 @@ class _Handler(pywsgi.WSGIHandler):
 
     def _shown(self, *, with_headers: bool) -> dict[str, Any]:
         """The request as bunyan's readers know it."""
-        shown = {"method": self.command, "url": self.path, "headers": {}}
+        headers: dict[str, str] = {}
         if with_headers and self.headers is not None:
-            shown["headers"] = {name.lower(): value for name, value in self.headers.items()}
-        shown["remoteAddress"], shown["remotePort"] = self.client_address[:2]
-        return shown
+            headers = {
+                name.lower(): value[:_LOGGED_LENGTH]
+                for name, value in self.headers.items()
+                if name.lower() in LOGGED_HEADERS
+            }
+        remote = self.client_address[:2] if isinstance(self.client_address, tuple) else ("unix", 0)
+        return {
+            "method": self.command,
+            "url": (self.path or "")[:_LOGGED_LENGTH],
+            "headers": headers,
+            "remoteAddress": remote[0],
+            "remotePort": remote[1],
+        }
 
 
 class Server(pywsgi.WSGIServer):
-    """Serves `application` on one address, which is bound when the server is made. Raises OSError if that fails.
+    """Serves `application` on one listening socket (listening.py).
 
     `failure_log(error, request)` is told of what goes wrong in the application; the client gets a 500."""
 
@@ -155,18 +171,23 @@ class Server(pywsgi.WSGIServer):
 
     def __init__(
         self,
-        address: tuple[str, int],
+        sock: Any,
         application: Any,
         request_log: RequestLog,
         failure_log: Callable[[BaseException, dict[str, Any]], None],
         connections: int = CONNECTIONS,
     ):
         # With the name given, pywsgi does not ask the DNS for it.
-        super().__init__(bound(address), application, log=None, error_log=None, environ={"SERVER_NAME": address[0]})
+        super().__init__(sock, application, log=None, error_log=None, environ={"SERVER_NAME": "vminfod"})
         self.request_log = request_log
         self.failure_log = failure_log
         self.connections = 0
         self._most = connections
+
+    @staticmethod
+    def address_of(sock: Any) -> Optional[str]:
+        """The address of this machine that a client is connected to; None for the Unix socket."""
+        return None if sock.family == posix_socket.AF_UNIX else str(sock.getsockname()[0])
 
     def handle(self, sock: Any, address: Any) -> None:
         if self.connections >= self._most:
@@ -177,7 +198,7 @@ class Server(pywsgi.WSGIServer):
             super().handle(sock, address)
         except OSError as error:
             # The client did not wait to be told what was wrong with its request.
-            self.request_log({"remoteAddress": address[0]}, f"aborted: {error}", 0, 0.0)
+            self.request_log({"remoteAddress": str(address)}, f"aborted: {error}", 0, 0.0)
         finally:
             self.connections -= 1
 
@@ -190,30 +211,6 @@ def _refuse(sock: Any) -> None:
         return  # gone already: nobody to tell
     finally:
         sock.close()
-
-
-def bound(address: tuple[str, int]) -> Any:
-    """A listening socket. A daemon that restarts takes its port back at once; one that runs does not share it."""
-    family = posix_socket.AF_INET6 if ":" in address[0] else posix_socket.AF_INET
-    sock = gsocket.socket(family, posix_socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(posix_socket.SOL_SOCKET, posix_socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(1024)
-    except OSError:
-        sock.close()
-        raise
-    sock.setblocking(False)
-    return sock
-
-
-def why_not(error: OSError, ip: str, port: int) -> str:
-    """One line for the operator: why the address could not be had."""
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {ip} is in use: another vminfod runs, or choose one with --port"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"this machine has no address {ip}: choose another with --ip"
-    return f"cannot listen on {ip} port {port}: {error.strerror or error}"
 
 
 def discard_input(sock: Any) -> bool:

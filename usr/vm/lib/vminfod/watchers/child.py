@@ -46,6 +46,7 @@ STDERR_KEPT = 100  # lines, for /status and for whoever debugs
 GARBAGE_WINDOW = 60.0  # seconds
 GARBAGE_MOST = 100  # lines in a window; past it the child is taken for broken and started anew
 MISSED_WINDOW = 10.0  # seconds with at most one on_missed() for garbage: each can cost a full refresh
+LOSSES_WINDOW = 300.0  # seconds
 LOGGED_MOST = 5  # lines of garbage, and of stderr, that are logged in a window; the rest is only counted
 SHOWN_MOST = 200  # characters of a line in the log
 
@@ -101,6 +102,8 @@ class Child:
         self._skipped = 0
         self._last_error: Optional[str] = None
         self._stderr: deque[str] = deque(maxlen=STDERR_KEPT)
+        self._down_since: Optional[int] = clock()  # None exactly in the state `up`
+        self._losses: deque[int] = deque(maxlen=100)  # when it was lost
         self._garbage = Window(GARBAGE_WINDOW, clock)
         self._missed = Window(MISSED_WINDOW, clock)
         self._odd = Window(GARBAGE_WINDOW, clock)
@@ -156,6 +159,14 @@ class Child:
             "lastError": self._last_error,
         }
 
+    def down_seconds(self) -> Optional[float]:
+        """For how long it has not been up; None if it is."""
+        return None if self._down_since is None else (self._clock() - self._down_since) / 1e9
+
+    def recent_losses(self) -> int:
+        """How often it was lost within the last LOSSES_WINDOW seconds."""
+        return sum(self._clock() - at < LOSSES_WINDOW * 1e9 for at in self._losses)
+
     def stderr(self) -> list[str]:
         """The last lines that it wrote on stderr, over all runs."""
         return list(self._stderr)
@@ -172,8 +183,10 @@ class Child:
         self._state = state
         if state == "up":
             self._up.set()
+            self._down_since = None
         else:
             self._up.clear()
+            self._down_since = self._down_since or self._clock()
         return True
 
     def _not_up(self) -> None:
@@ -196,6 +209,7 @@ class Child:
             if self._state == "stopped":
                 return
             self._last_error = reason
+            self._losses.append(self._clock())
             if self._clock() - started > self._backoff.most * 1e9:
                 self._backoff.reset()
             wait = self._backoff.next()

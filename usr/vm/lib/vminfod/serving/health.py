@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The verdict: what is wrong with the daemon or its node, in the words of an operator.
+
+Pure: facts in, reasons out. No reason means that all is well. Each is short, names the thing, and says since when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Optional, TypedDict
+
+# Seconds. Shorter than these is how a node works.
+ONE_COMMAND = 10.0  # a command about one VM; it needs milliseconds
+ALL_COMMAND = 60.0  # one about all; with 100,000 snapshots it needs some ten
+STALLED = 10.0  # a listener for which something waits
+_RESTARTS = 3  # losses of a child within a few minutes that make a loop
+
+_NAMED = 3  # of a kind; the others are counted
+
+
+@dataclass(frozen=True)
+class ChildFacts:
+    """`down`: seconds that it has not been up, None if it is. `losses`: how often it was lost in the last minutes."""
+
+    down: Optional[float]
+    losses: int = 0
+
+
+@dataclass(frozen=True)
+class CommandFacts:
+    """A command that runs. `what`: "zfs list of U"; `seconds`: for so long; `for_all`: it asks about all VMs."""
+
+    what: str
+    seconds: float
+    for_all: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`stalled`: user agent, seconds and bytes of listeners that do not read. `refresh_failed`: why the last full
+    refresh failed; None if it did not."""
+
+    children: Mapping[str, ChildFacts] = field(default_factory=dict)
+    unreadable: Iterable[str] = ()
+    commands: Iterable[CommandFacts] = ()
+    stalled: Iterable[tuple[str, float, int]] = ()
+    refresh_failed: Optional[str] = None
+    sysinfo_error: Optional[str] = None
+
+
+class Verdict(TypedDict):
+    """The body of /health, and a member of /status."""
+
+    status: str  # "ok" or "degraded"
+    reasons: list[str]
+
+
+def verdict(facts: Facts) -> Verdict:
+    """What to say of these facts."""
+    reasons = [
+        *_children(facts.children),
+        *_unreadable(list(facts.unreadable)),
+        *_commands(facts.commands),
+        *_stalled(list(facts.stalled)),
+    ]
+    if facts.refresh_failed is not None:
+        reasons.append(f"the last full refresh failed: {facts.refresh_failed[:200]}")
+    if facts.sysinfo_error is not None:
+        reasons.append(f"sysinfo cannot be read: {facts.sysinfo_error[:200]}")
+    return {"status": "degraded" if reasons else "ok", "reasons": reasons}
+
+
+def _children(children: Mapping[str, ChildFacts]) -> list[str]:
+    reasons = []
+    for name, child in children.items():
+        if child.losses >= _RESTARTS:
+            reasons.append(f"{name} was lost {child.losses} times in 5 minutes")
+        elif child.down is not None:
+            reasons.append(f"{name} down {child.down:.0f} s")
+    return reasons
+
+
+def _unreadable(names: list[str]) -> list[str]:
+    if not names:
+        return []
+    return [f"{len(names)} VM{'s' if len(names) > 1 else ''} unreadable: {_some(sorted(names))}"]
+
+
+def _commands(commands: Iterable[CommandFacts]) -> list[str]:
+    late = [c for c in commands if c.seconds >= (ALL_COMMAND if c.for_all else ONE_COMMAND)]
+    late.sort(key=lambda command: -command.seconds)
+    reasons = [f"{command.what} runs {command.seconds:.0f} s" for command in late[:_NAMED]]
+    return reasons + ([f"{len(late) - _NAMED} more commands hang"] if len(late) > _NAMED else [])
+
+
+def _stalled(stalled: list[tuple[str, float, int]]) -> list[str]:
+    if not stalled:
+        return []
+    agent, seconds, size = max(stalled, key=lambda one: one[1])
+    others = f", and {len(stalled) - 1} more" if len(stalled) > 1 else ""
+    return [f"listener {agent[:100]} reads nothing for {seconds:.0f} s, {size} bytes wait{others}"]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: MPL-2.0
+"""One /events stream as the hub sees it: what it wants, what waits for it, and how long it has not read.
+
+Always: what waits are shared bytes, of which a listener holds no copy of its own, and they are its own to count until
+        the kernel has taken them, the ready line included;
+        a listener that holds more than its bound is cut, never an event of it dropped;
+        nothing here blocks or switches greenlets.
+Not here: sockets. Whoever sends calls waiting() and then sent(), and is called when there is more."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Optional, TypedDict, Union
+
+from vminfod import times
+
+Buffer = Union[bytes, memoryview]
+
+# Buffers handed out at once, the most that a system takes in one call is some 1,000.
+_GATHERED = 64
+
+
+@dataclass(frozen=True)
+class Event:
+    """One change, serialised. `names`: what a selection by uuid may call the VM. `changed`: the top-level properties of
+    a modify, None for other types. `chunk`: the line as a chunk of an HTTP body, the same bytes for all listeners."""
+
+    rev: int
+    type: str
+    names: tuple[str, ...]
+    changed: Optional[frozenset[str]]
+    chunk: bytes
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which events a listener wants; None: all."""
+
+    uuids: Optional[frozenset[str]] = None
+    types: Optional[frozenset[str]] = None
+    fields: Optional[frozenset[str]] = None
+
+    def takes(self, event: Event) -> bool:
+        """Whether `event` goes to the listener. `fields` narrows only the modify events."""
+        if self.types is not None and event.type not in self.types:
+            return False
+        if self.uuids is not None and self.uuids.isdisjoint(event.names):
+            return False
+        return self.fields is None or event.changed is None or not self.fields.isdisjoint(event.changed)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What the sender of a stream supplies. `on_lines`: there is something to send now. `on_cut`: the stream has to
+    end. `framed`: as chunks of a chunked body, else as bare lines."""
+
+    user_agent: Optional[str]
+    on_lines: Callable[[], None]
+    on_cut: Callable[[], None]
+    framed: bool = True
+
+
+class ListenerStatus(TypedDict, total=False):
+    """A listener in /status; `userAgent` is absent where the client sent none."""
+
+    userAgent: str
+    createdTime: str
+    createdDate: str
+    createdAgo: str
+    sentLines: int
+    backlogEvents: int
+    backlogBytes: int
+    stalled: Optional[str]
+
+
+class HeldBytes:
+    """The bytes that wait for all listeners together, each shared one counted once."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._holders: dict[int, int] = {}  # id of the bytes -> how many hold them; those who do keep the id valid
+
+    def hold(self, piece: bytes) -> None:
+        holders = self._holders.get(id(piece), 0)
+        self._holders[id(piece)] = holders + 1
+        if not holders:
+            self.total += len(piece)
+
+    def release(self, piece: bytes) -> None:
+        holders = self._holders[id(piece)] - 1
+        if holders:
+            self._holders[id(piece)] = holders
+        else:
+            del self._holders[id(piece)]
+            self.total -= len(piece)
+
+
+@dataclass
+class _Piece:
+    """Bytes that wait. `whole` is what is shared, `left` the part of it that the kernel has not taken."""
+
+    whole: bytes
+    left: memoryview
+    ends_line: bool
+
+
+@dataclass
+class Listener:
+    """One open stream. `cut_reason` is set exactly once, when the stream has to end; then nothing waits any more."""
+
+    stream: Stream
+    selection: Selection
+    held: HeldBytes
+    uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    created: int = field(default_factory=time.monotonic_ns)
+    created_date: str = field(default_factory=lambda: times.iso(time.time()))
+    cut_reason: Optional[str] = None
+    sent_lines: int = 0
+    unsent: int = 0  # bytes of all in _pieces
+    first: int = 0  # bytes that were there from the start: the ready line and what is replayed
+    progressed: int = field(default_factory=time.monotonic_ns)  # when the kernel took something, or nothing waited
+    _pieces: deque[_Piece] = field(default_factory=deque)
+
+    @property
+    def lines_waiting(self) -> int:
+        """Pieces, of which nearly each is an event."""
+        return len(self._pieces)
+
+    def begin_with(self, *pieces: bytes) -> None:
+        """Send these before all events: the ready line in pieces, of which all listeners share the snapshot."""
+        size = sum(map(len, pieces))
+        *most, last = [b"%x\r\n" % size, *pieces, b"\r\n"] if self.stream.framed else pieces
+        for piece in most:
+            self._append(_Piece(piece, memoryview(piece), False))
+        self._append(_Piece(last, memoryview(last), True))
+        self.first = self.unsent
+
+    def replay(self, event: Event) -> None:
+        """An event that the listener missed."""
+        self._append(self._piece_of(event))
+        self.first = self.unsent
+
+    def add(self, event: Event) -> None:
+        """An event that happens now."""
+        self._append(self._piece_of(event))
+        self.stream.on_lines()
+
+    def add_line(self, line: bytes) -> None:
+        """A line that is no event: a heartbeat."""
+        chunk = as_chunk(line)
+        self._append(_Piece(chunk, self._bare(chunk), True))
+
+    def _piece_of(self, event: Event) -> _Piece:
+        return _Piece(event.chunk, self._bare(event.chunk), True)
+
+    def _bare(self, chunk: bytes) -> memoryview:
+        view = memoryview(chunk)
+        return view if self.stream.framed else view[chunk.index(b"\n") + 1 : -2]
+
+    def _append(self, piece: _Piece) -> None:
+        if not self._pieces:
+            self.progressed = time.monotonic_ns()
+        self._pieces.append(piece)
+        self.unsent += len(piece.left)
+        self.held.hold(piece.whole)
+
+    def waiting(self) -> list[memoryview]:
+        """What is to be sent next, in order; empty: nothing for now."""
+        return [piece.left for piece in islice(self._pieces, _GATHERED)]
+
+    def sent(self, count: int) -> None:
+        """The kernel has taken the first `count` bytes of waiting()."""
+        if count:
+            self.progressed = time.monotonic_ns()
+        self.unsent -= count
+        while count:
+            piece = self._pieces[0]
+            if count < len(piece.left):
+                piece.left = piece.left[count:]
+                return
+            count -= len(piece.left)
+            self._pieces.popleft()
+            self.held.release(piece.whole)
+            self.sent_lines += piece.ends_line
+
+    def stalled(self, now: int) -> int:
+        """Nanoseconds since which something waits and nothing was taken."""
+        return now - self.progressed if self._pieces else 0
+
+    def cut(self, reason: str) -> None:
+        """End the stream, also in the midst of a line."""
+        if self.cut_reason is None:
+            self.cut_reason = reason
+            for piece in self._pieces:
+                self.held.release(piece.whole)
+            self._pieces.clear()
+            self.unsent = 0
+            self.stream.on_cut()
+
+    def dump(self, now: int) -> ListenerStatus:
+        """For /status. The members of the original first."""
+        agent = self.stream.user_agent
+        shown: ListenerStatus = {} if agent is None else {"userAgent": agent}
+        shown["createdTime"] = times.stamp(self.created)
+        shown["createdDate"] = self.created_date
+        shown["createdAgo"] = times.duration(now - self.created)
+        shown["sentLines"] = self.sent_lines
+        shown["backlogEvents"] = self.lines_waiting
+        shown["backlogBytes"] = self.unsent
+        shown["stalled"] = times.duration(self.stalled(now)) if self._pieces else None
+        return shown
+
+
+def as_chunk(line: bytes) -> bytes:
+    """`line` as a chunk of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(line), line)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What a request is about: its path, normalised once, and whether its Host is one of ours.
+
+Always: a path is normalised before it is decoded, so that `%2F` never splits a segment; empty segments, `.` and `..`
+        go, and so do segments beyond those of a route, as in the original.
+        A Host that is neither this machine nor an address that is listened on is foreign: a page in a browser on this
+        machine, whose name its owner lets point to 127.0.0.1, must not read VMs (DNS rebinding)."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Optional
+from urllib.parse import unquote_to_bytes, urlsplit
+
+
+@dataclass(frozen=True)
+class Target:
+    """`path`: for the router, decoded. `sent_key`: the segment after /vms as the client sent it, "" if none."""
+
+    path: str
+    sent_key: str
+
+
+def target_of(url: str) -> Target:
+    """`url` is a path or an absolute URL, latin-1 as it came."""
+    first, *more = normalised(url) or [""]
+    first = _decoded(first)
+    if "/" in first:
+        return Target("/", "")  # `/vms%2Fx` is one segment, and no route
+    if first == "vms" and more:
+        return Target(f"/vms/{_decoded(more[0])}", more[0])
+    return Target(f"/{first}", "")
+
+
+def normalised(url: str) -> list[str]:
+    """The segments of the path of `url`, still percent-encoded, without empty ones, `.` and `..`."""
+    path = url.partition("?")[0].partition("#")[0]
+    if "://" in path:
+        path = urlsplit(path).path
+    segments: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            del segments[-1:]
+        elif segment not in ("", "."):
+            segments.append(segment)
+    return segments
+
+
+def _decoded(segment: str) -> str:
+    return unquote_to_bytes(segment.encode("latin-1")).decode("utf-8", "replace")
+
+
+def is_own_host(host: Optional[str], listens_on: str) -> bool:
+    """Whether `host`, the value of a Host header, means this daemon. None and "" do: HTTP/1.0 clients send none.
+
+    `listens_on` is the address of this machine that the connection was made to."""
+    if not host:
+        return True
+    name = _without_port(host.strip().lower())
+    if name.rstrip(".") == "localhost" or name.rstrip(".").endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or name == listens_on or address == _address(listens_on)
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        name, bracket, rest = host[1:].partition("]")
+        return name if bracket and (not rest or _is_port(rest)) else ""
+    name, colon, port = host.partition(":")
+    return name if not colon or _is_port(colon + port) else ""
+
+
+def _is_port(text: str) -> bool:
+    return text[:1] == ":" and (text == ":" or (text[1:].isascii() and text[1:].isdigit()))
+
+
+def _address(text: str) -> Optional[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
