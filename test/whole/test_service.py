@@ -3,11 +3,13 @@
 "Running it")."""
 
 import os
+import signal
 import subprocess
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from mockcn import process
 from support.running_daemon import CHECKOUT, SBIN, RunningDaemon, eventually, free_port
 
 MANIFEST = os.path.join(CHECKOUT, "smf", "manifest", "vminfod.xml")
@@ -95,6 +97,25 @@ def test_start_returns_once_the_daemon_answers_and_stop_once_it_is_gone(quiet_no
     assert stopped.returncode == 0
     assert not RunningDaemon(quiet_node.root, port=port).listens()
     assert b'"msg":"stopped"' in (tmp_path / "log").read_bytes()
+
+
+def test_stop_ends_a_daemon_that_was_stopped_by_a_signal(tmp_path):
+    """It answers nothing, and is found by its pid file."""
+    with process.start(str(tmp_path / "n"), vms=0) as node, RunningDaemon(node.root).start() as daemon:
+        os.kill(daemon.process.pid, signal.SIGSTOP)
+        stopped = run_method("stop", daemon.port, "", f"--root {node.root} --port {daemon.port}")
+        assert (stopped.returncode, stopped.stderr) == (0, "")
+        assert daemon.wait() == 0
+
+
+def test_stop_does_not_take_another_process_for_the_daemon(tmp_path):
+    """The pid file of a daemon that was killed can name a process that came later."""
+    (tmp_path / "var/run").mkdir(parents=True)
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        (tmp_path / "var/run/vminfod.pid").write_text(f"{bystander.pid}\n")
+        assert run_method("stop", free_port(), "", f"--root={tmp_path}").returncode == 0
+        assert bystander.poll() is None
+        bystander.kill()
 
 
 def test_refresh_of_a_daemon_that_is_away_fails():

@@ -309,3 +309,18 @@ def test_reader_that_goes_away_ends_it_quietly():
         )
     assert done.stdout == b"[\n0\n"
     assert done.stderr == b""
+
+
+def test_status_of_a_daemon_in_trouble_begins_with_the_verdict_and_ends_with_1():
+    reasons = ["zpoolwatcher down 40 s", "1 VM unreadable: a\x1b[31m"]
+    with CannedServer({"/status": answer({**STATUS, "health": {"status": "degraded", "reasons": reasons}})}) as server:
+        assert tuple(run_tool("vminfo", "status", port=server.port)) == (
+            1,
+            "DEGRADED: zpoolwatcher down 40 s; 1 VM unreadable: a\\u001b[31m\n" + HEAD_TEXT + LISTENER_TEXT,
+            "",
+        )
+
+
+def test_status_of_a_daemon_that_is_well_says_no_more_than_before():
+    with CannedServer({"/status": answer({**STATUS, "health": {"status": "ok", "reasons": []}})}) as server:
+        assert tuple(run_tool("vminfo", "status", port=server.port)) == (0, HEAD_TEXT + LISTENER_TEXT, "")

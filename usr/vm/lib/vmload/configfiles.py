@@ -26,6 +26,9 @@ _LARGEST_INDEX = 2**32 - 2
 _LONGEST_INTEGER = 400
 # Levels. Honest metadata have three; what writes and compares JSON recurses, and must not run out of stack.
 _DEEPEST = 100
+# Values in one file. Parsing, comparing and writing them costs a microsecond or two each, which nothing interrupts.
+MOST_VALUES = 30_000
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 def metadata(data: Optional[bytes]) -> dict[str, Any]:
@@ -38,9 +41,13 @@ def metadata(data: Optional[bytes]) -> dict[str, Any]:
 
 
 def json_or_empty(data: Optional[bytes]) -> Any:
-    """The JSON value in `data`; `{}` if there is no file, or no valid JSON in it (docs/platform.md, "JSON files")."""
+    """The JSON value in `data`; `{}` if there is no file, or no valid JSON in it (5.2).
+
+    Raises LoadError (code EFBIG) if it holds more than MOST_VALUES values: a guest can write such a file."""
     if data is None:
         return {}
+    if data.count(b",") >= MOST_VALUES and _STRINGS.sub(b"", data).count(b",") >= MOST_VALUES:
+        raise LoadError(f"a config file holds more than {MOST_VALUES} values", "EFBIG")
     try:
         return parse_json(data)
     except ValueError:

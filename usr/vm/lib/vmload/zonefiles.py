@@ -20,7 +20,8 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import NoReturn, Optional
 
-LARGEST_FILE = 64 << 20  # bytes. A metadata.json is some kilobytes; this keeps a file gone wild from filling the memory
+# Bytes. A metadata.json is some kilobytes. A guest writes it, and an event about it costs three times as much.
+LARGEST_FILE = 3 << 20
 DEEPEST = 100  # levels of folders that are removed: honest ones have few, and each level is an open file
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

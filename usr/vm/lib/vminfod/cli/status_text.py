@@ -42,6 +42,12 @@ def status_text(status: dict[str, Any], *, full: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
+def verdict_line(status: dict[str, Any]) -> str:
+    """What is wrong, with its newline; "" if nothing is, or if the daemon is too old to say."""
+    reasons = (status.get("health") or {}).get("reasons") or []
+    return f"DEGRADED: {'; '.join(escaped(str(reason)) for reason in reasons)}\n" if reasons else ""
+
+
 def escaped(text: str) -> str:
     """`text` with control characters as JSON escapes, also those beyond ASCII that terminals obey."""
     inner = quoted(text)[1:-1].replace('\\"', '"')

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MPL-2.0
 """The `vminfo` command: ask vminfod directly, mostly for debugging.
 
-Exit codes: 0, and 1 for wrong usage, a daemon that is away, and an answer that is not 200. Usage goes to stdout in
+Exit codes: 0, and 1 for wrong usage, a daemon that is away, an answer that is not 200, and a status whose first line
+says that something is wrong. Usage goes to stdout in
 every case, the reason of a failure to stderr."""
 
 from __future__ import annotations
@@ -107,10 +108,13 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> int:
     if command == "ping":
         put(f"{client.ping().get('ping')}\n")
     elif command == "status" and "json" not in options:
-        from vminfod.cli.status_text import status_text
+        from vminfod.cli.status_text import status_text, verdict_line
 
         full = "full" in options
-        put(status_text(client.status(full), full=full))
+        status = client.status(full)
+        verdict = verdict_line(status)
+        put(verdict + status_text(status, full=full))
+        return 1 if verdict else 0
     elif command == "status":
         _print_json(client, "/status?full=true" if "full" in options else "/status")
     elif command == "vms":

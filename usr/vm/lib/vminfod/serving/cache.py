@@ -143,8 +143,9 @@ class Cache:
         entry = self._store(zonename, records, vm, self._hub.rev + 1)
         text = jsontext.encode(changes)
         if len(text) > CHANGES_MOST * max(before_size, len(entry.body)):
-            changes = coarser(changes, before, vm)
-            text = jsontext.encode(changes)
+            fewer = coarser(changes, before, vm)
+            if len(fewer) < len(changes):
+                changes, text = fewer, jsontext.encode(fewer)
         changed = {str(change["path"][0]) for change in changes} | _differing(before, vm)
         body = {"vm": entry.body, "changes": text}
         self._emit("modify", zonename, vm["uuid"], cause, body=body, changes=changes, changed=changed)

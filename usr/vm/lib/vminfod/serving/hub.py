@@ -93,10 +93,11 @@ class Hub:
         self.rev += 1
         head = {"type": kind, "date": times.iso(time.time()), "zonename": names[0], "uuid": names[1]}
         mark = {"epoch": self.epoch, "rev": self.rev}
-        line = b"{%b}\n" % b",".join(
-            [jsontext.encode(head)[1:-1], *_members(body), jsontext.encode(mark)[1:-1], *_members(tail)]
-        )
-        event = Event(self.rev, kind, names, None if changed is None else frozenset(changed), as_chunk(line))
+        pieces = [
+            *(jsontext.encode(head)[:-1], *_members(body), b",", jsontext.encode(mark)[1:-1], *_members(tail)),
+            b"}\n",
+        ]
+        event = Event(self.rev, kind, names, None if changed is None else frozenset(changed), as_chunk(*pieces))
         self._keep(event)
         for listener in list(self._listeners.values()):
             self._offer(listener, event)
@@ -253,4 +254,5 @@ class Hub:
 
 
 def _members(texts: dict[str, bytes]) -> list[bytes]:
-    return [b'"%b":%b' % (name.encode("ascii"), text) for name, text in texts.items()]
+    """The pieces of these members of an object, each with the comma before it."""
+    return [piece for name, text in texts.items() for piece in (b',"%b":' % name.encode("ascii"), text)]

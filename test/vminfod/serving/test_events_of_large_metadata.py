@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What a guest writes into its metadata costs an event no more than three times the object, whatever it is."""
+
+import json
+
+import pytest
+
+from support.running_daemon import eventually
+
+pytest_plugins = ["support.followers"]
+
+
+def many(value, count=20_000):
+    return {"customer_metadata": {f"key{number}": value for number in range(count)}}
+
+
+def test_very_many_keys_that_all_change_are_one_change(follow):
+    zone = follow.add(state="stopped")
+    follow.control.write_config(zone, "metadata", many("a"))
+    follow.until(zone, lambda vm: len(vm["customer_metadata"]) == 20_000)
+    follow.control.write_config(zone, "metadata", many("b"))
+    follow.until(zone, lambda vm: vm["customer_metadata"]["key7"] == "b")
+    event = follow.events[-1]
+    [change] = event["changes"]
+    assert (change["path"], change["action"]) == (["customer_metadata"], "changed")
+    assert change["newValue"] == event["vm"]["customer_metadata"] and change["oldValue"]["key7"] == "a"
+    assert len(json.dumps(event)) < 3.1 * len(json.dumps(event["vm"]))
+
+
+def test_paths_in_the_log_are_capped(follow):
+    zone = follow.add(state="stopped")
+    follow.control.write_config(zone, "metadata", many("a", 100))
+    follow.until(zone, lambda vm: len(vm["customer_metadata"]) == 100)
+    follow.settle()
+    [record] = [r for r in follow.daemon.logged("emitting") if r["zonename"] == zone and len(r.get("paths", [])) > 10]
+    assert (len(record["paths"]), record["morePaths"]) == (20, 80)
+
+
+def test_more_values_than_a_file_may_hold_leave_the_object_as_it_was(follow):
+    zone = follow.add(state="stopped")
+    follow.control.write_config(zone, "metadata", many("a", 3))
+    follow.until(zone, lambda vm: len(vm["customer_metadata"]) == 3)
+    follow.control.write_config(zone, "metadata", many("a", 350_000))
+    error = eventually("it is refused", lambda: follow.daemon.status()["zoneErrors"].get(zone))
+    assert error["code"] == "EFBIG"
+    assert len(follow.daemon.vm(zone)["customer_metadata"]) == 3
+    assert follow.daemon.get("/health").status == 503
+    follow.control.write_config(zone, "metadata", many("b", 4))
+    follow.until(zone, lambda vm: len(vm["customer_metadata"]) == 4)
+    eventually("all is well", lambda: follow.daemon.get("/health").status == 200)
+
+
+@pytest.mark.parametrize("path", ["/vms", "/events"])
+def test_list_without_unreadable_zones_says_nothing_of_them(quiet_daemon, path):
+    if path == "/vms":
+        assert "x-vminfod-unreadable" not in quiet_daemon.get(path).headers
+    else:
+        stream = quiet_daemon.events()
+        assert "unreadable" not in stream.ready
+        stream.close()

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The verdict says what is wrong, since when, and nothing when all is well."""
+
+import pytest
+
+from vminfod.serving.health import ChildFacts, CommandFacts, Facts, verdict
+
+pytestmark = pytest.mark.pure
+
+
+def test_all_well_has_no_reasons():
+    children = {"zonewatcher": ChildFacts(None), "zpoolwatcher": ChildFacts(None, losses=1)}
+    commands = [CommandFacts("zfs list of U", 1.0, False), CommandFacts("zfs list of all VMs", 30.0, True)]
+    assert verdict(Facts(children, commands=commands)) == {"status": "ok", "reasons": []}
+
+
+def test_each_kind_of_trouble_is_a_reason():
+    facts = Facts(
+        children={"zpoolwatcher": ChildFacts(40.2), "fswatcher": ChildFacts(None, losses=4)},
+        unreadable=["b", "a"],
+        commands=[CommandFacts("zfs list of U", 30.4, False)],
+        stalled=[("sleeper", 12.0, 100), ("other", 11.0, 5)],
+        refresh_failed="zfs failed",
+        sysinfo_error="no file",
+    )
+    assert verdict(facts) == {
+        "status": "degraded",
+        "reasons": [
+            "zpoolwatcher down 40 s",
+            "fswatcher was lost 4 times in 5 minutes",
+            "2 VMs unreadable: a, b",
+            "zfs list of U runs 30 s",
+            "listener sleeper reads nothing for 12 s, 100 bytes wait, and 1 more",
+            "the last full refresh failed: zfs failed",
+            "sysinfo cannot be read: no file",
+        ],
+    }
+
+
+def test_many_of_a_kind_are_counted():
+    facts = Facts(
+        unreadable=list("edcba"), commands=[CommandFacts(f"zfs list of {n}", 20.0 + n, False) for n in range(6)]
+    )
+    assert verdict(facts)["reasons"] == [
+        "5 VMs unreadable: a, b, c and 2 more",
+        "zfs list of 5 runs 25 s",
+        "zfs list of 4 runs 24 s",
+        "zfs list of 3 runs 23 s",
+        "3 more commands hang",
+    ]
