@@ -9,13 +9,14 @@ IMPORT ?=
 # Tests wait more than they compute: more at once than there are cores.
 JOBS ?= 4
 
-.PHONY: help run test test-fast lint clean
+.PHONY: help run test test-fast lint bench clean
 
 help:
 	@echo "make run [VMS=30] [SNAPSHOTS=0] [PORT=9090] [IMPORT=DIR]   a mock compute node with vminfod on it"
 	@echo "make test                                                 lint and all tests"
 	@echo "make test-fast                                            the tests without process, socket or file: seconds"
 	@echo "make lint                                                 ruff and mypy"
+	@echo "make bench                                                benchmarks, under 15 minutes: docs/performance.md"
 	@echo "make clean                                                remove the virtual environment and caches"
 
 # The stamp is newer than setup.cfg once everything in it is installed.
@@ -38,6 +39,9 @@ lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m mypy
+
+bench: $(VENV)/installed
+	$(VENV)/bin/python -m bench.everything
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

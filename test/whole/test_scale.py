@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
 """A large node: 1,000 VMs with 50,000 snapshots. What matters here is the order of happenings; how long they take is
-measured in bench/ping_during_refresh.py."""
+measured in bench/refresh.py."""
 
 import os
 import shutil
