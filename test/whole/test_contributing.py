@@ -69,7 +69,16 @@ def shell(changed):
     with process.start(os.path.join(folder, "node"), vms=12) as node, open(log, "wb") as out:
         port = free_port()
         sbin = changed / "usr" / "vm" / "sbin"
-        words = [sys.executable, str(sbin / "vminfod"), "--root", node.root, "--port", str(port)]
+        words = [
+            sys.executable,
+            str(sbin / "vminfod"),
+            "--root",
+            node.root,
+            "--port",
+            str(port),
+            "--log-level",
+            "debug",
+        ]
         daemon = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out)
         probe = RunningDaemon(node.root, port=port)
         probe.process = daemon

@@ -21,7 +21,7 @@ def test_very_many_keys_that_all_change_are_one_change(follow):
     follow.control.write_config(zone, "metadata", many("b"))
     follow.until(zone, lambda vm: vm["customer_metadata"]["key7"] == "b")
     event = follow.events[-1]
-    [change] = event["changes"]
+    [change] = [each for each in event["changes"] if each["path"] != ["last_modified"]]
     assert (change["path"], change["action"]) == (["customer_metadata"], "changed")
     assert change["newValue"] == event["vm"]["customer_metadata"] and change["oldValue"]["key7"] == "a"
     assert len(json.dumps(event)) < 3.1 * len(json.dumps(event["vm"]))
@@ -29,11 +29,12 @@ def test_very_many_keys_that_all_change_are_one_change(follow):
 
 def test_paths_in_the_log_are_capped(follow):
     zone = follow.add(state="stopped")
-    follow.control.write_config(zone, "metadata", many("a", 100))
+    follow.control.write_config(zone, "metadata", many("a" * 200, 100))
     follow.until(zone, lambda vm: len(vm["customer_metadata"]) == 100)
     follow.settle()
     [record] = [r for r in follow.daemon.logged("emitting") if r["zonename"] == zone and len(r.get("paths", [])) > 10]
-    assert (len(record["paths"]), record["morePaths"]) == (20, 80)
+    assert len(record["paths"]) == 20
+    assert record["morePaths"] in (80, 81)  # the folder's file can change last_modified, too
 
 
 def test_more_values_than_a_file_may_hold_leave_the_object_as_it_was(follow):
