@@ -113,7 +113,10 @@ class ZoneFiles:
             status = _lstat(folder, name)
             if status is not None and not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
                 raise NotPlain(inside, status.st_mode)
-            new = f".{name}.{os.getpid()}.{os.urandom(4).hex()}.new"
+            # One fixed name: what a killed writer left goes with the next write. Writers of one file hold a lock.
+            new = f"{name}.new"
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(new, dir_fd=folder)
             descriptor = os.open(new, _CREATE, mode, dir_fd=folder)
             try:
                 with open(descriptor, "wb") as file:
