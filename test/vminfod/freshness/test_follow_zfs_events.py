@@ -548,6 +548,7 @@ def test_promoted_clone_takes_the_snapshots_along_on_both_sides(alone):
     clone = alone.add(state="configured")
     alone.zfs("clone", f"zones/{origin}@vmsnap-a", f"zones/{clone}")
     alone.until(clone, lambda vm: vm.get("zfs_filesystem") == f"zones/{clone}")
+    alone.settle()  # the clone's own events have all been read: what follows is the promotion's
     moved = snapshot_of(alone.vms[origin], "a")
     alone.zfs("promote", f"zones/{clone}")
     came = {alone.next()["zonename"], alone.next()["zonename"]}
