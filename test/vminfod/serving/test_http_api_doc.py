@@ -118,7 +118,13 @@ class Run:
         elif text.startswith("HTTP/1.1 "):
             self._expect(text)
         else:
+            if text.startswith("GET /status"):
+                # Missing files are tried again every 10 s: for that moment the file watcher has questions open.
+                eventually("the file watcher is at rest", self._no_question_is_open)
             self._request(text)
+
+    def _no_question_is_open(self):
+        return self.daemon.status(full=True)["fswatcher"]["pending_actions"] == {}
 
     def _command(self, line):
         tool, *words = shlex.split(line)
