@@ -6,7 +6,7 @@ link to the global zone's /etc, a FIFO in place of a config file, a folder that 
 Always: each component below the zonepath is opened relative to the one above it (openat) and never through a symbolic
         link; what has been opened stays open while it is used, so that a swap in mid-way changes nothing.
 Always: only regular files are read, a device is not even opened; no open and no read blocks; a read has a limit.
-Always: a file appears whole or not at all: written beside its place under a name of its own, and renamed into it.
+Always: a file appears whole or not at all: written beside its place, as NAME.new, and renamed into it.
 The zonepath itself is the platform's (zoneadm names it, it is a dataset's mountpoint) and is trusted.
 
 Paths are relative to it and plain: `root/etc/nodename`. Not here: mounts, which have no openat; see folder()."""

@@ -13,8 +13,9 @@ from vmadm.actions import conflicts, images
 from vmadm.actions.session import Session
 from vmadm.errors import BadPayload, VmadmError
 from vmadm.payload import crosschecks, nics
+from vmadm.payload.findings import Findings
 from vmadm.payload.normalise import DEFAULT_POOL
-from vmadm.payload.propertychecks import Findings, allowed_part, is_unset, look_through
+from vmadm.payload.propertychecks import allowed_part, is_unset, look_through
 from vmload import brands
 
 Payload = dict[str, Any]

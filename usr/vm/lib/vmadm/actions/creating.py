@@ -31,7 +31,8 @@ from vmadm.node.machine import INSTALL_LIMIT
 from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload import metadata
 from vmadm.payload.normalise import DEFAULT_BRAND, MAPS, for_create, renamed
-from vmadm.payload.propertychecks import UUID, is_unset
+from vmadm.payload.propertychecks import is_unset
+from vmadm.payload.valuerules import UUID
 from vmload import brands
 
 PROVISION_LIMIT = 300.0  # seconds; for a hardware VM once for each 4 GiB of memory

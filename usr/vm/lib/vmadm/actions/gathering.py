@@ -6,10 +6,10 @@ Always: nothing is changed, and only what is needed is asked. An image that imga
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from typing import Any, Optional
+from typing import Optional
 
+from vmadm.actions.images import manifest
 from vmadm.actions.session import Session
 from vmadm.errors import VmadmError
 from vmadm.node.machine import Node
@@ -57,9 +57,5 @@ def _tag(row: Optional[list[str]]) -> NicTag:
 
 
 def _image(node: Node, pool: str, image: str) -> Optional[Image]:
-    try:
-        result = node.run("imgadm", "get", "-P", pool, image)
-        content: Any = json.loads(result.stdout) if result.status == 0 else None
-    except (VmadmError, ValueError):
-        return None
-    return image_of(content.get("manifest")) if isinstance(content, dict) else None
+    found = manifest(node, pool, image)
+    return None if found is None else image_of(found)

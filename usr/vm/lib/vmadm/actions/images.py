@@ -10,7 +10,8 @@ from typing import Any, Optional
 
 from vmadm.errors import VmadmError
 from vmadm.node.machine import Node
-from vmadm.payload.propertychecks import UUID, is_unset
+from vmadm.payload.propertychecks import is_unset
+from vmadm.payload.valuerules import UUID
 from vmload import brands
 
 DISK_IMAGE_TYPES = ("zvol",)

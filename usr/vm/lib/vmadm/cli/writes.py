@@ -18,7 +18,7 @@ from vmadm.cli.matching import operands as pairs
 from vmadm.errors import BadUsage, CannotRunHere, CommandFailed, VmadmError
 from vmadm.node import logfile
 from vmadm.node.interrupts import Interrupts
-from vmadm.payload.propertychecks import UUID
+from vmadm.payload.valuerules import UUID
 from vminfod.cli.stdio import complain
 from vminfod.clients.address import address_from_environment
 from vminfod.clients.clientlog import StderrLog

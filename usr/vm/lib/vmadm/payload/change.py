@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What a create or an update is asked to do, and what it will do: frozen values, made in one pass by parsing.py.
+"""What a create or an update is asked to do, and what it will do: frozen values.
+
+Not used yet: what makes them of a payload, parse_create() and parse_update() below, is still to be written; create
+and update work with the checked payload itself (normalise.py). A test holds the types against the property table.
 
     Request   the payload itself, typed: what is asked, key by key, and nothing else. The look at the outcome starts
               from here (`request.items()`), so that it can see what the rest of vmadm forgot.
@@ -12,7 +15,7 @@
 
 Always: each number is an int in the unit that its type names; each text can be stored by zonecfg; a required member is
         there (its type has no Unset); UNSET is not None is not False is not 0 (unset.py); nothing here can be changed;
-        a Change is good as a whole: parsing.py raises BadPayload for any other.
+        a Change is good as a whole: for any other its maker raises BadPayload.
 A whole element (Nic, Disk, Filesystem, PciDevice) is as the zone is to have it; members that are UNSET are not to be
 written. A member that is False was asked to be false, and is written as `false`."""
 

@@ -3,7 +3,7 @@
 
     needed = facts_needed(payload)                      which images, NIC tags, pools and other VMs matter
     node   = ...                                        actions/ asks zpool, imgadm, nictagadm and vminfod
-    change = parse_update(payload, vm, node)            parsing.py
+    findings = look_through(payload, brand, action, node)      findings.py
 
 Always: nothing is asked for what the payload does not name: no image, no command of imgadm."""
 

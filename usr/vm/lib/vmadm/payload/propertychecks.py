@@ -10,58 +10,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from vmadm.payload.findings import Findings, member_action, payload_facts, required
+from vmadm.payload.valuerules import UUID, ZONENAME, passes
 from vmload import numberrule, properties
-
-UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-ZONENAME = re.compile(r"[a-zA-Z0-9][-_.a-zA-Z0-9]{0,62}")
 
 # What would end a quoted value in a zonecfg script, or a line of it: such text cannot be stored as it is.
 UNSTORABLE = re.compile(r'["\x00-\x1f\x7f]')
-
-MEMBER_ACTIONS = {"add_": "add", "update_": "update"}  # by the property's prefix; a list of its own is added
-
-
-@dataclass
-class Findings:
-    """What is wrong, by the names under which the payload has it (`nics.0.vlan_id`)."""
-
-    bad_values: list[str] = field(default_factory=list)
-    bad_properties: list[str] = field(default_factory=list)
-    missing_properties: list[str] = field(default_factory=list)
-    not_numbers: list[str] = field(default_factory=list)  # of the bad values: text where a number should be
-    not_arrays: list[str] = field(default_factory=list)  # of the bad values: something else where a list should be
-
-    def texts(self) -> list[str]:
-        """The lines that vmadm prints; bad properties are dropped without a word."""
-        lines = [f"Invalid value for {name}: null:number" for name in self.not_numbers]
-        others = [name for name in self.bad_values if name not in self.not_numbers]
-        if others:
-            lines.append(f"Invalid value(s) for: {','.join(others)}")
-        lines += [f"{name} must be an array." for name in self.not_arrays]
-        if self.missing_properties:
-            lines.append(f"Missing required properties: {','.join(self.missing_properties)}")
-        return lines
 
 
 def look_through(payload: dict[str, Any], brand: str, action: str, pools: Collection[str]) -> Findings:
     """Check a payload for a VM of a supported `brand`; `action` is create or update; `pools` are the node's."""
     findings = Findings()
     for name, value in payload.items():
-        facts = _facts(name)
+        facts = payload_facts(name)
         if facts is None or action not in facts["allowed"].get(brand, ()):
             findings.bad_properties.append(name)
         elif not _is_good(name, facts, value, pools):
             _note_bad(findings, name, facts, value)
         elif facts["type"] == "object-array":
             _look_into(findings, name, facts, value, brand, pools)
-    findings.missing_properties += [
-        name
-        for name, entry in properties.table().items()
-        if entry["payload"] and action in entry["payload"]["required"].get(brand, ()) and is_unset(payload.get(name))
-    ]
+    findings.missing_properties += [name for name in required(brand, action) if is_unset(payload.get(name))]
     return findings
 
 
@@ -69,7 +39,7 @@ def allowed_part(payload: dict[str, Any], brand: str, action: str) -> dict[str, 
     """`payload` without what is not allowed for brand and action, inside lists of objects too."""
     kept: dict[str, Any] = {}
     for name, value in payload.items():
-        facts = _facts(name)
+        facts = payload_facts(name)
         if facts is None or action not in facts["allowed"].get(brand, ()):
             continue
         if facts["type"] == "object-array" and isinstance(value, list):
@@ -88,28 +58,10 @@ def is_unset(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def is_ip(text: str) -> bool:
-    """An IPv4 or IPv6 address."""
-    import ipaddress
-
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _facts(name: str) -> Optional[dict[str, Any]]:
-    """The payload facts of a property; None for one that has none. Members are not properties of a payload."""
-    entry = properties.table().get(name)
-    return None if entry is None else entry["payload"]
-
-
 def _member_facts(name: str, facts: dict[str, Any], key: str, brand: str) -> Optional[dict[str, Any]]:
     """The facts of a member of a list's objects, if it is allowed there."""
-    action = next((act for prefix, act in MEMBER_ACTIONS.items() if name.startswith(prefix)), "add")
-    member = _facts(f"{facts.get('check_as') or name}.*.{key}")
-    return member if member is not None and action in member["allowed"].get(brand, ()) else None
+    member = payload_facts(f"{facts.get('check_as') or name}.*.{key}")
+    return member if member is not None and member_action(name) in member["allowed"].get(brand, ()) else None
 
 
 def _look_into(
@@ -164,7 +116,7 @@ def _is_good_text(name: str, facts: dict[str, Any], text: str) -> bool:
         return ZONENAME.fullmatch(text) is not None
     if properties.table()[name]["translator"] == "base64":
         return True
-    return UNSTORABLE.search(text) is None and _passes(facts.get("validator"), text)
+    return UNSTORABLE.search(text) is None and passes(facts.get("validator"), text)
 
 
 def _is_good_integer(facts: dict[str, Any], value: Any) -> bool:
@@ -191,7 +143,7 @@ def _is_good_list(facts: dict[str, Any], value: Any) -> bool:
     for element in value:
         if isinstance(element, bool) or not isinstance(element, (str, int, float)) or "," in str(element):
             return False
-        if UNSTORABLE.search(str(element)) or not _passes(facts.get("validator"), str(element)):
+        if UNSTORABLE.search(str(element)) or not passes(facts.get("validator"), str(element)):
             return False
     return True
 
@@ -199,25 +151,3 @@ def _is_good_list(facts: dict[str, Any], value: Any) -> bool:
 def list_of(text: str) -> list[str]:
     """Comma-joined text as a list, empty parts dropped."""
     return [part for part in text.split(",") if part]
-
-
-def _passes(validator: Optional[str], text: str) -> bool:
-    if validator is None:
-        return True
-    if validator == "ip-address":
-        return is_ip(text)
-    return VALIDATORS[validator].fullmatch(text) is not None and (
-        validator != "bhyve-sector-size" or all(_is_power_of_two(int(size)) for size in text.split("/"))
-    )
-
-
-VALIDATORS = {
-    "attr-token": re.compile(r"[a-zA-Z0-9._-]+"),
-    "bhyve-sector-size": re.compile(r"[0-9]{1,9}(/[0-9]{1,9})?"),
-    "dhcp-client-id": re.compile(r"0x(?=.{2,510}\Z)([0-9a-fA-F]{2})+"),
-    "mac-address": re.compile(r"[0-9a-fA-F]{1,2}(:[0-9a-fA-F]{1,2}){5}|[0-9a-fA-F]{12}"),
-}
-
-
-def _is_power_of_two(number: int) -> bool:
-    return number > 0 and number & (number - 1) == 0

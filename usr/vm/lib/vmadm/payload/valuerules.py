@@ -36,7 +36,7 @@ def is_good(facts: dict[str, Any], value: Any, pools: Collection[str]) -> bool:
     if kind == "boolean":
         return as_boolean(value) is not None
     if kind == "string":
-        return is_unset(value) or (isinstance(value, str) and _passes(facts.get("validator"), value))
+        return is_unset(value) or (isinstance(value, str) and passes(facts.get("validator"), value))
     if kind == "integer":
         return is_unset(value) or _is_within(as_integer(value), facts.get("min"), facts.get("max"))
     if kind == "zpool":
@@ -112,10 +112,11 @@ def _is_good_list(validator: Optional[str], value: Any) -> bool:
         for element in value:
             if isinstance(element, bool) or not isinstance(element, (str, int, float)) or "," in text_of(element):
                 return False
-    return all(_passes(validator, element) for element in as_list(value))
+    return all(passes(validator, element) for element in as_list(value))
 
 
-def _passes(validator: Optional[str], text: str) -> bool:
+def passes(validator: Optional[str], text: str) -> bool:
+    """Whether `text` satisfies a validator of the property table; None accepts everything."""
     if validator is None:
         return True
     if validator == "ip-address":
