@@ -2,7 +2,6 @@
 """Facts that the tools and the client hold in a second place, because importing the first one would cost more than
 the whole command, agree with it."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,15 +9,11 @@ import sys
 import pytest
 
 import vmadm
-import vmload
 from support.tools import tool_path
-from vmadm.cli.fields import HVM_BRANDS, LIST_TYPES, UNKNOWN_BRAND_TYPE
-from vmadm.cli.info import INFO_TYPES
 from vminfod.clients import address, mirror
 from vminfod.main import ADDRESS, PORT
 from vminfod.serving.cache import DIFF_MAP
 
-BRANDS = os.path.join(os.path.dirname(vmload.__file__), "brands.json")
 LIB = os.path.dirname(os.path.dirname(vmadm.__file__))
 
 # Imports that a quick command must not pay for.
@@ -52,18 +47,6 @@ def test_identifiers_of_arrays_are_the_daemons():
 @pytest.mark.pure
 def test_default_address_is_the_daemons():
     assert (address.DEFAULT_HOST, address.DEFAULT_PORT) == (ADDRESS, PORT)
-
-
-@pytest.mark.pure
-@pytest.mark.skipif(not os.path.exists(BRANDS), reason="vmload has its brands elsewhere")
-def test_types_of_brands_are_those_of_the_brand_table():
-    with open(BRANDS) as file:
-        table = json.load(file)
-    brands = table["brands"]
-    assert {name: brand["list_type"] for name, brand in brands.items()} == LIST_TYPES
-    assert {name: tuple(brand["runtime_info"]) for name, brand in brands.items() if brand["runtime_info"]} == INFO_TYPES
-    assert {name for name, brand in brands.items() if brand["hvm"]} == set(HVM_BRANDS)
-    assert table["unsupported_brand_list_type"] == UNKNOWN_BRAND_TYPE
 
 
 @pytest.mark.parametrize(

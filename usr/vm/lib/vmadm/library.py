@@ -27,12 +27,11 @@ from vmadm.errors import DaemonAway, VmNotFound, WrongState
 from vminfod.client import HTTPStatusError, VminfodClient, VminfodError
 from vminfod.clients.stream import VminfodEventStream
 from vminfod.clients.vmfilter import trimmed
+from vmload import Vm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vminfod.clients.clientlog import Log
-
-Vm = dict[str, Any]
 
 READER = "vmload/index"  # what the reads of vmadm have always called themselves
 INFO_LIMIT = 60.0  # seconds that vmadmd may take

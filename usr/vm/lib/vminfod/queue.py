@@ -27,11 +27,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Optional, Protocol
+from typing import Any, Optional
 
 import gevent
 from gevent.event import Event
 
+from vminfod.log import Log
 from vminfod.times import duration, stamp
 
 PAUSED_MOST = 20_000  # tasks, some 20 MB. Past it tasks are dropped and the owner has to look at everything again (L8)
@@ -59,21 +60,11 @@ class TaskTimeout(QueueTimeout):
     """A task exceeded its limit and was killed."""
 
 
-class Log(Protocol):
-    """The part of vminfod.log that is used here."""
-
-    def debug(self, msg: str, **fields: Any) -> None: ...
-    def warn(self, msg: str, **fields: Any) -> None: ...
-    def error(self, msg: str, **fields: Any) -> None: ...
-    def fatal(self, msg: str, **fields: Any) -> None: ...
-    def child(self, **fields: Any) -> "Log": ...
-
-
 @dataclass(frozen=True)
 class Extras:
     """What a task is called with. `created_at` is when it was enqueued, in nanoseconds of the queue's clock."""
 
-    log: Any
+    log: Log
     created_at: int
 
 
@@ -110,7 +101,7 @@ class Queue:
     def __init__(
         self,
         *,
-        log: Any,
+        log: Log,
         workers: int,
         dedup: bool = False,
         paused: bool = False,

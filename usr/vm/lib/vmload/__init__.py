@@ -13,3 +13,11 @@ Only system.py touches the node: it runs commands and reads files under a root f
 or file gives which record, loader.py drives both for one VM or for all.
 
 Not here: caching, events, HTTP. This package needs the standard library only and blocks while it works."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+Vm = dict[str, "Any"]  # a VM object, ready for JSON: its properties are those of docs/vm-object.md

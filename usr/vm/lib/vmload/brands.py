@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The table of brands, brands.json, and the two questions that a load asks of it (docs/vm-object.md, "Brands")."""
+"""The table of brands, brands.json, and what is asked of it (docs/vm-object.md, "Brands")."""
 
 from __future__ import annotations
 
 import functools
 import json
 import os
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _TABLE = os.path.join(os.path.dirname(__file__), "brands.json")
 
@@ -34,3 +37,17 @@ def facts(brand: str) -> dict[str, Any]:
 def is_hvm(brand: str) -> bool:
     """Whether VMs of `brand` are hardware VMs."""
     return brand in table()["hvm_brands"]
+
+
+def list_type(brand: str) -> str:
+    """The derived field `type` of VMs of `brand`: four characters at most, the width of its column."""
+    known = table()["brands"].get(brand)
+    kind: str = known["list_type"] if known else table()["unsupported_brand_list_type"]
+    return kind
+
+
+def info_types(brand: str) -> list[str]:
+    """What the hypervisor of a running VM of `brand` can be asked for; nothing if it has none."""
+    known = table()["brands"].get(brand)
+    types: list[str] = known["runtime_info"] if known else []
+    return types

@@ -22,7 +22,7 @@ from vmload import properties, vmobj
 from vmload.datasets import Datasets
 from vmload.loaderror import LoadError, ZoneGone
 from vmload.notes import Note, silent
-from vmload.properties import Wanted
+from vmload.properties import Selection
 from vmload.reader import Reader
 from vmload.records import Zone, ZoneFiles, ZoneRecords
 from vmload.system import System, TimeLimits
@@ -108,7 +108,7 @@ class Loader:
                 listed[parent] = self.reader.datasets(parent, zfs.DEPTH_OF_ONE, wanted.zfs_fields, wanted.zfs_types)
         return assemble(ZoneRecords(zone, files, zoneinfo, listed), sysinfo, wanted)
 
-    def read_all(self, wanted: Optional[Wanted] = None) -> NodeRecords:
+    def read_all(self, wanted: Optional[Selection] = None) -> NodeRecords:
         """The records of every VM, the independent parts side by side.
 
         Raises LoadError if zoneadm, kstat or zfs fail as a whole. A sysinfo that cannot be read only makes a warning:
@@ -194,7 +194,7 @@ class Loader:
             warnings.append(str(error))
             return None
 
-    def _all_datasets(self, wanted: Optional[Wanted]) -> Datasets:
+    def _all_datasets(self, wanted: Optional[Selection]) -> Datasets:
         if wanted is None:
             return self.reader.datasets(None, zfs.DEPTH_OF_ALL)
         if not wanted.zfs_fields:
@@ -202,7 +202,7 @@ class Loader:
         return self.reader.datasets(None, zfs.DEPTH_OF_ALL, wanted.zfs_fields, wanted.zfs_types)
 
     def _share_of(
-        self, zone: Zone, files: ZoneFiles, datasets: Datasets, children: zfs.Children, wanted: Optional[Wanted]
+        self, zone: Zone, files: ZoneFiles, datasets: Datasets, children: zfs.Children, wanted: Optional[Selection]
     ) -> dict[str, Datasets]:
         """Of all `datasets`, what listings for this zone alone would have told. The rare dataset that lies too deep for
         the listing of all is listed apart. Raises LoadError."""
@@ -215,7 +215,7 @@ class Loader:
         return share
 
     def _all_files(
-        self, zones: Iterable[Zone], wanted: Optional[Wanted]
+        self, zones: Iterable[Zone], wanted: Optional[Selection]
     ) -> tuple[dict[str, ZoneFiles], dict[str, LoadError]]:
         files: dict[str, ZoneFiles] = {}
         errors: dict[str, LoadError] = {}
@@ -242,7 +242,7 @@ class Loader:
 
 
 def assemble(
-    records: ZoneRecords, sysinfo: Optional[Mapping[str, Any]], wanted: Optional[Wanted] = None
+    records: ZoneRecords, sysinfo: Optional[Mapping[str, Any]], wanted: Optional[Selection] = None
 ) -> dict[str, Any]:
     """The VM object that `records` give, whole or limited to `wanted`. Pure. Raises LoadError."""
     with _alone():
@@ -304,10 +304,10 @@ def _mounted_at_zonepath(zone: Zone, datasets: Datasets) -> Optional[str]:
     return datasets.mountpoints.get(zone.zonepath)
 
 
-def _parts_of(wanted: Optional[Wanted]) -> Collection[str]:
+def _parts_of(wanted: Optional[Selection]) -> Collection[str]:
     """The parts that come from files, as far as `wanted` asks for them."""
     return [name for name, group in _GROUP_OF_FILES.items() if _wants(wanted, group)]
 
 
-def _wants(wanted: Optional[Wanted], group: str) -> bool:
+def _wants(wanted: Optional[Selection], group: str) -> bool:
     return wanted is None or group in wanted.groups

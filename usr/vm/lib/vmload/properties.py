@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from vmload import dates, numberrule
+from vmload.units import MIB
 
 _TABLE = os.path.join(os.path.dirname(__file__), "vm-properties.json")
 
@@ -48,7 +49,7 @@ TRANSLATORS: dict[Optional[str], Callable[[str], Any]] = {
     "base64": _base64,
     "boolean": _boolean,
     "number": numberrule.number,
-    "bytes-to-mib": lambda text: numberrule.quotient(numberrule.number(text), 1 << 20),
+    "bytes-to-mib": lambda text: numberrule.quotient(numberrule.number(text), MIB),
     "comma-list": _comma_list,
     "comma-number-list": lambda text: [numberrule.number(part) for part in text.split(",")],
     "epoch-seconds-to-iso": lambda text: dates.iso_of_seconds(numberrule.number(text)),
@@ -64,7 +65,7 @@ class XmlTarget:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Selection:
     """What to load and keep for a caller that named some fields (docs/vm-object.md, "Loads of some properties")."""
 
     keys: frozenset[str]
@@ -117,7 +118,7 @@ def _sources(kind: str) -> list[tuple[str, dict[str, Any]]]:
     return [(name, source) for name, entry in table().items() for source in entry["sources"] if source["kind"] == kind]
 
 
-def wanted(fields: Optional[Iterable[str]]) -> Optional[Wanted]:
+def wanted(fields: Optional[Iterable[str]]) -> Optional[Selection]:
     """What a caller that names `fields` gets, or None (everything) if it names none. One step of dependencies only.
 
     A name that is no property's is kept: it matches nothing."""
@@ -129,7 +130,7 @@ def wanted(fields: Optional[Iterable[str]]) -> Optional[Wanted]:
         keys.update(table().get(name, {}).get("load_depends", ()))
     groups = {group for key in keys for group in table().get(key, {}).get("load_groups", ())}
     zfs_fields, zfs_types = _zfs_needs(named)
-    return Wanted(frozenset(keys), frozenset(groups), zfs_fields, zfs_types)
+    return Selection(frozenset(keys), frozenset(groups), zfs_fields, zfs_types)
 
 
 def _zfs_needs(named: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -5,21 +5,12 @@ A record holds what its source says and nothing derived; text that a later rule 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from vmload.datasets import Datasets
 from vmload.numberrule import Number
-
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
-
-
-def is_uuid(text: str) -> bool:
-    """Whether the whole of `text` is a UUID in lower case (docs/platform.md, "Numbers and names"): an upper-case one is
-    none."""
-    return _UUID.match(text) is not None
 
 
 @dataclass(frozen=True)

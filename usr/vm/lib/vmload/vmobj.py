@@ -17,12 +17,10 @@ from vmload import brands, dates, properties
 from vmload.datasets import Datasets
 from vmload.loaderror import LoadError
 from vmload.numberrule import quotient, rounded_up
-from vmload.properties import Wanted
+from vmload.properties import Selection
 from vmload.records import Zone, ZoneFiles, ZoneInfo
+from vmload.units import GIB, MIB
 from vmload.zonexml import fresh_copy
-
-MIB = 1 << 20
-GIB = 1 << 30
 
 # "No limit": the largest 64-bit number, or what is printed of it by a reader that holds it as a double. Newer OpenZFS
 # says `none`, which is no number.
@@ -38,7 +36,7 @@ def assemble(
     zoneinfo: Optional[ZoneInfo] = None,
     sysinfo: Optional[Mapping[str, Any]] = None,
     datasets: Optional[Datasets] = None,
-    wanted: Optional[Wanted] = None,
+    wanted: Optional[Selection] = None,
 ) -> dict[str, Any]:
     """The VM object of `zone`. What is None was not loaded, and gives nothing. `wanted` limits the keys of the result.
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 from vmload.loaderror import GarbledOutput, LoadError, ZoneGone
 from vmload.notes import Note, silent
 from vmload.numberrule import WHITE_SPACE, number
-from vmload.records import Zone, is_uuid
+from vmload.records import Zone
+from vmload.uuids import is_uuid
 
 _FIELDS = 8  # zoneid:zonename:state:zonepath:uuid:brand:ip-type:zonedid
 _UUID_LENGTH = 36

@@ -12,13 +12,12 @@ from typing import Any, Optional
 from vmadm.actions import conflicts, images
 from vmadm.actions.session import Session
 from vmadm.errors import BadPayload, VmadmError
-from vmadm.payload import crosschecks, nics
+from vmadm.payload import Payload, crosschecks, nics
 from vmadm.payload.findings import Findings
 from vmadm.payload.normalise import DEFAULT_POOL
 from vmadm.payload.propertychecks import allowed_part, is_unset, look_through
 from vmload import brands
 
-Payload = dict[str, Any]
 CREATE, UPDATE = "create", "update"
 
 

@@ -11,12 +11,11 @@ from typing import Any
 from vmadm.errors import VmadmError
 from vmadm.node.machine import Node
 from vmadm.payload.nics import Nic, full_mac, static_ips
+from vmload import Vm
 
 CONFLICT = "Conflict detected with another vm, please check the MAC, IP, and VRID"
 LEAST_MTU = 1500  # bytes on a normal tag
 NORMAL = "normal"  # the type of a tag that stands for a link
-
-Vm = dict[str, Any]
 
 
 def with_others(nics: Iterable[Nic], vnc_port: Any, others: Iterable[Vm]) -> list[str]:

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import time
 import uuid as uuids
-from typing import Any, Optional
+from typing import Optional
 
 from vmadm.actions import checks, lifecycle
 from vmadm.actions.conflicts import check_tags_of
 from vmadm.actions.deleting import clean_up, exists
 from vmadm.actions.failing import give_up
 from vmadm.actions.following import Follower
-from vmadm.actions.outcome import Wanted, confirmed, exactly
+from vmadm.actions.outcome import Expected, confirmed, exactly
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Step, Steps
 from vmadm.actions.updating import write_config
@@ -32,8 +32,8 @@ from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload import metadata
 from vmadm.payload.normalise import DEFAULT_BRAND, MAPS, for_create, renamed
 from vmadm.payload.propertychecks import is_unset
-from vmadm.payload.valuerules import UUID
-from vmload import brands
+from vmload import Vm, brands
+from vmload.uuids import is_uuid
 
 PROVISION_LIMIT = 300.0  # seconds; for a hardware VM once for each 4 GiB of memory
 RAM_A_LIMIT = 4096  # MiB
@@ -41,14 +41,12 @@ LOOK_EVERY = 0.1  # seconds between looks whether the zone's services are done
 REPOSITORY = "root/etc/svc/repository.db"  # of the zone's services
 CREATE_VOLUME = "create-volume"  # as the source of a filesystem: make one
 
-Vm = dict[str, Any]
-
 
 def create(session: Session, payload: Vm) -> Vm:
     """Make the VM; gives it as it then is. Raises VmadmError."""
     brand = checks.check_brand(DEFAULT_BRAND if is_unset(payload.get("brand")) else payload["brand"])
     given = renamed({**payload, "brand": brand}, brand)
-    uuid = given["uuid"] if UUID.fullmatch(str(given.get("uuid"))) else str(uuids.uuid4())
+    uuid = given["uuid"] if is_uuid(given.get("uuid")) else str(uuids.uuid4())
     given.setdefault("uuid", uuid)
     name = f"VM.js createZone ({uuid})"
     making = _Making(session, name, uuid)
@@ -300,7 +298,7 @@ class _Making:
             f"VM {uuid} is left in state failed: timed out waiting for /var/svc/provisioning to move for {uuid}"
         )
 
-    def _confirmed(self, wanted: list[Wanted]) -> Vm:
+    def _confirmed(self, wanted: list[Expected]) -> Vm:
         return confirmed(self.session, self.vm["zonename"], wanted, self.name, f"VM {self.uuid} was made")
 
 
@@ -313,7 +311,7 @@ def _look(session: Session, uuid: str, name: str) -> Optional[Vm]:
 
 def _is_volume(filesystem: Vm) -> bool:
     source = str(filesystem.get("source"))
-    return source == CREATE_VOLUME or UUID.fullmatch(source) is not None
+    return source == CREATE_VOLUME or is_uuid(source)
 
 
 def _runs(vm: Optional[Vm]) -> bool:

@@ -7,7 +7,6 @@ one has done already. So a delete that was interrupted is repeated to finish it.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Steps
@@ -17,11 +16,10 @@ from vmadm.node.machine import Node, failure
 from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload import metadata
 from vminfod.clients.plainjson import compact
+from vmload import Vm
 
 NOT_INSTALLED = "is already in state 'configured'"
 NO_SUCH_ZONE = "No such zone configured"
-
-Vm = dict[str, Any]
 
 
 def delete(session: Session, uuid: str) -> None:

@@ -5,16 +5,13 @@ Each step is tried whatever became of the one before: a VM that cannot be halted
 
 from __future__ import annotations
 
-from typing import Any
-
 from vmadm.actions import lifecycle
 from vmadm.actions.session import Session
 from vmadm.errors import OutcomeMissed
 from vmadm.node import zonecfg
+from vmload import Vm
 
 FAILED = "failed"
-
-Vm = dict[str, Any]
 
 
 def mark_failed(session: Session, uuid: str) -> Vm:

@@ -11,17 +11,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Optional
+from typing import Optional
 
 from vmadm.actions.session import Session, nothing_changed
 from vmadm.errors import NotReached
 from vminfod.client import VminfodError, VminfodTimeout
 from vminfod.clients.stream import VminfodEventStream
+from vmload import Vm
 
 POKE = 2.0  # seconds without an event after which the VM is read anew; a read costs the node some 50 ms
 STREAM_AGAIN = 0.5  # seconds between tries to open the stream again
-
-Vm = dict[str, Any]
 Check = Callable[[Optional[Vm]], bool]
 
 

@@ -11,8 +11,8 @@ from typing import Any, Optional
 from vmadm.errors import VmadmError
 from vmadm.node.machine import Node
 from vmadm.payload.propertychecks import is_unset
-from vmadm.payload.valuerules import UUID
 from vmload import brands
+from vmload.uuids import is_uuid
 
 DISK_IMAGE_TYPES = ("zvol",)
 
@@ -36,14 +36,14 @@ def bad_ones(node: Node, payload: dict[str, Any], brand: str, default_pool: str)
     if (
         types
         and not is_unset(image)
-        and UUID.fullmatch(str(image))
+        and is_uuid(image)
         and (manifest(node, pool, str(image)) or {}).get("type") not in types
     ):
         bad.append("image_uuid")
     for name in ("disks", "add_disks"):
         for index, disk in enumerate(payload.get(name) or []):
             image = disk.get("image_uuid") if isinstance(disk, dict) else None
-            if is_unset(image) or not UUID.fullmatch(str(image)):
+            if is_unset(image) or not is_uuid(image):
                 continue
             found = manifest(node, disk.get("zpool") or pool, str(image)) or {}
             if found.get("type") not in DISK_IMAGE_TYPES:

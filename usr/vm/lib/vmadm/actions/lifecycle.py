@@ -8,7 +8,7 @@ Not here: kvm's graceful stop and reset, which are vmadmd's work (vmadmd.py)."""
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Optional
 
 from vmadm.actions.conflicts import check_tags_of
 from vmadm.actions.following import Check, Follower
@@ -17,6 +17,7 @@ from vmadm.actions.session import Session
 from vmadm.errors import AlreadyInState, NotReached, ToolFailed, VmadmError, VmNotFound, WrongState
 from vmadm.node import zonecfg
 from vmadm.node.machine import FIRST, Result, failure
+from vmload import Vm, brands
 
 START_LIMIT = 300.0  # seconds until the VM runs, or has run
 STOP_LIMIT = 300.0  # seconds until the VM shows that it is stopped
@@ -28,9 +29,6 @@ ASK_LIMIT = 60.0  # seconds that zlogin may take to ask a zone for a shutdown
 
 INIT_IS_GONE = 4294967295  # the pid that the kernel shows when a running zone has no init any more
 ALREADY_HALTED = "zone is already halted"
-HARDWARE = ("kvm", "bhyve")  # their zones leave no exit status
-
-Vm = dict[str, Any]
 
 
 # Starting.
@@ -96,7 +94,7 @@ def stop(session: Session, uuid: str, *, force: bool = False, timeout: Optional[
         return halt(session, uuid)
     name = f"VM.js VM.stop ({uuid})"
     vm = session.look(uuid, name)
-    graceful = vm.get("docker") or vm["brand"] in HARDWARE
+    graceful = vm.get("docker") or brands.is_hvm(vm["brand"])
     if timeout is not None and not graceful:
         raise VmadmError(f"{FIRST}Timeout option is only supported for bhyve, KVM and docker containers.")
     result = session.zonecfg(uuid, zonecfg.autoboot(False, vm["brand"]))
@@ -141,7 +139,7 @@ def halt(session: Session, uuid: str) -> Vm:
 
 def is_stopped(before: Vm) -> Check:
     """A check: the VM is stopped, and shows when and how its init ended."""
-    shows_exit = before["brand"] not in HARDWARE
+    shows_exit = not brands.is_hvm(before["brand"])  # their zones leave no exit status
 
     def check(vm: Optional[Vm]) -> bool:
         if vm is None:

@@ -18,9 +18,8 @@ from vmadm.payload.metadata import changed_maps
 from vmadm.payload.nics import by_mac
 from vmadm.payload.vmfacts import has_data
 from vminfod.clients.plainjson import compact
-from vmload import brands, properties
+from vmload import Vm, brands, properties
 
-Vm = dict[str, Any]
 Find = Callable[[Vm], Optional[Vm]]
 
 # Not compared: other members of the table say what they mean, or the VM object does not show them.
@@ -41,7 +40,7 @@ INDIRECT = frozenset(
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Expected:
     """One thing to be shown: its name, what was written, and how the VM shows it."""
 
     name: str
@@ -50,7 +49,7 @@ class Wanted:
     shown: Callable[[Vm], Any]
 
 
-def confirmed(session: Session, uuid: str, wanted: list[Wanted], name: str, what: str) -> Vm:
+def confirmed(session: Session, uuid: str, wanted: list[Expected], name: str, what: str) -> Vm:
     """The VM after a fresh read that shows all that is wanted. Raises OutcomeMissed, VmNotFound, DaemonAway."""
     vm = session.fresh(uuid, name)
     if vm is None:
@@ -63,7 +62,7 @@ def confirmed(session: Session, uuid: str, wanted: list[Wanted], name: str, what
     return vm
 
 
-def of_update(change: Vm, vm: Vm) -> list[Wanted]:
+def of_update(change: Vm, vm: Vm) -> list[Expected]:
     """What an update (normalise.for_update()) makes of the VM `vm`."""
     wanted = [_simple(name, value) for name, value in change.items() if _is_simple(name)]
     wanted += [_exactly(name, value) for name, value in changed_maps(change, vm).items()]
@@ -83,17 +82,17 @@ def of_update(change: Vm, vm: Vm) -> list[Wanted]:
     return wanted + _of_members(change, "filesystems", "target", ("source", "type"))
 
 
-def gone_from(list_name: str, key: str, value: str) -> Wanted:
+def gone_from(list_name: str, key: str, value: str) -> Expected:
     """No object of the list has this `key`."""
     return _gone(f"{list_name} {value}", _element_with(list_name, key, value))
 
 
-def there_in(list_name: str, key: str, value: str) -> Wanted:
+def there_in(list_name: str, key: str, value: str) -> Expected:
     """An object of the list has this `key`."""
     return _with_members(f"{list_name} {value}", _element_with(list_name, key, value), {})
 
 
-def exactly(name: str, value: Any) -> Wanted:
+def exactly(name: str, value: Any) -> Expected:
     """The property has just this value."""
     return _exactly(name, value)
 
@@ -109,27 +108,27 @@ def _is_simple(name: str) -> bool:
     )
 
 
-def _simple(name: str, value: Any) -> Wanted:
+def _simple(name: str, value: Any) -> Expected:
     if name in JOINED and isinstance(value, list):
         value = ",".join(value)
     facts = properties.table()[name]["payload"]
     may_lack = value in (None, "", 0, []) or value == facts.get("default")
     if name in JOINED and not value and name == "limit_priv":
-        return Wanted(name, "nothing", lambda vm: True, lambda vm: vm.get(name))
+        return Expected(name, "nothing", lambda vm: True, lambda vm: vm.get(name))
 
     def is_shown(vm: Vm) -> bool:
         if may_lack and vm.get(name) in (None, "", [], facts.get("default"), value):
             return True
         return bool(vm.get(name) == value)
 
-    return Wanted(name, _text(value), is_shown, lambda vm: vm.get(name))
+    return Expected(name, _text(value), is_shown, lambda vm: vm.get(name))
 
 
-def _exactly(name: str, value: Any) -> Wanted:
-    return Wanted(name, _text(value), lambda vm: vm.get(name) == value, lambda vm: vm.get(name))
+def _exactly(name: str, value: Any) -> Expected:
+    return Expected(name, _text(value), lambda vm: vm.get(name) == value, lambda vm: vm.get(name))
 
 
-def _of_nics(change: Vm) -> list[Wanted]:
+def _of_nics(change: Vm) -> list[Expected]:
     wanted = [_gone(f"nic {mac}", _nic_with(mac)) for mac in change.get("remove_nics") or []]
     for nic in [*(change.get("add_nics") or []), *(change.get("update_nics") or [])]:
         shown = {**dict.fromkeys(ADDRESS_MEMBERS), **nic}
@@ -144,7 +143,7 @@ def _of_nics(change: Vm) -> list[Wanted]:
     return wanted
 
 
-def _of_members(change: Vm, list_name: str, key: str, compared: tuple[str, ...]) -> list[Wanted]:
+def _of_members(change: Vm, list_name: str, key: str, compared: tuple[str, ...]) -> list[Expected]:
     """remove_X, add_X and update_X of a list of objects that are known by their `key`."""
     wanted = [gone_from(list_name, key, value) for value in change.get(f"remove_{list_name}") or []]
     for element in [*(change.get(f"add_{list_name}") or []), *(change.get(f"update_{list_name}") or [])]:
@@ -154,18 +153,18 @@ def _of_members(change: Vm, list_name: str, key: str, compared: tuple[str, ...])
     return wanted
 
 
-def _gone(name: str, find: Find) -> Wanted:
-    return Wanted(name, "its removal", lambda vm: find(vm) is None, lambda vm: "there")
+def _gone(name: str, find: Find) -> Expected:
+    return Expected(name, "its removal", lambda vm: find(vm) is None, lambda vm: "there")
 
 
-def _with_members(name: str, find: Find, members: Vm) -> Wanted:
+def _with_members(name: str, find: Find, members: Vm) -> Expected:
     """What `find` finds is there and has these members."""
 
     def is_shown(vm: Vm) -> bool:
         found = find(vm)
         return found is not None and all(found.get(member) == value for member, value in members.items())
 
-    return Wanted(name, compact(members), is_shown, find)
+    return Expected(name, compact(members), is_shown, find)
 
 
 def _nic_with(mac: str) -> Find:

@@ -21,6 +21,7 @@ from vminfod.client import HTTPStatusError, VminfodClient, VminfodError, vm_path
 from vminfod.clients.address import socket_below
 from vminfod.clients.clientlog import FATAL, StderrLog
 from vminfod.clients.failures import ConnectionFailed
+from vmload import Vm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ FRESH_LIMIT = 60.0  # seconds that vminfod may take for a fresh read; the origin
 ANSWER_LIMIT = 15.0  # seconds on top of that, and for any other answer
 AWAY = 15.0  # seconds that vminfod may be unreachable once we have begun: it restarts in less
 AGAIN_EVERY = 0.25  # seconds between tries meanwhile
-
-Vm = dict[str, Any]
 
 
 def nobody(message: str) -> None:

@@ -7,10 +7,10 @@ Always: the config lock is held; the VM's XML is touched afterwards, so that las
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Optional
 
 from vmadm.actions import lifecycle
-from vmadm.actions.outcome import Wanted, confirmed, gone_from, there_in
+from vmadm.actions.outcome import Expected, confirmed, gone_from, there_in
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Step, Steps
 from vmadm.actions.updating import touch
@@ -18,10 +18,9 @@ from vmadm.errors import AlreadyInState, VmadmError, WrongState
 from vmadm.node.machine import FIRST, failure
 from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload.crosschecks import SNAPSHOT_NAME
+from vmload import Vm
 
 NOT_MOUNTED = (" not mounted", " no such file or directory")  # in what umount says when there is nothing to do
-
-Vm = dict[str, Any]
 
 
 def create_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
@@ -145,7 +144,7 @@ def _recursive(vm: Vm) -> list[str]:
     return ["-r"] if vm["brand"] == "bhyve" else []
 
 
-def _only_up_to(vm: Vm, snapshot: str) -> Wanted:
+def _only_up_to(vm: Vm, snapshot: str) -> Expected:
     """The snapshots that were newer than this one are gone; `snapshots` has the newest first."""
     names = [found["name"] for found in vm["snapshots"]]
     newer = set(names[: names.index(snapshot)])
@@ -153,7 +152,7 @@ def _only_up_to(vm: Vm, snapshot: str) -> Wanted:
     def left(shown: Vm) -> list[str]:
         return [found["name"] for found in shown.get("snapshots") or [] if found["name"] in newer]
 
-    return Wanted("snapshots", f"a rollback to {snapshot}", lambda shown: not left(shown), left)
+    return Expected("snapshots", f"a rollback to {snapshot}", lambda shown: not left(shown), left)
 
 
 def _mount(session: Session, vm: Vm, snapshot: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any
 
 from vmadm.actions import checks
 from vmadm.actions.outcome import confirmed, of_update
@@ -21,10 +20,10 @@ from vmadm.node import volumes, zfs, zonecfg
 from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload import metadata
 from vmadm.payload.normalise import for_update
-from vmload import brands
+from vmload import Vm, brands
+from vmload.units import MIB
 
 MDATA_RESTART_LIMIT = 60.0  # seconds for each of the two calls
-MIB = 1 << 20
 ROUTES = ("set_routes", "remove_routes")
 
 # Resource controls that a running zone takes at once, and what a unit of the property is.
@@ -49,8 +48,6 @@ PROTECTIONS = {
     "allow_dhcp_spoofing": "dhcp-nospoof",
     "allow_restricted_traffic": "restricted",
 }
-
-Vm = dict[str, Any]
 
 
 def update(session: Session, uuid: str, payload: Vm) -> Vm:

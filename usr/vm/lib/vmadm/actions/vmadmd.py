@@ -7,18 +7,17 @@ A mock node has no vmadmd, and what listens on its port there is somebody else: 
 from __future__ import annotations
 
 import time
-from typing import Any, Optional
+from typing import Optional
 
 from vmadm.actions.session import Session
 from vmadm.errors import VmadmError
 from vmadm.node import zonecfg
 from vmadm.node.machine import failure
+from vmload import Vm
 
 HOST, PORT = "127.0.0.1", 8080
 STOP_LIMIT = 180.0  # seconds that the guest has for shutting down
 ANSWER_LIMIT = 30.0  # seconds
-
-Vm = dict[str, Any]
 
 
 def stop_kvm(session: Session, vm: Vm, timeout: Optional[float]) -> None:

@@ -7,6 +7,7 @@ A field is a top-level property (`ram`), a member of a map (`tags.role`), or a p
 from __future__ import annotations
 
 from vminfod.clients.vmfilter import MISSING, is_index, values
+from vmload import brands
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,17 +73,6 @@ FILTER_ARRAYS = {
     "nics": frozenset(("dhcp_server", "gateway", "interface", "ip", "mac", "model", "netmask", "nic_tag", "vlan_id")),
 }
 
-LIST_TYPES = {  # brand: the derived field `type`, cut to the four characters of its column
-    "bhyve": "BHYV",
-    "builder": "OS",
-    "joyent": "OS",
-    "joyent-minimal": "OS",
-    "kvm": "KVM",
-    "lx": "LX",
-}
-UNKNOWN_BRAND_TYPE = "OS"
-HVM_BRANDS = ("bhyve", "kvm")  # their memory is `ram`; the others' is max_physical_memory
-
 
 def is_filter_key(key: str) -> bool:
     """May `key` stand in `key=value`?"""
@@ -117,9 +107,9 @@ def is_starred(field: str) -> bool:
 
 def with_derived(vm: dict[str, Any]) -> dict[str, Any]:
     """A copy of `vm` with `type`, and with the `ram` that an operator means: listing and matching see these."""
-    brand = vm.get("brand")
-    derived = {**vm, "type": LIST_TYPES.get(str(brand), UNKNOWN_BRAND_TYPE)}
-    if brand not in HVM_BRANDS and vm.get("max_physical_memory") is not None:
+    brand = str(vm.get("brand"))
+    derived = {**vm, "type": brands.list_type(brand)}
+    if not brands.is_hvm(brand) and vm.get("max_physical_memory") is not None:
         derived["ram"] = vm["max_physical_memory"]
     return derived
 

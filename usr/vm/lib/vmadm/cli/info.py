@@ -9,6 +9,7 @@ from __future__ import annotations
 from vmadm.errors import CommandFailed, VmadmError
 from vminfod.client import HTTPStatusError, VminfodClient, VminfodError, vm_path
 from vminfod.clients.plainjson import parsed_as_spelled
+from vmload import brands
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 VMADMD_HOST = "127.0.0.1"
 VMADMD_PORT = 8080
 
-INFO_TYPES = {  # brand: what its hypervisor can be asked for
-    "bhyve": ("all", "vnc"),
-    "kvm": ("all", "block", "blockstats", "chardev", "cpus", "kvm", "pci", "spice", "status", "version", "vnc"),
-}
 STATES = ("running", "stopping")
 
 
@@ -48,10 +45,11 @@ def _check(vm: dict[str, Any], types: list[str]) -> None:
     state, brand = vm.get("state"), str(vm.get("brand"))
     if state not in STATES:
         raise CommandFailed(f'Unable to get info for vm from state "{state}", must be "running" or "stopping".')
-    if brand not in INFO_TYPES:
+    known = brands.info_types(brand)
+    if not known:
         raise CommandFailed(f"no info types supported for brand {brand}")
     for kind in types:
-        if kind not in INFO_TYPES[brand]:
+        if kind not in known:
             raise CommandFailed(f"unknown info type {kind}")
 
 

@@ -18,12 +18,13 @@ from vmadm.cli.matching import operands as pairs
 from vmadm.errors import BadUsage, CannotRunHere, CommandFailed, VmadmError
 from vmadm.node import logfile
 from vmadm.node.interrupts import Interrupts
-from vmadm.payload.valuerules import UUID
+from vmadm.payload import Payload
 from vminfod.cli.stdio import complain
 from vminfod.clients.address import address_from_environment
 from vminfod.clients.clientlog import StderrLog
 from vminfod.clients.failures import ParseError
 from vminfod.clients.plainjson import compact, parsed
+from vmload import uuids
 
 FILE_OPTION = (Option("f", "file", takes_value=True),)
 STOP_OPTIONS = (Option("F", "force"), Option("t", "timeout", takes_value=True))
@@ -31,8 +32,6 @@ KILL_OPTIONS = (Option("s", "signal", takes_value=True),)
 BOOT_OPERANDS = ("order", "disk", "cdrom")  # of hardware VMs
 DEFAULT_SIGNAL = "SIGTERM"
 STDIN = "/dev/stdin"
-
-Payload = dict[str, Any]
 
 
 def write(command: str, word: str, words: list[str], environ: Mapping[str, str], debug: StderrLog) -> int:
@@ -165,7 +164,7 @@ def _kill(word: str, words: list[str]) -> Any:
         signal = options.get("s", DEFAULT_SIGNAL)
         if len(left) > 1:
             raise BadUsage(f"Unexpected args: {compact(left[1:])}")
-    if not left or UUID.fullmatch(left[0]) is None:
+    if not left or not uuids.is_uuid(left[0]):
         raise BadUsage("Invalid or missing argument UUID")
 
     def act(session: Session) -> str:

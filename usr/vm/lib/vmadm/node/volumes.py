@@ -12,15 +12,15 @@ from typing import Any
 
 from vmadm.errors import VmadmError
 from vmadm.node.machine import Node
-from vmadm.node.zfs import MIB, destroy_volume
+from vmadm.node.zfs import destroy_volume
+from vmload import Vm
+from vmload.units import MIB
 
 DEVICES = "/dev/zvol/rdsk/"
 INDEX = re.compile(r"[-/]disk([0-9]+)$")
 VOLUME_MEMBERS = frozenset(("size", "compression", "refreservation"))  # of update_disks: kept by zfs, not by the zone
 DEFAULT_MEDIA = "disk"
 PCI_DISKS = 4  # the device number under which a bhyve guest finds its disks, each with a function of its own
-
-Vm = dict[str, Any]
 Disk = dict[str, Any]
 
 

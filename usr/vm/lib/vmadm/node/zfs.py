@@ -10,9 +10,10 @@ from typing import Any
 
 from vmadm.node.machine import Node, failure
 from vmadm.payload.vmfacts import has_data
+from vmload import Vm
+from vmload.units import MIB
 
 GIB = 1 << 30
-MIB = 1 << 20
 HOLD = "do_not_destroy"  # the tag of the hold that makes a snapshot, and with it the dataset, indestructible
 INDESTRUCTIBLE = "indestructible"
 
@@ -24,8 +25,6 @@ ROOT_PROPERTIES = {
     "zfs_filesystem_limit": ("filesystem_limit", "none"),
 }
 DATA_PROPERTIES = {"zfs_data_compression": ("compression", "off"), "zfs_data_recsize": ("recsize", 131072)}
-
-Vm = dict[str, Any]
 
 
 def set_quota(node: Node, vm: Vm, quota: int) -> bool:

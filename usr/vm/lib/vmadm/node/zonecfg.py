@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from typing import Any, Optional
 
 from vmadm.node import zonecfg_blocks as blocks
-from vmload import brands, properties
+from vmload import Vm, brands, properties
+from vmload.units import MIB
 
-MIB = 1 << 20
 LIMITS = (
     "cpu_shares",
     "limit_priv",
@@ -70,8 +70,6 @@ HVM_ATTRS = (
 BHYVE_ATTRS = ("com1", "com2", "bootrom", "bhyve_extra_opts")
 ZLOG = {"zlog-mode": "g--", "zlog-name": "platform.log"}  # of every bhyve zone
 COM_DEFAULTS = {"com1": "/dev/zconsole", "com2": "socket,/tmp/vm.ttyb"}
-
-Vm = dict[str, Any]
 
 
 def create_script(vm: Vm, *, created: str, transition_expire: Optional[int]) -> str:

@@ -7,11 +7,9 @@ Names here are relative to the zone's root, `<zonepath>/root`."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload.nics import AUTOMATIC
-from vmload import brands
+from vmload import Vm, brands
 
 PROVISIONING = "var/svc/provisioning"  # the zone's services move it away when they are done
 STALE = ("var/adm/utmpx", "var/adm/wtmpx", ".zonecontrol/metadata.sock")  # of the machine that the image was made on
@@ -19,8 +17,6 @@ MDATA_SERVICE = "svc:/smartdc/mdata:execute"
 MDATA_TIMEOUT = 300  # seconds that a user-script may run
 ZONEINIT = "root/var/zoneinit/zoneinit.json"
 LEGACY_ZONEINIT = "root/var/zoneinit/includes/04-mdata.sh"
-
-Vm = dict[str, Any]
 
 
 def prepare(folder: ZoneFolder, vm: Vm, *, legacy_image: bool) -> None:

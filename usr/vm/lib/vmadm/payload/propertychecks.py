@@ -13,8 +13,9 @@ from collections.abc import Collection
 from typing import Any, Optional
 
 from vmadm.payload.findings import Findings, member_action, payload_facts, required
-from vmadm.payload.valuerules import UUID, ZONENAME, passes
+from vmadm.payload.valuerules import ZONENAME, passes
 from vmload import numberrule, properties
+from vmload.uuids import is_uuid
 
 # What would end a quoted value in a zonecfg script, or a line of it: such text cannot be stored as it is.
 UNSTORABLE = re.compile(r'["\x00-\x1f\x7f]')
@@ -89,7 +90,7 @@ def _note_bad(findings: Findings, name: str, facts: dict[str, Any], value: Any) 
 def _is_good(name: str, facts: dict[str, Any], value: Any, pools: Collection[str]) -> bool:
     kind = facts["type"]
     if kind == "uuid":
-        return isinstance(value, str) and UUID.fullmatch(value) is not None
+        return is_uuid(value)
     if kind == "boolean":
         return (
             value in (True, "true", "false", "1")

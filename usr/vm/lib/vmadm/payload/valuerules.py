@@ -14,8 +14,8 @@ from collections.abc import Collection
 from typing import Any, Optional
 
 from vmload import numberrule
+from vmload.uuids import is_uuid
 
-UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 ZONENAME = re.compile(r"[a-zA-Z0-9][-_.a-zA-Z0-9]{0,62}")
 
 TRUE = (True, "true", "1", 1)
@@ -32,7 +32,7 @@ def is_good(facts: dict[str, Any], value: Any, pools: Collection[str]) -> bool:
     """`facts` are the property table's about payloads; `pools` the node's."""
     kind = facts["type"]
     if kind == "uuid":
-        return isinstance(value, str) and UUID.fullmatch(value) is not None
+        return is_uuid(value)
     if kind == "boolean":
         return as_boolean(value) is not None
     if kind == "string":

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-Vm = dict[str, Any]
+from vmload import Vm
 
 
 def has_data(vm: Vm) -> bool:

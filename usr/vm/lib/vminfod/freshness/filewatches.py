@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Optional, Protocol
+from typing import Optional, Protocol
 
+from vminfod.log import Log
 from vmload import parts as part
 from vmload.reader import SYSINFO, config_paths, lastexited_path, zone_xml_path
 from vmload.records import Zone
@@ -48,7 +49,7 @@ class Meaning:
 class Watches:
     """See the head of the module."""
 
-    def __init__(self, watcher: FileWatcher, log: Any):
+    def __init__(self, watcher: FileWatcher, log: Log):
         self._watcher = watcher
         self._log = log
         self._meanings: dict[str, Meaning] = {}

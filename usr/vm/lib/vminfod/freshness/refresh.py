@@ -30,6 +30,7 @@ from vminfod.freshness.secondlook import SecondLook
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.threads import Threads
 from vminfod.freshness.turns import Turns
+from vminfod.log import Log
 from vminfod.queue import Extras, PauseTimeout, Queue, QueueTimeout, Task
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REFRESH, Cause
@@ -83,7 +84,7 @@ class Refresh:
         queue: Queue,
         threads: Threads,
         set_status: SetStatus,
-        log: Any,
+        log: Log,
     ):
         self._loader = loader
         self._cache = cache
@@ -217,7 +218,7 @@ class Refresh:
                     zones=[change["zonename"] for change in entry.vm_changes],
                 )
 
-    def _drop_stale_watches(self, node: NodeRecords, started: int, log: Any) -> None:
+    def _drop_stale_watches(self, node: NodeRecords, started: int, log: Log) -> None:
         """Those of zones that nobody knows any more, whether or not their files were ever there (L4)."""
         for zonename in self._watches.zones():
             is_known = zonename in node.zones or zonename in node.errors or self._cache.records(zonename) is not None

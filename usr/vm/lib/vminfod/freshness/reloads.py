@@ -32,6 +32,7 @@ from vminfod import times
 from vminfod.freshness.filewatches import Watches
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.threads import Threads
+from vminfod.log import Log
 from vminfod.queue import Extras, Queue, Task
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REFRESH, Cause
@@ -103,7 +104,7 @@ class Reloads:
         queue: Queue,
         watches: Watches,
         threads: Threads,
-        log: Any,
+        log: Log,
     ):
         self._loader = loader
         self._cache = cache

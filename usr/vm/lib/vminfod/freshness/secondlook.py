@@ -12,11 +12,11 @@ Not here: what becomes of the differences (refresh.py)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.threads import Threads
 from vminfod.freshness.turns import Turns
+from vminfod.log import Log
 from vminfod.serving.cache import Cache
 from vmload import parts as part
 from vmload.loader import Loader, NodeRecords
@@ -29,7 +29,7 @@ _LISTED = frozenset({part.ZONEINFO, part.DATASETS})  # what comes from lists of 
 class SecondLook:
     """See the head of the module."""
 
-    def __init__(self, loader: Loader, cache: Cache, reloads: Reloads, threads: Threads, log: Any):
+    def __init__(self, loader: Loader, cache: Cache, reloads: Reloads, threads: Threads, log: Log):
         self._loader = loader
         self._cache = cache
         self._reloads = reloads

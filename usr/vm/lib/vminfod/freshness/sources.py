@@ -16,6 +16,7 @@ from typing import Any, Optional, Union
 import gevent
 
 from vminfod.freshness.staleness import Staleness
+from vminfod.log import Log
 from vminfod.queue import Queue, Task
 from vminfod.serving.cause import REFRESH, Cause, moment_of
 from vminfod.serving.health import ChildFacts
@@ -31,7 +32,7 @@ _TASK_LIMIT = 60.0  # seconds; a task only decides, so that one that takes this 
 class Sources:
     """The watchers of one node. connect() them before start()."""
 
-    def __init__(self, root: str, queue: Queue, log: Any, limit: float = READY_WITHIN):
+    def __init__(self, root: str, queue: Queue, log: Log, limit: float = READY_WITHIN):
         """`limit`: seconds that a child has to get ready, and the file watcher for each answer."""
         sysevent = os.path.join(root, "usr/sbin/sysevent")
         fswatcher = os.path.join(root, "usr/vm/sbin/fswatcher")

@@ -9,20 +9,20 @@ Not here: what the platform's words mean (zonewatcher.py, zpoolwatcher.py), and 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Optional
 
 from vminfod.freshness.filewatches import Watches
 from vminfod.freshness.reloads import Reloads
+from vminfod.log import Log
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import Cause
 from vminfod.watchers.zonewatcher import ZoneEvent
 from vminfod.watchers.zpoolwatcher import Effect, PoolEvent, ZfsEvent
 from vmload import parts as part
 from vmload.reader import SYSINFO
+from vmload.uuids import UUID
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _DELEGATED = "data"
 
 # lastexited too: before a zone's first exit there is no file that could be watched.
@@ -43,7 +43,7 @@ class Staleness:
         watches: Watches,
         request_refresh: Callable[[Cause], None],
         reread_sysinfo: Callable[[Cause], None],
-        log: Any,
+        log: Log,
     ):
         self._cache = cache
         self._reloads = reloads
@@ -108,7 +108,7 @@ class Staleness:
         """The VM whose uuid stands in the second component of the name: `zones/U`, `zones/U-disk0`, `zones/U/x`. A disk
         can be there before the XML says that the VM uses it."""
         parts = dataset.split("/")
-        found = _UUID.search(parts[1]) if len(parts) > 1 else None
+        found = UUID.search(parts[1]) if len(parts) > 1 else None
         zonename = self._cache.zonename(found[0]) if found else None
         return {zonename} if zonename is not None else set()
 

@@ -33,6 +33,7 @@ from gevent.event import AsyncResult, Event
 from gevent.os import nb_read, nb_write
 
 from vminfod.backoff import Backoff
+from vminfod.log import Log
 from vminfod.watchers.lines import BadLine, LineSplitter, OddEvent
 from vminfod.watchers.process import Process
 from vminfod.watchers.window import Window
@@ -72,7 +73,7 @@ class Child:
         name: str,
         argv: Sequence[str],
         *,
-        log: Any,
+        log: Log,
         on_line: Callable[[bytes, int], Optional[bool]],
         on_ready: Callable[[bool], object],
         on_missed: Callable[[str], object],

@@ -29,6 +29,7 @@ from typing import Any, Optional
 import gevent
 from gevent.event import Event
 
+from vminfod.log import Log
 from vminfod.times import pair
 from vminfod.watchers.child import READY_WITHIN, Child
 from vminfod.watchers.delays import Delays
@@ -88,7 +89,7 @@ class FsWatcher:
         self,
         program: str,
         *,
-        log: Any,
+        log: Log,
         on_event: Callable[[FileEvent], object],
         on_missed: Callable[[str], object],
         ready_within: float = READY_WITHIN,

@@ -9,8 +9,9 @@ Not here: which zones are VMs, and what is read again."""
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
+from vminfod.log import Log
 from vminfod.watchers.child import READY_WITHIN, Child
 from vminfod.watchers.lines import OddEvent
 from vminfod.watchers.sysevent import Ready, parse_sysevent
@@ -75,7 +76,7 @@ def _text(value: object) -> Optional[str]:
 def zone_watcher(
     tool: str,
     *,
-    log: Any,
+    log: Log,
     on_event: Callable[[ZoneEvent], object],
     on_missed: Callable[[str], object],
     ready_within: float = READY_WITHIN,

@@ -13,8 +13,9 @@ Not here: whether a dataset belongs to a VM, and what is read or forgotten for a
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
+from vminfod.log import Log
 from vminfod.watchers.child import READY_WITHIN, Child
 from vminfod.watchers.lines import OddEvent
 from vminfod.watchers.sysevent import Ready, parse_sysevent
@@ -186,7 +187,7 @@ def _new_name(dataset: str, text: str) -> Optional[tuple[str, Optional[str]]]:
 def zpool_watcher(
     tool: str,
     *,
-    log: Any,
+    log: Log,
     on_event: Callable[[Union[ZfsEvent, PoolEvent]], object],
     on_missed: Callable[[str], object],
     ready_within: float = READY_WITHIN,
