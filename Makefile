@@ -9,12 +9,13 @@ IMPORT ?=
 # Tests wait more than they compute: more at once than there are cores.
 JOBS ?= 4
 
-.PHONY: help run test test-fast lint bench clean
+.PHONY: help run test test-fast test-vectors lint bench clean
 
 help:
 	@echo "make run [VMS=30] [SNAPSHOTS=0] [PORT=9090] [IMPORT=DIR]   a mock compute node with vminfod on it"
 	@echo "make test                                                 lint and all tests"
 	@echo "make test-fast                                            the tests without process, socket or file: seconds"
+	@echo "make test-vectors                                         what recorded creates and updates change: minutes"
 	@echo "make lint                                                 ruff and mypy"
 	@echo "make bench                                                benchmarks, under 15 minutes: docs/performance.md"
 	@echo "make clean                                                remove the virtual environment and caches"
@@ -34,6 +35,9 @@ test: lint
 
 test-fast: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -q -m pure
+
+test-vectors: $(VENV)/installed
+	$(VENV)/bin/python -m pytest -q -m vectors
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

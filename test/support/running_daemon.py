@@ -145,9 +145,17 @@ class EventLines:
 class RunningDaemon:
     """vminfod on the node at `root`. start() waits until it answers, unless told not to.
 
-    It logs at level debug, unless `options` say otherwise."""
+    It logs at level debug, unless `options` say otherwise. `program`: another one with vminfod's options."""
 
-    def __init__(self, root: str, *options: str, port: Optional[int] = None, environ: Optional[dict[str, str]] = None):
+    def __init__(
+        self,
+        root: str,
+        *options: str,
+        port: Optional[int] = None,
+        environ: Optional[dict[str, str]] = None,
+        program: str = os.path.join(SBIN, "vminfod"),
+    ):
+        self.program = program
         self.root = str(root)
         self.port = port or free_port()
         self.options = options if "--log-level" in options else ("--log-level", "debug", *options)
@@ -158,7 +166,7 @@ class RunningDaemon:
         self._readers: list[threading.Thread] = []
 
     def start(self, *, wait: bool = True) -> RunningDaemon:
-        vminfod = [sys.executable, os.path.join(SBIN, "vminfod"), "--root", self.root, "--port", str(self.port)]
+        vminfod = [sys.executable, self.program, "--root", self.root, "--port", str(self.port)]
         self.process = subprocess.Popen(
             [*vminfod, *self.options],
             stdin=subprocess.DEVNULL,

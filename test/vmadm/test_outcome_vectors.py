@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Creates, updates and snapshots do to a VM what the original vmadm did: its object, the zone's XML, datasets, files.
+
+Each recorded case agrees, or all that differs is in a class of docs/vmadm.md, "Where a write differs"; a class without
+any difference is no exception. The cases that do not agree yet stand in a file of their own, and no others: one that
+agrees has to be taken out of it.
+A stage of its own (`make test-vectors`), since it plays all of them on real mock nodes: some minutes of CPU."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from support import outcome_vectors
+from support.outcome_vectors import Difference
+
+pytestmark = pytest.mark.vectors
+
+DONE = r" \(done: .*; not done: .*\)"
+REMOVED = "; what was made of VM <uuid> has been removed"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "vmadm.md"
+
+
+def has_several_reasons(case, difference):
+    """Both refuse; ours tells what the original tells, and more."""
+    if difference.part != "error" or not difference.recorded or not difference.ours:
+        return False
+    reasons = difference.ours.split("; ")
+    return len(reasons) > 1 and difference.recorded in reasons
+
+
+def tells_what_was_done(case, difference):
+    """Both fail in the same command; ours adds what was done before, or that it was taken away."""
+    if difference.part != "error" or not difference.recorded or not difference.ours:
+        return False
+    command, told = re.fullmatch(f"(.*?)({DONE}(?:{REMOVED})?|{REMOVED}|)", difference.ours).groups()
+    return bool(told) and command.endswith(difference.recorded)
+
+
+CLASSES = {
+    "several reasons": has_several_reasons,
+    "what was done": tells_what_was_done,
+}
+
+
+def documented_classes():
+    """The first column of the table in the docs."""
+    section = DOCS.read_text().partition("## Where a write differs")[2].partition("\n## ")[0]
+    return set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
+
+
+def classes_of(case, found):
+    """The class of each difference; None among them for one that none explains."""
+    return {
+        next((name for name, explains in CLASSES.items() if explains(case, difference)), None) for difference in found
+    }
+
+
+@pytest.fixture(scope="module")
+def results():
+    cases = {case["id"]: case for case in outcome_vectors.outcomes()}
+    found = outcome_vectors.played(cases.values())
+    assert found.keys() == cases.keys()
+    return [(cases[name], differences, classes_of(cases[name], differences)) for name, differences in found.items()]
+
+
+def test_each_recorded_outcome_is_ours_or_differs_in_a_documented_class(results):
+    unexplained = {case["id"]: differences for case, differences, classes in results if None in classes}
+    known = outcome_vectors.known_failing()
+    new = {name: [str(each) for each in unexplained[name]] for name in unexplained.keys() - known}
+    assert not new, f"{len(new)} do not agree: {sorted(new.items())[:5]}"
+    assert not known - unexplained.keys(), "these agree now: take them out of outcomes-known-failing.txt"
+
+
+def test_each_class_of_the_docs_occurs_and_no_other(results):
+    used = {name for _, _, classes in results for name in classes} - {None}
+    assert used == documented_classes() == set(CLASSES)
+
+
+def test_what_the_original_cannot_do_ends_without_a_crash(results):
+    defects = [differences for case, differences, _ in results if case.get("original_defect")]
+    assert len(defects) == 38
+    assert not [each for differences in defects for each in differences if each.part == "crash"]
+
+
+def test_a_difference_in_any_part_is_found():
+    case = {
+        "expect": {"vm_changes": {"quota": 20}, "xml_attrs": {}, "zfs": {}, "files": {"config/tags.json": '{"a":1}'}}
+    }
+    ours = {
+        "vm_changes": {"quota": 20.5},
+        "zfs": {"zones/<uuid> quota": "1"},
+        "files": {"config/tags.json": '{ "a": 1 }'},
+    }
+    assert outcome_vectors.differences(case, None, ours) == [
+        Difference("vm_changes", "quota", 20, 20.5),
+        Difference("zfs", "zones/<uuid> quota", "unchanged", "1"),
+    ]
+    assert outcome_vectors.differences(case, "no", ours) == [Difference("error", "", None, "no")]
+    assert not outcome_vectors.same(1, True, "vm_changes")
