@@ -12,15 +12,15 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from support.loading import Loads
 from support.running_daemon import EventLines, RunningDaemon, eventually
-from vmload.loader import Loader
 
 Vms = dict[str, dict[str, Any]]  # by zone name
 
 
 def fresh_load(root: str) -> Vms:
     """The VMs of the node, loaded by nobody who follows it."""
-    return Loader(root).load_all().vms
+    return Loads(root).load_all().vms
 
 
 def served(daemon: RunningDaemon) -> Vms:

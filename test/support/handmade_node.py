@@ -324,17 +324,17 @@ class HandmadeNode:
     # -- loading
 
     def loader(self) -> Any:
-        from vmload.loader import Loader  # late: the node itself needs nothing of the product
+        from support.loading import Loads  # late: the node itself needs nothing of the product
 
-        return Loader(str(self.root))
+        return Loads(str(self.root))
 
-    def vm(self, key: str = U, fields: Optional[list[str]] = None) -> dict[str, Any]:
+    def vm(self, key: str = U) -> dict[str, Any]:
         """The VM object of a single load, as a client that parses the JSON sees it. Raises what the loader raises."""
-        return as_json(self.loader().load(key, fields))
+        return as_json(self.loader().load(key))
 
-    def vms(self, fields: Optional[list[str]] = None) -> dict[str, Any]:
+    def vms(self) -> dict[str, Any]:
         """zone name -> VM object of a full load in which nothing may go wrong."""
-        loaded = self.loader().load_all(fields)
+        loaded = self.loader().load_all()
         assert {name: str(error) for name, error in loaded.errors.items()} == {}
         return as_json(loaded.vms)
 

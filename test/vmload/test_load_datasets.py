@@ -207,35 +207,6 @@ def test_all_vms_are_asked_for_over_all_pools(node):
     assert args[9:] == []
 
 
-def test_limited_fields_ask_for_fewer_columns_and_types(node):
-    # quota needs quota and refquota of filesystems; mountpoint, name, type always; zoned with filesystems (2.2)
-    node.zone()
-    node.vm(fields=["quota"])
-    call = node.calls("zfs")[0]
-    assert call["args"][3:8] == ["-t", "filesystem", "-o", "mountpoint,name,quota,refquota,type,zoned", "-d"]
-
-
-def test_columns_follow_the_named_fields_and_not_their_dependencies(node):
-    # indestructible_zoneroot depends on zfs_filesystem; its own columns are userrefs, of filesystems and snapshots
-    node.zone()
-    node.vm(fields=["indestructible_zoneroot"])
-    call = node.calls("zfs")[0]
-    assert call["args"][3:8] == ["-t", "filesystem,snapshot", "-o", "mountpoint,name,type,userrefs,zoned", "-d"]
-
-
-def test_volumes_alone_are_asked_for_without_zoned(node):
-    node.zone(brand="bhyve", attrs={"flexible-disk-size": "10"})
-    node.vm(fields=["free_space"])
-    call = node.calls("zfs")[0]
-    assert call["args"][3:8] == ["-t", "volume", "-o", "mountpoint,name,type,usedbysnapshots,volsize", "-d"]
-
-
-def test_zfs_is_not_run_when_no_wanted_property_needs_it(node):
-    node.zone()
-    node.vm(fields=["alias", "tags", "pid"])
-    assert node.calls("zfs") == []
-
-
 def test_disks_and_datasets_of_a_vm_are_asked_for_wherever_they_are(node):
     node.zone(
         brand="bhyve",

@@ -166,26 +166,25 @@ class Vminfod:
     def _set_first_watches(self) -> list[str]:
         """The names of the zones whose files are watched from now on."""
         try:
-            zones = self._threads("zoneadm", self._loader.reader.zones)
+            zones = self._threads.zoneadm(self._loader.zones)
         except LoadError as error:
             raise CannotStart(f"cannot list the zones: {error}") from error
-        for zone in zones.values():
+        for zone in zones:
             self._watches.want(zone)
         if not self._sources.files.wait_answered(_WATCHES_SET):
             self._log.error("the file watcher does not answer: changes of files will be seen late")
-        return [zone.zonename for zone in zones.values()]
+        return [zone.zonename for zone in zones]
 
     def _load_first(self) -> NodeRecords:
         try:
-            node: NodeRecords = self._threads("node", self._loader.read_all)
+            return self._threads.node(self._loader.read_all)
         except LoadError as error:
             raise CannotStart(f"cannot load the node: {error}") from error
-        return node
 
     def _serve_first(self, node: NodeRecords, listed: list[str]) -> None:
-        self._sysinfo.take(node.sysinfo, node.warnings, self._started)
-        for warning in node.warnings:
-            self._log.error("the load was not complete", warning=warning)
+        self._sysinfo.take(node.sysinfo, self._started)
+        if node.sysinfo.warning is not None:
+            self._log.error("the load was not complete", warning=node.sysinfo.warning)
         for zonename, records in node.zones.items():
             self._watches.want(records.zone)  # one that appeared since the watches were set (S10)
             try:
@@ -230,7 +229,7 @@ class Vminfod:
         self._queue.stop(timeout=1.0)
         self._hub.close()
         gevent.joinall([gevent.spawn(server.stop, timeout=2.0) for server in self._servers], timeout=3.0)
-        self._loader.reader.system.stop()
+        self._loader.stop()
         self._state, self._status = "stopped", "initialized"
         self._log.info("stopped", uptime=times.duration(time.monotonic_ns() - self._started))
 
@@ -261,17 +260,15 @@ class Vminfod:
         about = (
             {zonename} if records is None else {zonename, records.zone.zonepath.lstrip("/"), str(records.zone.zoneid)}
         )
-        commands = self._loader.reader.system.running()
+        commands = self._loader.running()
         for command in [c for c in commands if about & set(c.words)] or commands:
             return f"waiting for {command.what}, which runs {command.seconds:.1f} s"
         return "it is being read, and waits for its turn"
 
     def _reread_sysinfo(self, cause: Cause) -> None:
         """The sysinfo file changed. Runs in a task on the queue."""
-        warnings: list[str] = []
         began = time.monotonic_ns()
-        value = self._threads("files", self._loader.read_sysinfo, warnings)
-        if not self._sysinfo.take(value, warnings, began):
+        if not self._sysinfo.take(self._threads.files(self._loader.read_sysinfo), began):
             return
         turns = Turns()
         for zonename in list(self._cache):
@@ -307,7 +304,7 @@ class Vminfod:
         facts = Facts(
             self._sources.health(),
             [name for name, error in self._reloads.errors.items() if error.lasts],
-            [CommandFacts(c.what, c.seconds, c.for_all) for c in self._loader.reader.system.running()],
+            [CommandFacts(c.what, c.seconds, c.for_all) for c in self._loader.running()],
             self._hub.stalled(STALLED),
             self._refresh.failed,
             self._sysinfo.warning,

@@ -119,12 +119,10 @@ def covers(dataset: str, other: str) -> bool:
     return other == dataset or other.startswith(dataset + "/")
 
 
-def list_arguments(
-    parent: Optional[str], depth: int, fields: Sequence[str] = FIELDS, types: Sequence[str] = TYPES
-) -> list[str]:
+def list_arguments(parent: Optional[str], depth: int) -> list[str]:
     """The arguments of `zfs` that list `parent` (None: all pools) and what is at most `depth` below it
     (docs/platform.md, "zfs list")."""
-    arguments = ["list", "-H", "-p", "-t", ",".join(types), "-o", ",".join(fields), "-d", str(depth)]
+    arguments = ["list", "-H", "-p", "-t", ",".join(TYPES), "-o", ",".join(FIELDS), "-d", str(depth)]
     return arguments if parent is None else [*arguments, parent]
 
 
@@ -137,34 +135,29 @@ def zvol_of(path: str) -> Optional[str]:
     return None
 
 
-def parse(data: bytes, fields: Sequence[str] = FIELDS) -> Datasets:
-    """What the rows in `data` say, whose columns are `fields`; a row of another width is dropped (2.4 to 2.7)."""
-    found = Datasets()
-    columns = {name: at for at, name in enumerate(fields)}
-    for row in _rows(data, len(fields)):
-        if row[columns["type"]] == "snapshot":
-            _add_snapshot(found.snapshots, row, columns)
-        else:
-            found.datasets[row[columns["name"]]] = _columns(row, fields)
-    _index_mountpoints(found)
-    return found
+def parse(data: bytes, fields: Sequence[str] = FIELDS, *, never_empty: bool = False) -> Datasets:
+    """What the rows in `data` say, whose columns are `fields`; a row of another width is dropped.
 
-
-def check(data: bytes, fields: Sequence[str], *, never_empty: bool) -> None:
-    """Raise GarbledOutput if `data` cannot be the whole of what zfs prints.
-
-    A row of another width is not proof: a mountpoint can hold a tab or a newline. But each row of the right width has
-    a known type; and a list of all pools is not empty on a node that has zones, nor is one below a dataset that exists,
-    as that is in it (`never_empty`)."""
+    Raises GarbledOutput if `data` cannot be the whole of what zfs prints. A row of another width is not proof: a
+    mountpoint can hold a tab or a newline. But each row of the right width has a known type; and a list of all pools is
+    not empty on a node that has zones, nor is one below a dataset that exists, as that is in it (`never_empty`)."""
     if data and not data.endswith(b"\n"):
         raise GarbledOutput("zfs: the output ends in the middle of a row")
-    at, wide = fields.index("type"), 0
+    found = Datasets()
+    columns = {name: at for at, name in enumerate(fields)}
+    name_at, type_at, is_empty = columns["name"], columns["type"], True
     for row in _rows(data, len(fields)):
-        wide += 1
-        if row[at] not in TYPES:
+        is_empty = False
+        if row[type_at] not in TYPES:
             raise GarbledOutput("zfs: the output has a row whose type is not one that was asked for")
-    if not wide and (never_empty or data.strip()):
+        if row[type_at] == "snapshot":
+            _add_snapshot(found.snapshots, row, columns)
+        else:
+            found.datasets[row[name_at]] = _columns(row, fields)
+    if is_empty and (never_empty or data.strip()):
         raise GarbledOutput("zfs: the output has no row in it")
+    _index_mountpoints(found)
+    return found
 
 
 def _rows(data: bytes, width: int) -> Iterable[list[str]]:

@@ -11,4 +11,7 @@ LAST_MODIFIED = "last_modified"
 JSON = "json_objects"
 DATASETS = "dataset_objects"
 
+# Those that come from the files of a zone.
+OF_FILES = frozenset({ZONEXML, LAST_EXITED, LAST_MODIFIED, JSON})
+
 ALL = frozenset({ZONEADM, ZONEINFO, ZONEXML, LAST_EXITED, LAST_MODIFIED, JSON, DATASETS})

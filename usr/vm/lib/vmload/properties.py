@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MPL-2.0
 """The table of VM properties, vm-properties.json, and what is looked up in it (docs/vm-object.md, "How text becomes a
-value" and "Loads of some properties").
+value").
 
-The table is data: a property is added there, not here. This module reads it once and builds the three views that a
-load needs: XML path -> property, property -> sources, and what a caller must load to get the fields it wants."""
+The table is data: a property is added there, not here. This module reads it once and builds the two views that a
+load needs: XML path -> property, and property -> sources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import functools
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -64,16 +64,6 @@ class XmlTarget:
     translate: Callable[[str], Any]
 
 
-@dataclass(frozen=True)
-class Selection:
-    """What to load and keep for a caller that named some fields (docs/vm-object.md, "Loads of some properties")."""
-
-    keys: frozenset[str]
-    groups: frozenset[str]
-    zfs_fields: tuple[str, ...]  # empty: zfs is not run
-    zfs_types: tuple[str, ...]
-
-
 @functools.cache
 def table() -> dict[str, dict[str, Any]]:
     """The table itself: property name -> entry. Do not change what it returns."""
@@ -116,35 +106,3 @@ def kernel_statistics() -> tuple[tuple[str, str, Callable[[str], Any]], ...]:
 
 def _sources(kind: str) -> list[tuple[str, dict[str, Any]]]:
     return [(name, source) for name, entry in table().items() for source in entry["sources"] if source["kind"] == kind]
-
-
-def wanted(fields: Optional[Iterable[str]]) -> Optional[Selection]:
-    """What a caller that names `fields` gets, or None (everything) if it names none. One step of dependencies only.
-
-    A name that is no property's is kept: it matches nothing."""
-    named = list(fields or ())
-    if not named:
-        return None
-    keys = set(named)
-    for name in named:
-        keys.update(table().get(name, {}).get("load_depends", ()))
-    groups = {group for key in keys for group in table().get(key, {}).get("load_groups", ())}
-    zfs_fields, zfs_types = _zfs_needs(named)
-    return Selection(frozenset(keys), frozenset(groups), zfs_fields, zfs_types)
-
-
-def _zfs_needs(named: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The columns and types to ask zfs for, by the *named* fields only (docs/platform.md, "zfs list")."""
-    fields: set[str] = set()
-    types: set[str] = set()
-    for name in named:
-        for source in table().get(name, {}).get("sources", ()):
-            if source["kind"] == "zfs":
-                fields.update(source["fields"])
-                types.update(source["types"])
-    if not fields:
-        return (), ()
-    fields.update(("mountpoint", "name", "type"))
-    if "filesystem" in types:
-        fields.add("zoned")
-    return tuple(sorted(fields)), tuple(sorted(types))

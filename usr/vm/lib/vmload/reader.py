@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Optional
 
@@ -56,7 +56,7 @@ class Reader:
         self._slots = {program: Slots(_AT_ONCE) for program in (ZONEADM, KSTAT, ZFS)}
         self._zfs_lock = threading.Lock()
         # Listings that wait for a slot. One that has begun is not in here: what it read may be older than the request.
-        self._zfs_waiting: dict[tuple[Any, ...], Future[bytes]] = {}
+        self._zfs_waiting: dict[tuple[Optional[str], int], Future[Datasets]] = {}
 
     def zones(self) -> dict[str, Zone]:
         """All VMs that zoneadm knows, by uuid."""
@@ -104,23 +104,15 @@ class Reader:
         with self._slots[KSTAT]:
             return self.system.run(KSTAT, arguments, self.system.limits.one)
 
-    def datasets(
-        self,
-        parent: Optional[str],
-        depth: int,
-        fields: Sequence[str] = datasets.FIELDS,
-        types: Sequence[str] = datasets.TYPES,
-    ) -> Datasets:
-        """What zfs lists at most `depth` below `parent`: nothing for one that is not there. None: all pools."""
-        return datasets.parse(self._zfs_list(parent, depth, fields, types), fields)
+    def datasets(self, parent: Optional[str], depth: int) -> Datasets:
+        """What zfs lists at most `depth` below `parent`: nothing for one that is not there. None: all pools.
 
-    def _zfs_list(self, parent: Optional[str], depth: int, fields: Sequence[str], types: Sequence[str]) -> bytes:
-        """One listing, shared with whoever asked for just the same and has not got a slot yet (docs/platform.md,
-        "Failures of zfs")."""
-        key = (parent, depth, tuple(fields), tuple(types))
+        One listing is shared with whoever asks for just the same before it has got a slot (docs/platform.md, "Failures
+        of zfs")."""
+        key = (parent, depth)
         with self._zfs_lock:
             shared = self._zfs_waiting.get(key)
-            mine: Future[bytes] = Future()
+            mine: Future[Datasets] = Future()
             if shared is None:
                 self._zfs_waiting[key] = mine
         if shared is not None:
@@ -129,27 +121,23 @@ class Reader:
             with self._zfs_lock:
                 del self._zfs_waiting[key]
             try:
-                mine.set_result(self._run_zfs_list(parent, depth, fields, types))
+                mine.set_result(self._list_datasets(parent, depth))
             except BaseException as error:  # noqa: BLE001 whoever shares this listing must get its end too
                 mine.set_exception(error)
         return mine.result()
 
-    def _run_zfs_list(self, parent: Optional[str], depth: int, fields: Sequence[str], types: Sequence[str]) -> bytes:
-        arguments = datasets.list_arguments(parent, depth, fields, types)
+    def _list_datasets(self, parent: Optional[str], depth: int) -> Datasets:
         limits = self.system.limits
-        output = self.system.run(ZFS, arguments, limits.all if parent is None else limits.one, c_locale=True)
+        limit = limits.all if parent is None else limits.one
+        output = self.system.run(ZFS, datasets.list_arguments(parent, depth), limit, c_locale=True)
         complaints = output.stderr.decode("utf-8", "replace").split("\n")[:-1]  # complete lines only
-        not_there = (
-            output.status == 1 and parent is not None and any("dataset does not exist" in line for line in complaints)
-        )
-        if output.status != 0 and not not_there:
+        if output.status == 1 and parent is not None and any("dataset does not exist" in line for line in complaints):
+            return Datasets()
+        if output.status != 0:
             raise LoadError(f"zfs exited prematurely with code: {_shown(output.status)}")
-        if not not_there:
-            for line in complaints:
-                self._note("warn", f"zfs: {line}")
-            whole = parent is None or set(types) >= {"filesystem", "volume"}  # else there may be nothing to list
-            datasets.check(output.stdout, fields, never_empty=whole)
-        return output.stdout
+        for line in complaints:
+            self._note("warn", f"zfs: {line}")
+        return datasets.parse(output.stdout, never_empty=True)
 
     def sysinfo(self) -> dict[str, Any]:
         """What the sysinfo tool keeps (4). Raises LoadError if it cannot be read or is no JSON object."""

@@ -2,10 +2,10 @@
 """Records to the VM object that `vmadm get` prints (docs/vm-object.md). Pure.
 
 Always: the same records give an equal object; a value that does not exist is an absent key, never an undefined one;
-        keys stand in the order in which the original first sets them (docs/vm-object.md, "Order of keys").
+        keys stand in the order in which the original first sets them (docs/vm-object.md, "Order of keys");
+        the zone has passed check(): whoever reads a zone calls it once, before the rest.
 The steps of that page's "From records to an object" follow each other as functions here. Their order matters: later
-ones look at what earlier ones set. What a record lacks because no caller asked for it leaves its properties out
-(docs/vm-object.md, "Loads of some properties")."""
+ones look at what earlier ones set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from vmload import brands, dates, properties
 from vmload.datasets import Datasets
 from vmload.loaderror import LoadError
 from vmload.numberrule import quotient, rounded_up
-from vmload.properties import Selection
 from vmload.records import Zone, ZoneFiles, ZoneInfo
 from vmload.units import GIB, MIB
 from vmload.zonexml import fresh_copy
@@ -35,13 +34,9 @@ def assemble(
     *,
     zoneinfo: Optional[ZoneInfo] = None,
     sysinfo: Optional[Mapping[str, Any]] = None,
-    datasets: Optional[Datasets] = None,
-    wanted: Optional[Selection] = None,
+    datasets: Datasets,
 ) -> dict[str, Any]:
-    """The VM object of `zone`. What is None was not loaded, and gives nothing. `wanted` limits the keys of the result.
-
-    Raises LoadError as check() does."""
-    check(zone)
+    """The VM object of `zone`. What is None could not be had, and gives nothing."""
     vm = fresh_copy(files.xml or {})
     _set_from_zoneadm(vm, zone)
     _set_from_files(vm, files)
@@ -57,10 +52,7 @@ def assemble(
         vm[name] = value
     if vm["state"] == "receiving" and files.receive_payload is not None:
         _set_from_receive_payload(vm, files.receive_payload)
-    if datasets is not None:
-        _set_from_datasets(vm, datasets)
-    if wanted is not None:
-        return {key: value for key, value in vm.items() if key in wanted.keys}
+    _set_from_datasets(vm, datasets)
     return vm
 
 

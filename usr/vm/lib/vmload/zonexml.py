@@ -70,6 +70,8 @@ class _Walk:
             parser.Parse(data, False)
         except expat.ExpatError as error:
             raise LoadError(expat.ErrorString(error.code), "PARSE_ERROR") from error
+        except (LookupError, ValueError) as error:  # of Python's codecs: the document names an encoding of its own
+            raise LoadError(f"the zone XML has an encoding that cannot be read: {error}", "PARSE_ERROR") from error
 
     def _start(self, element: str, listed: list[str]) -> None:
         self._path.append(element)

@@ -135,9 +135,9 @@ class Refresh:
         try:
             self._set_status("fetching vm cache data", False)
             overflowed = self._queue.take_overflow()
-            node: NodeRecords = self._threads("node", self._loader.read_all)
+            node = self._threads.node(self._loader.read_all)
             gone = self._second_look.gone(node, started)
-            self._second_look.put_right(node, started)
+            node = self._second_look.put_right(node, started)
             self._compare_paused(node, gone, started, cause)
             done = True
             self.failed = None
@@ -191,7 +191,7 @@ class Refresh:
     ) -> None:
         """The task: correct what differs, ask for a reading where the load's word is not enough."""
         self._set_status("comparing vmobj sets", True)
-        self._sysinfo.take(node.sysinfo, node.warnings, started)
+        self._sysinfo.take(node.sysinfo, started)
         entry = _LogEntry([], [], started)
         turns = Turns()
         for zonename, records in node.zones.items():

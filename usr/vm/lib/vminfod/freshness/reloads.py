@@ -231,9 +231,7 @@ class Reloads:
 
     def _read_and_apply(self, zonename: str, stale: _Stale, started: int) -> Optional[LoadError]:
         try:
-            records = self._loader.read_zone(
-                zonename, self._cache.records(zonename), stale.parts, stale.datasets, self._threads, self._watches.set
-            )
+            records = self._read(zonename, stale)
         except ZoneGone:
             records = None
         except XmlGone as error:
@@ -267,6 +265,16 @@ class Reloads:
             took = times.duration(time.monotonic_ns() - started)
             self._log.debug("zone is fresh", zonename=zonename, parts=sorted(stale.parts), took=took)
         return outcome[0]
+
+    def _read(self, zonename: str, stale: _Stale) -> Optional[ZoneRecords]:
+        """What is stale of the zone, read anew; None if it is no VM. Raises LoadError."""
+        old = self._cache.records(zonename)
+        known = old is not None and part.ZONEADM not in stale.parts
+        zone = old.zone if old is not None and known else self._loader.find(zonename, self._threads)
+        if zone is None:
+            return None
+        self._watches.set(zone)  # before any of its files is read
+        return self._loader.read(zone, self._threads, old, stale.parts, stale.datasets)
 
     def _apply(self, description: str, func: Any) -> None:
         """Run `func` as a task on the queue, and wait until it has run."""

@@ -12,6 +12,7 @@ Not here: what becomes of the differences (refresh.py)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.threads import Threads
@@ -43,7 +44,7 @@ class SecondLook:
             if zonename in node.zones or zonename in node.errors:
                 continue
             try:
-                zone = self._threads("zoneadm", self._loader.reader.zone, zonename)
+                zone = self._loader.find(zonename, self._threads)
                 if zone is None or zone.zonename != zonename:
                     gone.append(zonename)
             except ZoneGone:
@@ -53,9 +54,10 @@ class SecondLook:
                 self._log.warn("cannot tell whether a zone still exists: keeping it", zonename=zonename, err=error)
         return gone
 
-    def put_right(self, node: NodeRecords, started: int) -> None:
-        """Replace in `node` the records of zones that lost something by what the tools say when asked for just that
-        zone, and take out those of which they cannot say it."""
+    def put_right(self, node: NodeRecords, started: int) -> NodeRecords:
+        """`node`, but the records of zones that lost something as the tools give them when asked for just that zone,
+        and an error for those of which they cannot say it."""
+        zones, errors = dict(node.zones), dict(node.errors)
         turns = Turns()
         for zonename in self._untouched(started):
             turns.next()
@@ -63,14 +65,12 @@ class SecondLook:
             if old is None or new is None or not _has_lost(old, new):
                 continue
             try:
-                found = self._loader.read_zone(zonename, new, _LISTED, (), self._threads)
+                zones[zonename] = self._loader.read(new.zone, self._threads, new, _LISTED)
             except LoadError as error:
                 _not_if_it_hangs(error)
-                del node.zones[zonename]
-                node.errors[zonename] = error
-                continue
-            if found is not None:
-                node.zones[zonename] = found
+                del zones[zonename]
+                errors[zonename] = error
+        return replace(node, zones=zones, errors=errors)
 
     def _untouched(self, started: int) -> Iterator[str]:
         return (name for name in list(self._cache) if not self._reloads.touched_since(name, started))

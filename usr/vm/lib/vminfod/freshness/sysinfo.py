@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from vmload.loader import SysinfoReading
+
 
 class Sysinfo:
     """`value`: the sysinfo object, None before it was read for the first time. `warning`: why the last read failed."""
@@ -19,13 +21,13 @@ class Sysinfo:
         self.warning: Optional[str] = None
         self._began = 0  # monotonic ns, of the reading that gave `value` or `warning`
 
-    def take(self, value: Optional[Mapping[str, Any]], warnings: list[str], began: int) -> bool:
+    def take(self, reading: SysinfoReading, began: int) -> bool:
         """Remember what a reading that began at `began` (monotonic ns) gave; whether it differs from before."""
         if began < self._began:
             return False
         self._began = began
-        self.warning = warnings[0] if warnings else None
-        if value is None or value == self.value:
+        self.warning = reading.warning
+        if reading.value is None or reading.value == self.value:
             return False
-        self.value = value
+        self.value = reading.value
         return True

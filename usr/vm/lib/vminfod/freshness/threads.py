@@ -8,32 +8,55 @@ Always: a step runs in a real thread, so that the gevent loop goes on meanwhile;
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Optional
 
 from gevent.threadpool import ThreadPool
 
+from vmload.runner import P, T
+
 # Threads of each kind. How many commands make progress at once is vmload's to bound (slots.py); each that hangs keeps a
 # thread until its time limit, so this is how many VMs can lose their freshness before another has to wait.
-SIZES = {"zoneadm": 128, "kstat": 128, "files": 16, "zfs": 128, "node": 2}
+MOST = 128
+MOST_FILES = 16
+MOST_NODE = 2  # loads of the whole node, each of which has threads of its own
 
 
 class Threads:
-    """Runs steps as vmload.loader.Call does."""
+    """A vmload.runner.Runner: the calling greenlet waits, no other does."""
 
     def __init__(self) -> None:
-        self._pools = {kind: ThreadPool(size) for kind, size in SIZES.items()}
+        self._zoneadm, self._kstat, self._zfs = ThreadPool(MOST), ThreadPool(MOST), ThreadPool(MOST)
+        self._files, self._node = ThreadPool(MOST_FILES), ThreadPool(MOST_NODE)
 
-    def __call__(self, kind: str, step: Callable[..., Any], *arguments: Any) -> Any:
-        """What step(*arguments) returns or raises; the calling greenlet waits, no other does."""
-        value, error = self._pools[kind].apply(_outcome, (step, arguments))
-        if error is not None:
-            raise error
-        return value
+    def zoneadm(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return _in(self._zoneadm, partial(step, *args, **kwargs))
+
+    def kstat(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return _in(self._kstat, partial(step, *args, **kwargs))
+
+    def zfs(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return _in(self._zfs, partial(step, *args, **kwargs))
+
+    def files(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return _in(self._files, partial(step, *args, **kwargs))
+
+    def node(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """A load of the whole node."""
+        return _in(self._node, partial(step, *args, **kwargs))
 
 
-def _outcome(step: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Optional[Exception]]:
+def _in(pool: ThreadPool, step: Callable[[], T]) -> T:
+    value, error = pool.apply(_outcome, (step,))
+    if error is not None:
+        raise error
+    result: T = value
+    return result
+
+
+def _outcome(step: Callable[[], Any]) -> tuple[Any, Optional[Exception]]:
     """In the thread. The pool would report an error there as one that nobody handles."""
     try:
-        return step(*arguments), None
+        return step(), None
     except Exception as error:  # noqa: BLE001 raised again in the greenlet that asked
         return None, error

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Who runs the blocking steps of a load, named by what a step waits for.
+
+A caller that may block runs them where it stands: Directly. One in a gevent loop gives a Runner that uses threads, and
+can keep apart what hangs: a zfs that waits for a sick pool must not hold up who needs zoneadm or a file.
+
+Always: a method returns or raises what the step does; it has no opinion of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, Protocol, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Runner(Protocol):
+    """One method for each thing that a step can wait for."""
+
+    def zoneadm(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+    def kstat(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+    def zfs(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+    def files(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+
+class Directly:
+    """The Runner of a caller that may block."""
+
+    def zoneadm(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return step(*args, **kwargs)
+
+    kstat = zfs = files = zoneadm
+
+
+DIRECTLY = Directly()
