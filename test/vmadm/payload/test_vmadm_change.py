@@ -36,7 +36,7 @@ def test_each_property_that_a_payload_may_have_has_a_field():
 @pytest.mark.parametrize(
     ("kind", "name", "dropped"),
     [
-        (change.NicChange, "nics", {"interface"}),
+        (change.NicChange, "nics", set()),
         (change.DiskChange, "disks", set()),
         (change.FilesystemChange, "filesystems", set()),
         (change.PciChange, "pci_devices", set()),

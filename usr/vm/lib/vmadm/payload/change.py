@@ -166,9 +166,10 @@ class NicMembers:
 
 @dataclass(frozen=True, kw_only=True)
 class NicChange(NicMembers):
-    """A NIC as it is asked for. A `mac` is there in every update_nics; it is in full (00:0a:...)."""
+    """A NIC as it is asked for; its `mac` is in full (00:0a:...). An `interface` counts in update_nics only."""
 
     mac: Maybe[str] = UNSET
+    interface: Maybe[str] = UNSET
 
 
 @dataclass(frozen=True, kw_only=True)
