@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.handmade_node import U, device, nic, rctl, zone_xml
+from vminfod.bytelines import LineSplitter
 from vminfod.watchers.filemessages import parse_message
-from vminfod.watchers.lines import BadLine, LineSplitter
+from vminfod.watchers.lines import BadLine
 from vminfod.watchers.zonewatcher import parse_zone_event
 from vminfod.watchers.zpoolwatcher import parse_zfs_event
 from vmload import configfiles, datasets, zoneadm, zoneinfo, zonexml

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
+from jsvalues.numberrule import number
 from support.handmade_node import HandmadeNode, U, canonical, device, nic, rctl
-from vmload.numberrule import number
 
 NUMBERS = [
     ("", 0),

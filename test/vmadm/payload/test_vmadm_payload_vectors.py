@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from jsvalues import numberrule
 from support.payload_vectors import recorded_node, validations
 from vmadm.payload.findings import look_through
 from vmadm.payload.validation import bad_brand
-from vmload import numberrule, properties
+from vmload import properties
 
 pytestmark = pytest.mark.pure
 

@@ -4,7 +4,7 @@
 import pytest
 
 from vminfod.backoff import JITTER, Backoff
-from vminfod.watchers.lines import LineSplitter
+from vminfod.bytelines import LineSplitter
 
 pytestmark = pytest.mark.pure
 
@@ -14,7 +14,7 @@ LINES = [b"one", b"", "zwölf, with ünicode".encode(), b"three"]
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, len(TEXT)])
 def test_lines_come_out_whole_however_the_bytes_are_cut(size):
-    splitter = LineSplitter()
+    splitter = LineSplitter(1000)
     lines = []
     for at in range(0, len(TEXT), size):
         lines += splitter.feed(TEXT[at : at + size])
@@ -23,7 +23,7 @@ def test_lines_come_out_whole_however_the_bytes_are_cut(size):
 
 
 def test_line_comes_out_only_when_its_end_is_there():
-    splitter = LineSplitter()
+    splitter = LineSplitter(1000)
     assert splitter.feed(b"abc") == []
     assert splitter.feed(b"def\nghi") == [b"abcdef"]
     assert splitter.feed(b"\n") == [b"ghi"]
@@ -45,6 +45,22 @@ def test_line_without_end_is_not_kept_in_memory():
     for _ in range(1000):
         splitter.feed(b"x" * 10)
     assert sum(map(len, splitter._pieces)) <= 10
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_lines_end_with_newline_return_or_both(size):
+    text = b"a\r\nb\rc\n\r\n\rd\n"
+    splitter = LineSplitter(1000)
+    lines = []
+    for at in range(0, len(text), size):
+        lines += splitter.feed(text[at : at + size])
+    assert lines == [b"a", b"b", b"c", b"", b"", b"d"]
+
+
+def test_endless_line_is_counted_before_its_end_comes():
+    splitter = LineSplitter(most=10)
+    assert splitter.feed(b"x" * 11) == []
+    assert splitter.too_long == 1
 
 
 def test_waits_double_up_to_the_limit_and_start_anew_after_success():

@@ -31,7 +31,7 @@ from vmload import Vm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from vminfod.clients.clientlog import Log
+    from vminfod.clients.clientlog import Logger
 
 READER = "vmload/index"  # what the reads of vmadm have always called themselves
 INFO_LIMIT = 60.0  # seconds that vmadmd may take
@@ -50,7 +50,7 @@ class Vmadm:
         host: Optional[str] = None,
         port: Optional[int] = None,
         tell: Callable[[str], None] = nobody,
-        log: Optional[Log] = None,
+        log: Optional[Logger] = None,
     ) -> None:
         self._root, self._host, self._port, self._tell, self._log = root, host, port, tell, log
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Optional, Union
 
-    from vminfod.clients.clientlog import Log
+    from vminfod.clients.clientlog import Logger
     from vminfod.clients.stream import VminfodEventStream
     from vminfod.clients.watcher import VminfodWatcher
 
@@ -74,7 +74,7 @@ class VminfodClient:
         host: Optional[str] = None,
         port: Optional[int] = None,
         socket: Optional[str] = None,
-        log: Optional[Log] = None,
+        log: Optional[Logger] = None,
         timeout: Optional[float] = None,
         waiting: Optional[Callable[[str], object]] = None,
     ) -> None:

@@ -17,10 +17,11 @@ copies."""
 
 import json
 import marshal
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional, Union
+
+from jsvalues.keyorder import walked
 
 Object = dict[str, Any]
 Array = list[Any]
@@ -38,9 +39,6 @@ LONG = 2000
 _CONTAINERS = (dict, list)
 _ABSENT: Any = object()
 _NO_IDENT: Any = object()
-
-_INDEX = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
-_INDEX_END = 2**32 - 1  # the first number that is no array index
 
 FEW = 16  # elements. Up to here a search for each is cheaper than the texts of all elements of the other side
 
@@ -135,7 +133,7 @@ class _Found:
 
 def _members(old: Object, new: Object, idents: Mapping[str, str], out: list[Change]) -> None:
     """Appends the changes between two objects of the top level."""
-    for key in _walk(old):
+    for key in walked(old):
         before, after = old[key], new.get(key, _ABSENT)
         start = len(out)
         try:
@@ -149,7 +147,7 @@ def _members(old: Object, new: Object, idents: Mapping[str, str], out: list[Chan
 def _objects(old: Object, new: Object, path: Path, ident: Any, found: _Found) -> None:
     """Adds the changes between two objects below the top level."""
     found.enter()
-    for key in _walk(old):
+    for key in walked(old):
         before, after = old[key], new.get(key, _ABSENT)
         if before is not after:
             _member(before, after, (*path, key), ident, None, found)
@@ -176,7 +174,7 @@ def _added(old: Object, new: Object, path: Path, ident: Any, found: _Found) -> N
     names = new.keys() - old.keys()
     if names:
         found.expect(len(names))
-        found.add(*[_change((*path, key), "added", ident, new=new[key]) for key in _walk(new) if key in names])
+        found.add(*[_change((*path, key), "added", ident, new=new[key]) for key in walked(new) if key in names])
 
 
 def _as_object(container: Union[Object, Array]) -> Object:
@@ -184,21 +182,6 @@ def _as_object(container: Union[Object, Array]) -> Object:
     if isinstance(container, dict):
         return container
     return {str(position): element for position, element in enumerate(container)}
-
-
-def _walk(container: Object) -> Iterable[str]:
-    """The keys in the order in which they are compared: those like array indexes by number, then the rest as they
-    stand."""
-    indexes = [key for key in container if key[:1] <= "9" and _is_index(key)]
-    if not indexes:
-        return container
-    indexes.sort(key=int)
-    numeric = set(indexes)
-    return indexes + [key for key in container if key not in numeric]
-
-
-def _is_index(key: str) -> bool:
-    return _INDEX.fullmatch(key) is not None and int(key) < _INDEX_END
 
 
 def _equal_scalars(one: Any, other: Any) -> bool:
@@ -257,7 +240,7 @@ def _text(element: Any) -> str:
 
 def _canonical(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _canonical(value[key]) for key in _walk(value)}
+        return {key: _canonical(value[key]) for key in walked(value)}
     if isinstance(value, list):
         return [_canonical(element) for element in value]
     if isinstance(value, float) and value.is_integer():

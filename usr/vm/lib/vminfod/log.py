@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sys
 import threading
 import time
@@ -25,10 +24,8 @@ from typing import Any, Optional, Protocol
 import logbook
 import ujson
 
-from vminfod import times
-
-TRACE, DEBUG, INFO, WARN, ERROR, FATAL = 10, 20, 30, 40, 50, 60
-LEVELS = {"trace": TRACE, "debug": DEBUG, "info": INFO, "warn": WARN, "error": ERROR, "fatal": FATAL}
+from vminfod import bunyan
+from vminfod.bunyan import DEBUG, ERROR, FATAL, INFO, LEVELS, TRACE, WARN
 
 _LOGBOOK_LEVEL = {
     TRACE: logbook.TRACE,
@@ -39,9 +36,6 @@ _LOGBOOK_LEVEL = {
     FATAL: logbook.CRITICAL,
 }
 _BUNYAN_LEVEL = {theirs: ours for ours, theirs in _LOGBOOK_LEVEL.items()}
-
-# What bunyan itself writes; a field of that name would make a record with the key twice.
-_RESERVED = frozenset({"name", "hostname", "pid", "level", "msg", "time", "v"})
 
 
 # A complaint that repeats is written once in so many seconds.
@@ -74,17 +68,13 @@ class BunyanHandler(logbook.Handler):
     def __init__(self, fd: int, level: int = DEBUG):
         super().__init__(level=_LOGBOOK_LEVEL[level])
         self._fd = fd
-        self._hostname = socket.gethostname()
         self._whole_lines = threading.Lock()  # loads log from threads, and a pipe tears long writes apart
         self.lost = 0
 
     def emit(self, record: logbook.LogRecord) -> None:
         extra = record.extra.get("bunyan", {})
-        line = {"name": record.channel, "hostname": self._hostname, "pid": os.getpid()}
-        line.update(extra.get("child", {}))
-        line["level"] = _BUNYAN_LEVEL.get(record.level, INFO)
-        line.update(extra.get("call", {}))
-        line.update(msg=record.message, time=times.iso(time.time()), v=0)
+        level = _BUNYAN_LEVEL.get(record.level, INFO)
+        line = bunyan.record(record.channel, level, record.message, extra.get("call", {}), extra.get("child", {}))
         data = _encoded(line) + b"\n"
         try:
             with self._whole_lines:
@@ -234,12 +224,7 @@ def start(name: str, level: str, fd: Optional[int] = None) -> tuple[BunyanLog, B
 
 
 def _presentable(fields: dict[str, Any]) -> dict[str, Any]:
-    shown = {}
-    for key, value in fields.items():
-        if isinstance(value, BaseException):
-            value = _error(value)
-        shown[f"_{key}" if key in _RESERVED else key] = value
-    return shown
+    return {name: _error(value) if isinstance(value, BaseException) else value for name, value in fields.items()}
 
 
 def _error(error: BaseException) -> dict[str, Any]:
@@ -256,6 +241,5 @@ def _encoded(line: dict[str, Any]) -> bytes:
     try:
         text: str = ujson.dumps(line, escape_forward_slashes=False, default=str)
     except (ValueError, OverflowError, TypeError) as error:
-        kept = {key: line[key] for key in ("name", "hostname", "pid", "level", "msg", "time", "v")}
-        text = ujson.dumps({**kept, "unloggable": str(error)}, default=str)
+        text = ujson.dumps({**bunyan.bare(line), "unloggable": str(error)}, default=str)
     return text.encode("utf-8", "replace")

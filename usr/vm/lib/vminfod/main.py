@@ -18,6 +18,7 @@ import gevent
 from gevent.event import Event as Flag
 
 from vminfod import VERSION, log
+from vminfod.bunyan import LEVELS
 from vminfod.serving.hub import BACKLOG_BYTES, BACKLOG_EVENTS, Limits
 from vminfod.vminfo import CannotStart, Options, Vminfod
 from vminfod.watchers.child import READY_WITHIN
@@ -121,10 +122,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--log-level",
-        choices=list(log.LEVELS),
+        choices=list(LEVELS),
         default="info",
         metavar="L",
-        help=f"the least level that is logged: {', '.join(log.LEVELS)} (info)",
+        help=f"the least level that is logged: {', '.join(LEVELS)} (info)",
     )
     parser.add_argument(
         "--listener-backlog-bytes",

@@ -32,6 +32,7 @@ from typing import Any, Optional
 
 import gevent
 
+from jsvalues import dates
 from vminfod import residentsize, times
 from vminfod.freshness.filewatches import Watches
 from vminfod.freshness.refresh import Refresh
@@ -322,7 +323,7 @@ class Vminfod:
             "state": self._state,
             "status": self._status,
             "numVms": len(self._cache),
-            "curDate": times.iso(time.time()),
+            "curDate": dates.now(),
             "curTime": times.stamp(now),
             "queue": self._queue.dump(),
             "lastRefresh": None if last is None else times.duration(now - last),

@@ -12,17 +12,16 @@ import re
 from collections.abc import Iterable
 from typing import Any, Optional
 
-from vmload import dates
+from jsvalues import dates
+from jsvalues.keyorder import walked
+from jsvalues.numberrule import WHITE_SPACE, number, whole
 from vmload.loaderror import LoadError
-from vmload.numberrule import WHITE_SPACE, number, whole
 from vmload.records import LastExited
 
 _WHITE = re.compile(f"[{re.escape(WHITE_SPACE)}]")
 _CORE_DUMPED_OR_SIGNAL = 0xFF
 _NORMAL_SHUTDOWN = -1
 
-# Keys up to here are walked by number in JavaScript, all others in the order in which they were added.
-_LARGEST_INDEX = 2**32 - 2
 _LONGEST_INTEGER = 400
 # Levels. Honest metadata have three; what writes and compares JSON recurses, and must not run out of stack.
 _DEEPEST = 100
@@ -137,18 +136,8 @@ def _exit_status(status: Any) -> int:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
-    indexes = [key for key in content if _is_index(key)]
-    if not indexes:
-        return content
-    ordered = {key: content[key] for key in sorted(indexes, key=int)}
-    ordered.update(content)
-    return ordered
-
-
-def _is_index(key: str) -> bool:
-    if not (key.isascii() and key.isdigit()) or len(key) > 10 or (key[0] == "0" and key != "0"):
-        return False
-    return int(key) <= _LARGEST_INDEX
+    keys = walked(content)
+    return content if keys is content else {key: content[key] for key in keys}
 
 
 def _no_constant(name: str) -> Any:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Optional
 
+from jsvalues.numberrule import WHITE_SPACE, Number, number
 from vmload.loaderror import GarbledOutput
-from vmload.numberrule import WHITE_SPACE, Number, number
 
 # All that a whole VM object needs, in the order in which zfs prints them: sorted by name (docs/platform.md, "zfs
 # list").

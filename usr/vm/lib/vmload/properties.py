@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from vmload import dates, numberrule
+from jsvalues import dates, numberrule
 from vmload.units import MIB
 
 _TABLE = os.path.join(os.path.dirname(__file__), "vm-properties.json")

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from jsvalues.numberrule import Number
 from vmload.datasets import Datasets
-from vmload.numberrule import Number
 
 
 @dataclass(frozen=True)

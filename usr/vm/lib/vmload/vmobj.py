@@ -13,10 +13,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from vmload import brands, dates, properties
+from jsvalues import dates
+from jsvalues.numberrule import quotient, rounded_up
+from vmload import brands, properties
 from vmload.datasets import Datasets
 from vmload.loaderror import LoadError
-from vmload.numberrule import quotient, rounded_up
 from vmload.records import Zone, ZoneFiles, ZoneInfo
 from vmload.units import GIB, MIB
 from vmload.zonexml import fresh_copy

@@ -4,9 +4,9 @@ here."""
 
 from __future__ import annotations
 
+from jsvalues.numberrule import WHITE_SPACE, number
 from vmload.loaderror import GarbledOutput, LoadError, ZoneGone
 from vmload.notes import Note, silent
-from vmload.numberrule import WHITE_SPACE, number
 from vmload.records import Zone
 from vmload.uuids import is_uuid
 

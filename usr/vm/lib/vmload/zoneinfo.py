@@ -6,8 +6,8 @@ each line to 30 characters, so two zones can share it. Lines are grouped by the 
 
 from __future__ import annotations
 
+from jsvalues.numberrule import Number
 from vmload.loaderror import GarbledOutput
-from vmload.numberrule import Number
 from vmload.records import ZoneInfo
 
 ARGUMENTS_FOR_ALL = ["-p", "-m", "zones", "-c", "zone_misc"]

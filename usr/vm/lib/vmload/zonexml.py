@@ -14,10 +14,10 @@ import re
 from typing import Any, Optional
 from xml.parsers import expat
 
+from jsvalues.numberrule import WHITE_SPACE, number
 from vmload import brands, properties
 from vmload.loaderror import LoadError
 from vmload.notes import Note, silent
-from vmload.numberrule import WHITE_SPACE, number
 
 _DISK_NUMBER = re.compile(r"[-/]disk([0-9]+)\Z")
 _NET_NUMBER = re.compile(r"\Anet([0-9]+)\Z")

@@ -17,15 +17,16 @@ from vmadm.errors import DaemonAway, VmadmError, VmNotFound
 from vmadm.node import locks
 from vmadm.node.interrupts import Interrupts
 from vmadm.node.machine import Node, Result, failure
+from vminfod.bunyan import FATAL
 from vminfod.client import HTTPStatusError, VminfodClient, VminfodError, vm_path
 from vminfod.clients.address import socket_below
-from vminfod.clients.clientlog import FATAL, StderrLog
+from vminfod.clients.clientlog import StderrLog
 from vminfod.clients.failures import ConnectionFailed
 from vmload import Vm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from vminfod.clients.clientlog import Log
+    from vminfod.clients.clientlog import Logger
 
 FRESH_LIMIT = 60.0  # seconds that vminfod may take for a fresh read; the original waited as long for an event
 ANSWER_LIMIT = 15.0  # seconds on top of that, and for any other answer
@@ -51,7 +52,7 @@ class Session:
         socket: Optional[str] = None,
         command: str = "vmadm",
         tell: Callable[[str], None] = nobody,
-        log: Optional[Log] = None,
+        log: Optional[Logger] = None,
         interrupts: Optional[Interrupts] = None,
     ) -> None:
         self.interrupts = interrupts
@@ -59,7 +60,7 @@ class Session:
         self.host, self.port, self.socket = host, port, socket or socket_below(root)
         self.command = command
         self.tell = tell
-        self.log: Log = log if log is not None else StderrLog("vmadm", FATAL + 1)
+        self.log: Logger = log if log is not None else StderrLog("vmadm", FATAL + 1)
 
     # vminfod.
 

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn, Optional
 
-    from vminfod.clients.clientlog import Log
+    from vminfod.clients.clientlog import Logger
 
 OPTIONS = (Option("f", "full"), Option("j", "json"), Option("r", "ready"))
 
 
-def follow(words: list[str], environ: Mapping[str, str], log: Log) -> NoReturn:
+def follow(words: list[str], environ: Mapping[str, str], log: Logger) -> NoReturn:
     """Print events for ever. Raises CommandFailed for an unknown VM, BadAddress, VminfodError when the stream ends."""
     options, left = parsed_words(words, OPTIONS)
     as_json, full, with_ready = "j" in options, "f" in options, "r" in options

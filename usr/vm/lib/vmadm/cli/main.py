@@ -11,9 +11,10 @@ import sys
 
 from vmadm.cli.usage import ALIASES, OUT_OF_REACH, WRITES, usage_text
 from vmadm.errors import BadUsage, CannotRunHere, CommandFailed
+from vminfod.bunyan import FATAL, LEVELS
 from vminfod.cli.stdio import NO_ANSWER, STDERR, complain, put, put_last, run_to_end, say_waiting_for_answer
 from vminfod.clients.address import BadAddress, address_from_environment, read_limit
-from vminfod.clients.clientlog import FATAL, LEVELS, StderrLog
+from vminfod.clients.clientlog import StderrLog
 from vminfod.clients.failures import ConnectionFailed, VminfodError, VminfodTimeout
 
 TYPE_CHECKING = False

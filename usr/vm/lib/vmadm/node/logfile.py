@@ -13,11 +13,12 @@ import time
 from collections.abc import Mapping
 from typing import Optional
 
-from vminfod.clients.clientlog import DEBUG, StderrLog
+from vminfod.bunyan import DEBUG
+from vminfod.clients.clientlog import StderrLog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from vminfod.clients.clientlog import Log
+    from vminfod.clients.clientlog import Logger
 
 FOLDER = "/var/log/vm/logs"
 
@@ -47,7 +48,7 @@ class _Both:
             log.error(msg, extra={**self._fields, **(extra or {})})
 
 
-def opened(root: str, debug: StderrLog, environ: Mapping[str, str]) -> Log:
+def opened(root: str, debug: StderrLog, environ: Mapping[str, str]) -> Logger:
     """The log of this command on the node at `root`; `debug` is what the operator asked for."""
     request = environ.get("REQ_ID") or environ.get("req_id")
     logs = [debug]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
+from jsvalues import numberrule
 from vmadm.payload import Payload
 from vmadm.payload import nics as nic_rules
 from vmadm.payload.memoryrules import ID_LIMITS, with_memory
 from vmadm.payload.propertychecks import allowed_part, is_unset, list_of
 from vmadm.payload.vmfacts import has_data
-from vmload import brands, numberrule, properties
+from vmload import brands, properties
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 DEFAULTS = {  # of a create, of every brand

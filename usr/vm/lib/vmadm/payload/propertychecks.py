@@ -12,9 +12,10 @@ import re
 from collections.abc import Collection
 from typing import Any, Optional
 
+from jsvalues import numberrule
 from vmadm.payload.findings import Findings, member_action, payload_facts, required
 from vmadm.payload.valuerules import ZONENAME, passes
-from vmload import numberrule, properties
+from vmload import properties
 from vmload.uuids import is_uuid
 
 # What would end a quoted value in a zonecfg script, or a line of it: such text cannot be stored as it is.

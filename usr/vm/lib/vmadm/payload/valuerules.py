@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection
 from typing import Any, Optional
 
-from vmload import numberrule
+from jsvalues import numberrule
 from vmload.uuids import is_uuid
 
 ZONENAME = re.compile(r"[a-zA-Z0-9][-_.a-zA-Z0-9]{0,62}")

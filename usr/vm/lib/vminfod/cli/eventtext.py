@@ -6,7 +6,7 @@ Always: one event or one change a line, whatever characters an alias or a tag's 
 
 from __future__ import annotations
 
-from vminfod.clients.eventlines import date_text
+from jsvalues import dates
 from vminfod.clients.plainjson import compact
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ def ready_text(event: dict[str, Any], *, full: bool) -> str:
 
 def json_text(event: dict[str, Any]) -> str:
     """The event as it came, on one line."""
-    return compact({**event, "date": date_text(event["date"])}) + "\n"
+    return compact({**event, "date": dates.of_datetime(event["date"])}) + "\n"
 
 
 def one_line(text: str) -> str:
@@ -46,7 +46,7 @@ def one_line(text: str) -> str:
 
 
 def _date(event: dict[str, Any], full: bool) -> str:
-    text = date_text(event["date"])
+    text = dates.of_datetime(event["date"])
     return text if full else text.partition("T")[2]
 
 

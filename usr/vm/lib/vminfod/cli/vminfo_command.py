@@ -7,6 +7,7 @@ every case, the reason of a failure to stderr."""
 
 from __future__ import annotations
 
+from vminfod.bunyan import ERROR
 from vminfod.cli.options import BadOption, parsed_options
 from vminfod.cli.stdio import (
     NO_ANSWER,
@@ -20,7 +21,7 @@ from vminfod.cli.stdio import (
 )
 from vminfod.client import VminfodClient, vm_path
 from vminfod.clients.address import BadAddress, address_from_environment, read_limit
-from vminfod.clients.clientlog import ERROR, StderrLog
+from vminfod.clients.clientlog import StderrLog
 from vminfod.clients.failures import VminfodError, VminfodTimeout
 from vminfod.clients.identity import Identity
 

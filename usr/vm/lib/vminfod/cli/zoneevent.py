@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 
+from vminfod.bunyan import LEVELS
 from vminfod.cli.options import BadOption, parsed_options
 from vminfod.cli.stdio import STDERR, complain, end_with_reader, put, put_last, run_to_end
 from vminfod.clients.address import BadAddress, address_from_environment
-from vminfod.clients.clientlog import LEVELS, StderrLog
+from vminfod.clients.clientlog import StderrLog
 from vminfod.clients.failures import VminfodError
 from vminfod.clients.plainjson import compact
 

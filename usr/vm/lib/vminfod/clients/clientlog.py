@@ -7,14 +7,15 @@ It has the methods of the standard library's loggers that we use, so that either
 from __future__ import annotations
 
 import os
-import time
+
+from vminfod.bunyan import DEBUG, ERROR, INFO, WARN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Optional, Protocol
 
-    class Log(Protocol):
+    class Logger(Protocol):
         """What the library asks of a logger."""
 
         def debug(self, msg: str, *, extra: Optional[Mapping[str, object]] = None) -> None: ...
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
         def error(self, msg: str, *, extra: Optional[Mapping[str, object]] = None) -> None: ...
 
 
-DEBUG, INFO, WARN, ERROR, FATAL = 20, 30, 40, 50, 60  # bunyan's numbers
-LEVELS = {"trace": 10, "debug": DEBUG, "info": INFO, "warn": WARN, "error": ERROR, "fatal": FATAL}
 STDERR = 2
 
 
@@ -53,18 +52,9 @@ class StderrLog:
             return
         import json
 
-        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
-        date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-        record = {
-            "name": self.name,
-            "hostname": os.uname().nodename,
-            "pid": os.getpid(),
-            "level": level,
-            **(extra or {}),
-            "msg": msg,
-            "time": f"{date}.{nanoseconds // 10**6:03d}Z",
-            "v": 0,
-        }
+        from vminfod import bunyan
+
+        record = bunyan.record(self.name, level, msg, extra or {})
         try:
             os.write(self.descriptor, json.dumps(record, default=str).encode() + b"\n")
         except OSError:
@@ -74,7 +64,7 @@ class StderrLog:
 class ClientLog:
     """`log` with the field `client` on every record: for any kind of logger."""
 
-    def __init__(self, log: Log, client: str) -> None:
+    def __init__(self, log: Logger, client: str) -> None:
         self._log = log
         self._client = client
 

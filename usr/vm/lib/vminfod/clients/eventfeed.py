@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import deque
 from time import monotonic
 
+from vminfod.bytelines import LineSplitter
+from vminfod.clients import eventlines
 from vminfod.clients.connection import Exchange
-from vminfod.clients.eventlines import LineCutter, event_of
 from vminfod.clients.failures import IncompleteResponse, StreamError, VminfodError, VminfodTimeout
 from vminfod.clients.plainjson import parsed
 
@@ -42,7 +43,7 @@ class EventFeed:
     ) -> None:
         self._parse = parse
         self._ready_timeout = ready_timeout
-        self._cutter = LineCutter()
+        self._splitter = LineSplitter(eventlines.MAX_LINE)
         self._lines: deque[bytes] = deque()  # whole lines that came together with the one that was asked for
         deadline = None if ready_timeout is None else monotonic() + ready_timeout
         try:
@@ -96,8 +97,12 @@ class EventFeed:
                 raise _ended() from error
             if not data:
                 raise _ended()
-            self._lines.extend(self._cutter.feed(data))
-        return event_of(self._lines.popleft(), self._parse)
+            lines = self._splitter.feed(data)
+            if self._splitter.too_long:
+                message = f"VminfodEventStream got a line of more than {eventlines.MAX_LINE} bytes"
+                raise StreamError(message, code="EMSGSIZE")
+            self._lines.extend(line for line in lines if line)  # empty ones mean nothing
+        return eventlines.event_of(self._lines.popleft(), self._parse)
 
     def _ready_timed_out(self) -> VminfodTimeout:
         return VminfodTimeout(f"VminfodEventStream ready timeout ({(self._ready_timeout or 0) * 1000:.0f}ms) exceeded")

@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: MPL-2.0
-"""An event stream's bytes, cut into lines and turned into events.
-
-Always: lines are cut as bytes and decoded whole, so that a character divided between two packets survives (A7);
-        \\n, \\r\\n and \\r end a line (inside JSON they are always escaped), empty lines mean nothing;
-        no more than MAX_LINE bytes wait for their line's end (L2)."""
+"""What the lines of an event stream are: events, the first of them with the list of all VMs."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from vminfod.clients.failures import ParseError, StreamError
+from vminfod.clients.failures import ParseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,30 +15,6 @@ if TYPE_CHECKING:
 MAX_LINE = 256 << 20  # bytes. The ready line has all VMs: 3 MB for 1,000, and 100 times that with much metadata
 
 
-class LineCutter:
-    """Takes bytes as they come and gives whole lines without their ends."""
-
-    def __init__(self) -> None:
-        self._held: list[bytes] = []  # the beginning of a line whose end has not come
-        self._held_size = 0
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The lines that `data` completes. Raises StreamError when one grows beyond MAX_LINE."""
-        lines = []
-        for piece in data.splitlines(keepends=True):
-            self._held.append(piece)
-            self._held_size += len(piece)
-            if self._held_size > MAX_LINE:
-                raise StreamError(f"VminfodEventStream got a line of more than {MAX_LINE} bytes", code="EMSGSIZE")
-            if piece.endswith((b"\n", b"\r")):
-                line = b"".join(self._held).rstrip(b"\r\n")
-                self._held.clear()
-                self._held_size = 0
-                if line:
-                    lines.append(line)
-        return lines
-
-
 def event_of(line: bytes, parse: Callable[[bytes], Any]) -> dict[str, Any]:
     """The event on one line, its `date` as an aware datetime. Raises ParseError."""
     event = parse(line)
@@ -50,11 +22,6 @@ def event_of(line: bytes, parse: Callable[[bytes], Any]) -> dict[str, Any]:
         raise ParseError("VminfodEventStream got a line that is no event")
     event["date"] = _date(event.get("date"))
     return event
-
-
-def date_text(date: datetime) -> str:
-    """A date as the daemon writes it: UTC, milliseconds, `Z`."""
-    return date.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def vms_by_zonename(text: Any, parse: Callable[[str], Any]) -> dict[str, dict[str, Any]]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import sys
 
+from vminfod.bunyan import DEBUG
 from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT, HIGHEST_PORT, SOCKET
-from vminfod.clients.clientlog import DEBUG, ClientLog, StderrLog
+from vminfod.clients.clientlog import ClientLog, StderrLog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Optional
 
-    from vminfod.clients.clientlog import Log
+    from vminfod.clients.clientlog import Logger
 
 DEFAULT_NAME = "vminfod/client"
 FOREVER = 1e9  # seconds, 30 years: past it (infinity too) a limit is none, and the kernel's clocks would overflow
@@ -32,7 +33,7 @@ class Identity:
         name: Optional[str],
         host: Optional[str],
         port: Optional[int],
-        log: Optional[Log],
+        log: Optional[Logger],
         socket: Optional[str] = None,
     ) -> None:
         by_address = host is not None or port is not None

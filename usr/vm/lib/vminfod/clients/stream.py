@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Optional, Union
 
-    from vminfod.clients.clientlog import Log
+    from vminfod.clients.clientlog import Logger
     from vminfod.clients.eventwaits import Callback
 
 UNREAD = 16  # events; the original's buffer
@@ -70,7 +70,7 @@ class VminfodEventStream:
         host: Optional[str] = None,
         port: Optional[int] = None,
         socket: Optional[str] = None,
-        log: Optional[Log] = None,
+        log: Optional[Logger] = None,
         parse_ready: bool = False,
         ready_timeout: Optional[float] = READY_TIMEOUT,
         query: Union[Mapping[str, object], str, None] = None,

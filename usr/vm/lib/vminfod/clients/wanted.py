@@ -7,11 +7,11 @@ null is not absent, 1 is 1.0, and inside an element the order of keys counts."""
 
 from __future__ import annotations
 
+from jsvalues.keyorder import walked
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-MAX_ARRAY_INDEX = 2**32 - 1  # keys that look like an index below it come first in JavaScript's order of keys
 
 
 def is_subset(wanted: Any, seen: Any) -> bool:
@@ -27,7 +27,7 @@ def is_subset(wanted: Any, seen: Any) -> bool:
 def is_same(a: Any, b: Any) -> bool:
     """Are two JSON values equal, as array elements are compared?"""
     if isinstance(a, dict) and isinstance(b, dict):
-        return _key_order(a) == _key_order(b) and all(is_same(value, b[key]) for key, value in a.items())
+        return list(walked(a)) == list(walked(b)) and all(is_same(value, b[key]) for key, value in a.items())
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(is_same, a, b))
     if isinstance(a, bool) or isinstance(b, bool):
@@ -111,16 +111,3 @@ def _checked_object(wanted: Any) -> dict[str, Any]:
 def _by_key(container: Any) -> dict[str, Any]:
     """An array beside an object counts as an object with the keys "0", "1", ..."""
     return container if isinstance(container, dict) else {str(at): value for at, value in enumerate(container)}
-
-
-def _key_order(value: dict[str, Any]) -> list[str]:
-    indexes = [key for key in value if _is_index(key)]
-    if not indexes:
-        return list(value)
-    return sorted(indexes, key=int) + [key for key in value if not _is_index(key)]
-
-
-def _is_index(key: Any) -> bool:
-    if not isinstance(key, str) or not key.isascii() or not key.isdigit():
-        return False
-    return (key == "0" or key[0] != "0") and int(key) < MAX_ARRAY_INDEX

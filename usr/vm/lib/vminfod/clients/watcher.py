@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Optional
 
-    from vminfod.clients.clientlog import Log
+    from vminfod.clients.clientlog import Logger
 
 BACKOFF_FIRST = 0.1  # seconds; doubled after each failure, with jitter: a node's clients should not come back as one
 BACKOFF_MOST = 5.0  # seconds; a daemon that starts on a big node is not asked more often than this
@@ -60,7 +60,7 @@ class VminfodWatcher:
         host: Optional[str] = None,
         port: Optional[int] = None,
         socket: Optional[str] = None,
-        log: Optional[Log] = None,
+        log: Optional[Logger] = None,
         ready_timeout: Optional[float] = READY_TIMEOUT,
         reconnect: bool = True,
         callbacks: Optional[Mapping[str, Callable[[Any], object]]] = None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Optional
 
-    from vminfod.clients.clientlog import Log
+    from vminfod.clients.clientlog import Logger
 
 NO_ZONEID = "-1"
 
@@ -31,7 +31,7 @@ class ZoneEvent:
     def __init__(
         self,
         name: str,
-        log: Optional[Log] = None,
+        log: Optional[Logger] = None,
         *,
         host: Optional[str] = None,
         port: Optional[int] = None,

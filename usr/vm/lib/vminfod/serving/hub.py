@@ -19,7 +19,7 @@ from typing import Any, Optional, TypedDict
 
 import gevent
 
-from vminfod import times
+from jsvalues import dates
 from vminfod.log import Log
 from vminfod.serving import jsontext
 from vminfod.serving.listener import Event, HeldBytes, Listener, ListenerStatus, Selection, Stream, as_chunk
@@ -91,7 +91,7 @@ class Hub:
         """Number an event of type `kind` and offer it to all. `names`: zone name and uuid. `body`: members as JSON,
         which follow them; `tail`: those that come last, after epoch and revision."""
         self.rev += 1
-        head = {"type": kind, "date": times.iso(time.time()), "zonename": names[0], "uuid": names[1]}
+        head = {"type": kind, "date": dates.now(), "zonename": names[0], "uuid": names[1]}
         mark = {"epoch": self.epoch, "rev": self.rev}
         pieces = [
             *(jsontext.encode(head)[:-1], *_members(body), b",", jsontext.encode(mark)[1:-1], *_members(tail)),
@@ -212,7 +212,7 @@ class Hub:
 
     def heartbeat(self) -> bytes:
         """The line that says only that nothing happened up to this revision."""
-        body = {"type": "heartbeat", "date": times.iso(time.time()), "epoch": self.epoch, "rev": self.rev}
+        body = {"type": "heartbeat", "date": dates.now(), "epoch": self.epoch, "rev": self.rev}
         return jsontext.encode(body) + b"\n"
 
     @property

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Optional, TypedDict, Union
 
+from jsvalues import dates
 from vminfod import times
 
 Buffer = Union[bytes, memoryview]
@@ -118,7 +119,7 @@ class Listener:
     held: HeldBytes
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     created: int = field(default_factory=time.monotonic_ns)
-    created_date: str = field(default_factory=lambda: times.iso(time.time()))
+    created_date: str = field(default_factory=dates.now)
     cut_reason: Optional[str] = None
     sent_lines: int = 0
     unsent: int = 0  # bytes of all in _pieces

@@ -33,8 +33,9 @@ from gevent.event import AsyncResult, Event
 from gevent.os import nb_read, nb_write
 
 from vminfod.backoff import Backoff
+from vminfod.bytelines import LineSplitter
 from vminfod.log import Log
-from vminfod.watchers.lines import BadLine, LineSplitter, OddEvent
+from vminfod.watchers.lines import LINE_MOST, BadLine, OddEvent
 from vminfod.watchers.process import Process
 from vminfod.watchers.window import Window
 
@@ -265,7 +266,7 @@ class Child:
     # --- its pipes, one greenlet each ---
 
     def _read_stdout(self, descriptor: int) -> None:
-        splitter = LineSplitter()
+        splitter = LineSplitter(LINE_MOST)
         while True:
             piece = self._read(descriptor)
             if not piece:
@@ -313,7 +314,7 @@ class Child:
             self.restart(f"more than {GARBAGE_MOST} senseless lines in {GARBAGE_WINDOW:g} s")
 
     def _read_stderr(self, descriptor: int) -> None:
-        splitter = LineSplitter(most=READ_MOST)
+        splitter = LineSplitter(READ_MOST)
         while True:
             piece = self._read(descriptor)
             if not piece:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
-from vminfod.times import epoch_ms
+from jsvalues.dates import epoch_ms
 from vminfod.watchers.lines import BadLine, OddEvent, json_object
 
 
