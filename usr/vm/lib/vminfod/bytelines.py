@@ -23,9 +23,10 @@ class LineSplitter:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The lines that `piece` completes, empty ones too."""
-        if self._after_return and piece:
-            piece = piece.removeprefix(b"\n")
-            self._after_return = False
+        if piece:
+            ended, self._after_return = self._after_return, piece.endswith(b"\r")
+            if ended:
+                piece = piece.removeprefix(b"\n")
         lines = []
         for part in piece.splitlines(keepends=True):
             text = part.rstrip(b"\r\n")
@@ -34,7 +35,6 @@ class LineSplitter:
                 if not self._skipping:
                     lines.append(b"".join(self._pieces))
                 self._pieces, self._length, self._skipping = [], 0, False
-                self._after_return = part.endswith(b"\r")
         return lines
 
     def _keep(self, text: bytes) -> None:
