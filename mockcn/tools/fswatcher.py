@@ -17,9 +17,10 @@ Always: a change of a watched file that was not yet reported is reported; severa
 Less than the real one: a truncation is seen only if the file is found smaller than before, or empty; nothing tells when
         something is mounted over a file.
 
-Installed in a mock node, paths are the node's and the node can order faults (link.py): `refuse`, WATCH of paths that
-contain `path` fails; `deaf`, events of such paths are swallowed. Run as a program of its own it watches the real file
-system, so that FSWATCHER_CMD can name it.
+Installed in a mock node, paths are the node's and the node can order faults (link.py), each for the paths that contain
+one of the words of `path`: `refuse`, WATCH of them fails; `deaf`, events of them are swallowed; `abort`, the program
+aborts when it is asked for one, or `seconds` later; `stuck`, it then never answers again. Run as a program of its own
+it watches the real file system, so that FSWATCHER_CMD can name it.
 Not here: any knowledge of zones."""
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ from stat import S_ISLNK
 
 TYPE_CHECKING = False  # typing costs as much as the interpreter's start
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Callable
     from typing import Optional
+else:
+    import _signal
 
 USAGE = """usage: fswatcher [-hjr]
   -h  this text
@@ -201,7 +205,8 @@ class Inotify:
                 if named:
                     flag_names(named, mask, touched)
             if inode.files:
-                flag_files(inode.files, mask, touched)
+                # What is written into a file does not change the folder that it is in.
+                flag_files(inode.files, mask & ~IN_MODIFY if length else mask, touched)
             if mask & IN_IGNORED:  # the kernel has dropped this watch
                 del self._inodes[wd]
         return touched
@@ -279,11 +284,39 @@ class Watcher:
                     return 0
 
     def fault(self, fault: dict[str, str]) -> None:
-        if fault.get("kind") in ("refuse", "deaf"):
+        if fault.get("kind") in ("refuse", "deaf", "abort", "stuck"):
             self._faults.append(fault)
 
-    def _faulty(self, kind: str, path: bytes) -> bool:
-        return any(fault["kind"] == kind and os.fsencode(fault.get("path", "")) in path for fault in self._faults)
+    def _faulty(self, kind: str, path: bytes) -> Optional[dict[str, str]]:
+        """The fault of that kind that is meant for the path."""
+        for fault in self._faults:
+            words = os.fsencode(fault.get("path", "")).split() or [b""]
+            if fault["kind"] == kind and any(word in path for word in words):
+                return fault
+        return None
+
+    def _strike(self, path: bytes) -> None:
+        """What being asked for the path does to the program."""
+        if self._faulty("stuck", path) is not None:
+            self._flush()
+            while True:
+                time.sleep(3600)
+        fault = self._faulty("abort", path)
+        if fault is not None and "seconds" in fault:
+            _signal.signal(_signal.SIGALRM, lambda *_: self._abort(path))
+            _signal.setitimer(_signal.ITIMER_REAL, float(fault["seconds"]))
+        elif fault is not None:
+            self._abort(path)
+
+    def _abort(self, path: bytes, number: int = errno.EIO) -> None:
+        """End as the real one does of what it does not expect; what it has said has been written."""
+        import resource
+
+        self._flush()
+        sys.stderr.write(f"fswatcher: stat(2) of {os.fsdecode(path)} failed with errno {number}\n")
+        sys.stderr.flush()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.abort()
 
     # --- events ---
 
@@ -384,15 +417,14 @@ class Watcher:
             return "already watching"
         if self._faulty("refuse", path):
             raise Refused("port_associate(3c) failed with errno 13: Permission denied")
+        self._strike(path)
         watch = Watch(path, self._root + path)
         try:
             os.stat(watch.real)
             self._kernel.attach(watch)
         except OSError as err:
             if err.errno not in STAT_REFUSED:
-                sys.stderr.write(f"fswatcher: stat(2) failed with errno {err.errno}\n")
-                sys.stderr.flush()
-                os.abort()
+                self._abort(path, err.errno or 0)
             raise Refused(f"stat(2) failed with errno {err.errno}: {err.strerror}") from err
         self._watches[path] = watch
         return "port_associate(3c) started watching path"

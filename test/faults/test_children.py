@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from support.convergence import assert_converges
+from support.convergence import assert_converges, fresh_load
 from support.processes import children_of, gone, is_alive
 from support.running_daemon import RunningDaemon, eventually
 
@@ -71,12 +71,21 @@ def is_known(daemon, uuid, new):
     return (daemon.vm(uuid)["quota"], daemon.vm(uuid)["tags"]) == (new, {"number": new})
 
 
-def a_zone(daemon):
+def an_ordinary_one(vms):
     return next(
         vm["uuid"]
-        for vm in daemon.vms()
+        for vm in vms
         if vm["brand"] == "joyent" and vm["zone_state"] == "running" and vm["zonepath"] == f"/zones/{vm['uuid']}"
     )
+
+
+def a_zone(daemon):
+    return an_ordinary_one(daemon.vms())
+
+
+def a_zone_of(node):
+    """As a_zone(), before there is a daemon."""
+    return an_ordinary_one(fresh_load(node.root).values())
 
 
 @pytest.mark.parametrize(
@@ -208,6 +217,98 @@ def test_file_that_the_watcher_is_deaf_for_is_seen_by_the_next_refresh(node):
         eventually("the refresh has seen it", lambda: daemon.vm(uuid)["tags"] == {"missed": new})
         [lost] = eventually("it says so", lambda: daemon.logged("lost events", level=40))
         assert lost["zones"] == [uuid]
+
+
+def test_file_that_the_watcher_aborts_on_leaves_the_others_watched_and_is_seen_by_refreshes(node):
+    """One such path ended each new file watcher, and nothing was watched (C11)."""
+    uuid = a_zone_of(node)
+    bad = f"/zones/{uuid}/config/tags.json"
+    node.control.fault("fswatcher", "abort", path=bad, times=None)
+    with RunningDaemon(node.root, "--refresh-interval", "3600").start() as daemon:
+
+        def watcher():
+            return daemon.status()["fswatcher"]
+
+        eventually("the path is in quarantine", lambda: [one["path"] for one in watcher()["quarantine"]] == [bad])
+        eventually("the others are watched", lambda: f"/etc/zones/{uuid}.xml" in watcher()["watching"])
+        settled = child(daemon, "fswatcher")
+        assert settled["restarts"] == 1
+        assert [one["path"] for one in settled["quarantine"]] == [bad]
+        eventually(
+            "the verdict names it", lambda: any(bad in reason for reason in daemon.get("/health").json()["reasons"])
+        )
+        verdict = daemon.tool("vminfo", "status")
+        assert verdict.returncode == 1
+        assert bad in verdict.stdout.splitlines()[0]
+
+        node.control.write_config(uuid, "metadata", {"customer_metadata": {"seen": "at once"}})
+        eventually("the next file is watched", lambda: daemon.vm(uuid)["customer_metadata"] == {"seen": "at once"})
+
+        new = next(numbers)
+        node.control.write_config(uuid, "tags", {"number": new}, in_place=True)
+        daemon.process.send_signal(signal.SIGHUP)
+        eventually("a refresh reads it", lambda: daemon.vm(uuid)["tags"] == {"number": new})
+
+        node.control.clear_faults()
+        eventually("a later try lifts it", lambda: bad in watcher()["watching"], 60.0)
+        eventually("all is well again", lambda: not watcher()["quarantine"])
+        node.control.write_config(uuid, "tags", {"number": new + 1})
+        eventually("it is watched", lambda: daemon.vm(uuid)["tags"] == {"number": new + 1})
+        assert child(daemon, "fswatcher")["restarts"] <= 2, "this mock's fault lasts as long as the process that has it"
+
+
+@pytest.mark.parametrize("name", list(CHILDREN))
+def test_child_that_is_stopped_is_replaced_and_what_it_missed_is_read(node, daemon, name):
+    """It lives, holds its pipes, and looks healthy."""
+    uuid = a_zone(daemon)
+    pid = child(daemon, name)["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    new = change(node, uuid)
+    a_new_one_is_up(daemon, name)
+    assert gone([pid])
+    assert child(daemon, name)["lastError"].startswith("it is stopped by a signal")
+    eventually("what was missed is read", lambda: is_known(daemon, uuid, new))
+    assert_converges(daemon)
+
+
+@pytest.mark.parametrize("name", SYSEVENTS)
+def test_sysevent_that_prints_without_a_newline_is_replaced(node, daemon, name):
+    uuid = a_zone(daemon)
+    pid = child(daemon, name)["pid"]
+    node.control.raw_line('{"date":"2026-01-01T00:00:00.000Z","type":"ev', match=CHILDREN[name][1])
+    eventually("a new one is up", lambda: child(daemon, name)["pid"] not in (pid, None), 60.0)
+    assert "a line that has not ended" in child(daemon, name)["lastError"]
+    change(node, uuid)
+    assert_converges(daemon)
+
+
+@pytest.mark.parametrize(
+    ("name", "mute"), [("zonewatcher", "com.sun:zones:status"), ("zpoolwatcher", "ESC_ZFS_history_event")]
+)
+def test_sysevent_that_says_nothing_while_others_speak_is_replaced(node, name, mute):
+    """It lives, and its subscription is lost. What it should have said is seen long before the next full refresh."""
+    with RunningDaemon(node.root, "--child-limit", "1", "--refresh-interval", "3600").start() as daemon:
+        uuid = a_zone(daemon)
+        before = daemon.vm(uuid)
+        node.control.drop_events(None, match=mute)
+        pid = child(daemon, name)["pid"]
+
+        def others_speak():
+            new = change(node, uuid)
+            return child(daemon, name)["pid"] not in (pid, None) and new
+
+        eventually("it is replaced by a new one", others_speak, 60.0)
+        node.control.clear_event_rules()
+        assert child(daemon, name)["lastError"] is None, "this is no fault that anybody knows of"
+        [record] = daemon.logged("replacing the child by a new one")
+        assert record["child"].replace(" ", "") == name
+        assert_converges(daemon)
+        assert daemon.vm(uuid)["init_restarts"] > before["init_restarts"]
+        assert daemon.get("/health").json() == {"status": "ok", "reasons": []}
+
+
+def test_status_says_how_long_ago_each_child_was_heard(node, daemon):
+    assert {name: child(daemon, name)["heardAgo"][-2:] for name in CHILDREN} == dict.fromkeys(CHILDREN, "s)")
 
 
 def test_all_children_killed_again_and_again_cost_nothing_that_lasts(node, daemon):

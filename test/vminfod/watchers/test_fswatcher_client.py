@@ -14,7 +14,7 @@ from support.recording_log import RecordingLog
 from vminfod.watchers.filemessages import Answer, ChildError, FileChange, Ready, parse_message, unwatchable
 from vminfod.watchers.fswatcher import FsWatcher
 from vminfod.watchers.lines import BadLine
-from vminfod.watchers.retries import RETRIES, RETRY_EVERY, SWEEP_EVERY, Retries
+from vminfod.watchers.missing import RETRIES, RETRY_EVERY, SWEEP_EVERY, Missing
 
 LIMIT = 20  # seconds for what must happen
 OURS = Path(__file__).parents[3] / "mockcn" / "tools" / "fswatcher.py"
@@ -488,18 +488,18 @@ def test_ordinary_paths_can_be_watched(path):
 
 @pytest.mark.pure
 def test_missing_path_is_tried_often_at_first_and_then_with_each_sweep():
-    retries = Retries(now=0)
+    missing = Missing(now=0)
     now = 0
     for tries in range(1, RETRIES):
-        retries.add("/a", tries, now)
-        assert retries.due(now + RETRY_EVERY - 1) == []
+        missing.add("/a", tries, now)
+        assert missing.due(now + RETRY_EVERY - 1) == []
         now += RETRY_EVERY
-        assert retries.due(now) == ["/a"]
-        assert retries.due(now) == []
-    retries.add("/a", RETRIES, now)
-    retries.add("/b", RETRIES + 5, now)
-    assert retries.due(SWEEP_EVERY - 1) == []
-    assert retries.due(SWEEP_EVERY) == ["/a", "/b"]
-    retries.add("/b", RETRIES, SWEEP_EVERY)
-    retries.discard("/b")
-    assert retries.due(3 * SWEEP_EVERY) == []
+        assert missing.due(now) == ["/a"]
+        assert missing.due(now) == []
+    missing.add("/a", RETRIES, now)
+    missing.add("/b", RETRIES + 5, now)
+    assert missing.due(SWEEP_EVERY - 1) == []
+    assert missing.due(SWEEP_EVERY) == ["/a", "/b"]
+    missing.add("/b", RETRIES, SWEEP_EVERY)
+    missing.discard("/b")
+    assert missing.due(3 * SWEEP_EVERY) == []

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 
 class LineSplitter:
-    """Lines of `most` bytes at the most. `too_long` counts those that were left out."""
+    """Lines of `most` bytes at the most. `too_long` counts those that were left out; `unfinished`: a line has begun and
+    not ended."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -20,6 +21,10 @@ class LineSplitter:
         self._skipping = False  # the line that is coming is too long
         self._after_return = False  # a \n that comes now belongs to the line before
         self.too_long = 0
+
+    @property
+    def unfinished(self) -> bool:
+        return self._skipping or self._length > 0
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The lines that `piece` completes, empty ones too."""

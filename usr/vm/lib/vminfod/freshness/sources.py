@@ -3,7 +3,8 @@
 
 Always: a task's description is its key: an event whose like waits already adds nothing and is dropped, one whose like
         is running is kept;
-        whatever a watcher may have missed (its child died, lines made no sense) ends in a full refresh.
+        whatever a watcher may have missed (its child died, lines made no sense) ends in a full refresh;
+        a sysevent that is silent while the others speak is replaced, which ends in one as well.
 Not here: what a line means (zonewatcher, zpoolwatcher, fswatcher), what an event makes stale (staleness)."""
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from vminfod.log import Log
 from vminfod.queue import Queue, Task
 from vminfod.serving.cause import REFRESH, Cause, moment_of
 from vminfod.serving.health import ChildFacts
-from vminfod.watchers.child import READY_WITHIN
+from vminfod.watchers.child import READY_WITHIN, Child
 from vminfod.watchers.fswatcher import FileEvent, FsWatcher
+from vminfod.watchers.silence import Silence
 from vminfod.watchers.zonewatcher import ZoneEvent, zone_watcher
 from vminfod.watchers.zpoolwatcher import PoolEvent, ZfsEvent, zpool_watcher
 from vmload.reader import SYSINFO
@@ -44,6 +46,9 @@ class Sources:
         self._zones = zone_watcher(sysevent, on_event=self._zone_event, **common)
         self._pools = zpool_watcher(sysevent, on_event=self._zfs_event, **common)
         self.files = FsWatcher(fswatcher, on_event=self._file_event, answer_within=limit, **common)
+        # The file watcher is not followed: it is given commands, and has to answer.
+        self._silent_after = 2 * limit
+        self._silence = Silence(("zonewatcher", "zpoolwatcher"), time.monotonic_ns(), self._silent_after)
 
     def connect(self, staleness: Staleness, request_refresh: Callable[[Cause], None]) -> None:
         """Say who decides what an event makes stale, and who reads everything anew."""
@@ -73,8 +78,15 @@ class Sources:
 
     def health(self) -> dict[str, ChildFacts]:
         """For /health: which children are down, and which are lost again and again."""
-        children = {"zonewatcher": self._zones, "zpoolwatcher": self._pools, "fswatcher": self.files.child}
-        return {name: ChildFacts(one.down_seconds(), one.recent_losses()) for name, one in children.items()}
+        return {
+            name: ChildFacts(
+                child.down_seconds(), child.recent_losses(), self.files.quarantined if child is self.files.child else ()
+            )
+            for name, child in self._children().items()
+        }
+
+    def _children(self) -> dict[str, Child]:
+        return {"zonewatcher": self._zones, "zpoolwatcher": self._pools, "fswatcher": self.files.child}
 
     def _named(self) -> dict[str, Any]:
         return {"zonewatcher": self._zones, "zpoolwatcher": self._pools, "fswatcher": self.files}
@@ -83,13 +95,23 @@ class Sources:
         self._log.warn("events may have been missed: refreshing", reason=reason)
         self._request_refresh(REFRESH)
 
+    def _heard(self, name: str) -> None:
+        """A source spoke. Those that have been silent too long beside it are replaced by new ones."""
+        for silent in self._silence.heard(name, time.monotonic_ns()):
+            child = self._children()[silent]
+            seconds = (child.silent_ns() or 0) / 1e9
+            if seconds >= self._silent_after:
+                child.renew(f"it was silent for {seconds:.0f} s while others spoke")
+
     def _zone_event(self, event: ZoneEvent) -> None:
+        self._heard("zonewatcher")
         details = {"state": event.newstate} if event.restarts is None else {"restarts": event.restarts}
         cause = Cause("zone", details, moment_of(event.date_ms, event.seen_at))
         self._log.debug("zone event", zonename=event.zonename, oldstate=event.oldstate, **details)
         self._enqueue(f"handle zone event - zonename: {event.zonename}", lambda rules: rules.zone_event(event, cause))
 
     def _zfs_event(self, event: Union[ZfsEvent, PoolEvent]) -> None:
+        self._heard("zpoolwatcher")
         moment = moment_of(event.date_ms, event.seen_at)
         if isinstance(event, PoolEvent):
             cause = Cause("zfs", {"pool": event.pool, "action": event.action}, moment)
@@ -104,6 +126,7 @@ class Sources:
         self._enqueue(description, lambda rules: rules.dataset_event(event, cause))
 
     def _file_event(self, event: FileEvent) -> None:
+        self._heard("fswatcher")
         flags = ",".join(event.flags) or event.kind
         cause = Cause("file", {"path": event.path}, event.seen_at)
         self._log.debug("file event", pathname=event.path, changes=flags)

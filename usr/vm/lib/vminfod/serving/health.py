@@ -5,7 +5,7 @@ Pure: facts in, reasons out. No reason means that all is well. Each is short, na
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional, TypedDict
 
@@ -20,10 +20,12 @@ _NAMED = 3  # of a kind; the others are counted
 
 @dataclass(frozen=True)
 class ChildFacts:
-    """`down`: seconds that it has not been up, None if it is. `losses`: how often it was lost in the last minutes."""
+    """`down`: seconds that it has not been up, None if it is. `losses`: how often it was lost in the last minutes.
+    `quarantined`: the files that it is not asked to watch, because it ends or hangs when it is."""
 
     down: Optional[float]
     losses: int = 0
+    quarantined: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,10 @@ def _children(children: Mapping[str, ChildFacts]) -> list[str]:
             reasons.append(f"{name} was lost {child.losses} times in 5 minutes")
         elif child.down is not None:
             reasons.append(f"{name} down {child.down:.0f} s")
+        if child.quarantined:
+            count = len(child.quarantined)
+            files = f"{count} file{'s' if count > 1 else ''}"
+            reasons.append(f"{name} ends or hangs of {files}, seen by refreshes only: {_some(list(child.quarantined))}")
     return reasons
 
 

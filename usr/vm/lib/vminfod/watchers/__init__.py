@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MPL-2.0
 """The event sources: child processes that are kept running, and what their lines say, translated.
 
-    child.py        a process that is started, read line by line, and replaced when it fails
-    zonewatcher.py  zpoolwatcher.py    what `sysevent` says about zones and about datasets
-    fswatcher.py                       the client of `fswatcher`, which is told what to watch
+    process.py  pipes.py  lines.py     a process, its pipes, and the lines in them
+    child.py                           a process that is started, read line by line, and replaced when it fails
+    sysevent.py  zonewatcher.py  zpoolwatcher.py    what `sysevent` says about zones and about datasets
+    fswatcher.py  filemessages.py      the client of `fswatcher`, which is given the paths to watch
+    missing.py  trial.py  quarantine.py             paths that cannot be watched: not there, or the end of the child
+    silence.py                         a source that says nothing while the others speak
 
 Always: a watcher only translates. It never reads the cache, decides about a VM, or emits; platform words stop here."""

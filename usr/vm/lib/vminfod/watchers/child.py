@@ -6,9 +6,9 @@
            v      a ready line
         starting ---------------> up
            ^  |                    |
-      tick |  | lost               | lost        lost: it ended, was not ready in time, printed too much garbage,
-           |  v                    |                   or the owner asked for a restart
-         waiting <-----------------'
+      tick |  | lost               | lost        lost: it ended, was not ready in time, printed too much garbage or a
+           |  v                    |                   line without an end, was stopped by a signal, or the owner
+         waiting <-----------------'                   asked for a restart
                                         stop() leads to `stopped` from anywhere
 
 Always: the daemon outlives its children: whatever a child does, it is logged, shown in status() and mended by a new
@@ -19,32 +19,33 @@ Always: the daemon outlives its children: whatever a child does, it is logged, s
         the owner's code is called in a greenlet of this module and must not block.
 Not here: what a line means (on_line's matter), and what to do when something was missed.
 
-When the daemon is killed outright there is nobody left to end a child. One with a pipe to stdin sees the end of it; one
+When the daemon is killed outright nothing is left to end a child. One with a pipe to stdin sees the end of it; one
 without gets SIGPIPE with its next line; on the platform the service's contract ends both."""
 
 import errno
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Optional
+from typing import Any, Optional, TypedDict
 
 import gevent
 from gevent.event import AsyncResult, Event
-from gevent.os import nb_read, nb_write
 
+from vminfod import times
 from vminfod.backoff import Backoff
-from vminfod.bytelines import LineSplitter
 from vminfod.log import Log
 from vminfod.watchers.lines import LINE_MOST, BadLine, OddEvent
+from vminfod.watchers.pipes import PipeLines, write_all
 from vminfod.watchers.process import Process
 from vminfod.watchers.window import Window
 
 READY_WITHIN = 30.0  # seconds from the start to the ready line (OS-6054)
 FIRST_WAIT, MOST_WAIT = 0.5, 30.0  # seconds before a new start
 CHECK_EVERY = 1.0  # seconds. A child whose output a grandchild holds open ends without an end of file
-READ_MOST = 1 << 16  # bytes at a time, the size of a pipe
-BREATH = 0.0005  # seconds between two reads. With 0 gevent would look at the sockets only at each 50th
-STDERR_KEPT = 100  # lines, for /status and for whoever debugs
+STOPPED_CHECKS = 2  # in a row that find it stopped by a signal; one can be somebody's look with a debugger
+UNFINISHED_WITHIN = 10.0  # seconds. The tools write a line at once: one that has not ended by then never will
+STDERR_KEPT = 100  # lines, for /status and for debugging
+STDERR_LINE_MOST = 1 << 16  # bytes
 GARBAGE_WINDOW = 60.0  # seconds
 GARBAGE_MOST = 100  # lines in a window; past it the child is taken for broken and started anew
 MISSED_WINDOW = 10.0  # seconds with at most one on_missed() for garbage: each can cost a full refresh
@@ -60,6 +61,17 @@ STATES = {
 }
 
 
+class ChildStatus(TypedDict):
+    """A member of `children` in /status (docs/http-api.md, "Status")."""
+
+    state: str
+    pid: Optional[int]
+    restarts: int
+    skippedLines: int
+    lastError: Optional[str]
+    heardAgo: Optional[str]
+
+
 class Child:
     """One supervised process. See the head of the module; docs/platform.md, "Care for the tool", bugs C9, C10, H2, L2,
     OS-7310.
@@ -67,6 +79,8 @@ class Child:
     `on_line(line, seen_at)` gets each line of its output, without the newline, and when it was read (monotonic ns); it
     returns True for the ready line, and raises BadLine for one that makes no sense.
     `on_ready(again)` follows a ready line; `again` is true if there was a try before.
+    `on_lost(was_killed)`: it was up and has ended, of a kill from outside or by itself. Its last lines may not have
+    been read.
     `commands`: whether send() is used; otherwise its stdin is empty."""
 
     def __init__(
@@ -78,6 +92,7 @@ class Child:
         on_line: Callable[[bytes, int], Optional[bool]],
         on_ready: Callable[[bool], object],
         on_missed: Callable[[str], object],
+        on_lost: Callable[[bool], object] = lambda was_killed: None,
         commands: bool = False,
         ready_within: float = READY_WITHIN,
         backoff: Optional[Backoff] = None,
@@ -86,7 +101,7 @@ class Child:
         self.name = name
         self._argv = list(argv)
         self._log = log.child(child=name)
-        self._on_line, self._on_ready, self._on_missed = on_line, on_ready, on_missed
+        self._on_line, self._on_ready, self._on_missed, self._on_lost = on_line, on_ready, on_missed, on_lost
         self._commands = commands
         self._ready_within = ready_within
         self._backoff = backoff or Backoff(FIRST_WAIT, MOST_WAIT)
@@ -97,7 +112,9 @@ class Child:
         self._stopping = Event()
         self._supervisor: Optional[gevent.Greenlet] = None
         self._process: Optional[Process] = None  # the present one; set before its greenlets start
+        self._output: Optional[PipeLines] = None  # of the present process
         self._lost: AsyncResult = AsyncResult()  # why the present run ends: the first reason counts
+        self._renewing = False  # that reason is renew()
         self._outgoing: deque[bytes] = deque()  # commands that the writer has not sent; of this run only
         self._to_send = Event()
 
@@ -106,6 +123,7 @@ class Child:
         self._last_error: Optional[str] = None
         self._stderr: deque[str] = deque(maxlen=STDERR_KEPT)
         self._down_since: Optional[int] = clock()  # None exactly in the state `up`
+        self._heard_at: Optional[int] = None  # when its last good line came
         self._losses: deque[int] = deque(maxlen=100)  # when it was lost
         self._garbage = Window(GARBAGE_WINDOW, clock)
         self._missed = Window(MISSED_WINDOW, clock)
@@ -134,6 +152,12 @@ class Child:
         if not self._lost.ready():
             self._lost.set(reason)
 
+    def renew(self, reason: str) -> None:
+        """As restart(), for a child of which nothing bad is known: it is replaced at once, and this is no loss."""
+        if self._state == "up" and not self._lost.ready():
+            self._renewing = True
+            self._lost.set(reason)
+
     def stop(self, within: float = 5.0) -> None:
         """Ends the process; nothing is delivered any more. Returns when it is gone, or after `within` seconds."""
         self._go("stop")
@@ -152,15 +176,21 @@ class Child:
     def running(self) -> bool:
         return self._state == "up"
 
-    def status(self) -> dict[str, Any]:
-        """For /status: the state, and what went wrong so far."""
+    def status(self) -> ChildStatus:
+        """For /status: the state, what went wrong so far, and how long ago its last good line came."""
+        silent = self.silent_ns()
         return {
             "state": self._state,
             "pid": self.pid,
             "restarts": max(0, self._tries - 1),
             "skippedLines": self._skipped,
             "lastError": self._last_error,
+            "heardAgo": None if silent is None else times.duration(silent),
         }
+
+    def silent_ns(self) -> Optional[int]:
+        """How long ago its last good line came, nanoseconds; None before the first."""
+        return None if self._heard_at is None else max(0, self._clock() - self._heard_at)
 
     def down_seconds(self) -> Optional[float]:
         """For how long it has not been up; None if it is."""
@@ -193,6 +223,7 @@ class Child:
         return True
 
     def _not_up(self) -> None:
+        """Called before anything that can switch greenlets: what is sent from now on would be lost."""
         if self._state in ("starting", "up"):
             self._go("lost")
 
@@ -200,6 +231,7 @@ class Child:
         while self._state != "stopped":
             started = self._clock()
             self._lost = AsyncResult()
+            self._renewing = False
             if self._stopping.is_set():
                 return
             self._tries += 1
@@ -211,15 +243,21 @@ class Child:
             self._not_up()
             if self._state == "stopped":
                 return
-            self._last_error = reason
-            self._losses.append(self._clock())
-            if self._clock() - started > self._backoff.most * 1e9:
-                self._backoff.reset()
-            wait = self._backoff.next()
-            self._log.error("child lost, starting a new one", reason=reason, wait_s=round(wait, 2), tries=self._tries)
-            self._stopping.wait(wait)
+            if self._renewing:
+                self._log.warn("replacing the child by a new one", reason=reason)
+            else:
+                self._wait_after_loss(reason, started)
             if self._state == "waiting":
                 self._go("tick")
+
+    def _wait_after_loss(self, reason: str, started: int) -> None:
+        self._last_error = reason
+        self._losses.append(self._clock())
+        if self._clock() - started > self._backoff.most * 1e9:
+            self._backoff.reset()
+        wait = self._backoff.next()
+        self._log.error("child lost, starting a new one", reason=reason, wait_s=round(wait, 2), tries=self._tries)
+        self._stopping.wait(wait)
 
     def _run(self) -> str:
         """One process from start to end. Returns why it ended."""
@@ -228,25 +266,30 @@ class Child:
         except OSError as error:
             return f"cannot start {self._argv[0]}: {error.strerror}"
         self._process = process
+        self._output = PipeLines(process.stdout, clock=self._clock)
         self._outgoing.clear()
         self._log.debug("child started", pid=process.pid, argv=self._argv)
         greenlets = [
-            self._spawn("stdout", self._read_stdout, process.stdout),
-            self._spawn("stderr", self._read_stderr, process.stderr),
+            self._spawn("stdout", self._read_stdout, self._output),
+            self._spawn("stderr", self._read_stderr, PipeLines(process.stderr, STDERR_LINE_MOST)),
         ]
         if process.stdin is not None:
             greenlets.append(self._spawn("stdin", self._write_stdin, process.stdin))
         try:
             reason = self._wait_until_lost(process)
         finally:
-            self._not_up()  # before anything that can switch: what is sent from now on would be lost
+            was_up = self.running
+            self._not_up()
             gevent.killall(greenlets)
             self._process = None
             status = process.end()
+            if was_up and self._state != "stopped":
+                self._on_lost(process.was_killed)
         return f"{reason} ({status})"
 
     def _wait_until_lost(self, process: Process) -> str:
         ready_by = self._clock() + int(self._ready_within * 1e9)
+        stopped = 0
         while True:
             left = (ready_by - self._clock()) / 1e9 if self._state == "starting" else CHECK_EVERY
             if left <= 0:
@@ -256,6 +299,12 @@ class Child:
                 return str(self._lost.get())
             if process.has_exited():
                 return "it ended"
+            stopped = stopped + 1 if process.is_stopped() else 0
+            if stopped >= STOPPED_CHECKS:
+                return "it is stopped by a signal"
+            began = self._output.began if self._output is not None else None
+            if began is not None and self._clock() - began > UNFINISHED_WITHIN * 1e9:
+                return f"a line that has not ended for {UNFINISHED_WITHIN:g} s"
 
     def _spawn(self, what: str, function: Callable[..., None], *args: Any) -> gevent.Greenlet:
         greenlet = gevent.Greenlet(function, *args)
@@ -265,27 +314,27 @@ class Child:
 
     # --- its pipes, one greenlet each ---
 
-    def _read_stdout(self, descriptor: int) -> None:
-        splitter = LineSplitter(LINE_MOST)
+    def _read_stdout(self, output: PipeLines) -> None:
+        too_long = 0
         while True:
-            piece = self._read(descriptor)
-            if not piece:
+            lines = self._read(output)
+            if lines is None:
                 self.restart("its output ended")
                 return
             seen_at = self._clock()
-            too_long = splitter.too_long
-            for line in splitter.feed(piece):
+            for line in lines:
                 if self._state not in ("starting", "up"):
                     return
                 self._deliver(line, seen_at)
-            for _ in range(splitter.too_long - too_long):
-                self._skip(b"", BadLine("a line that is too long"))
-            gevent.sleep(BREATH)  # a child that always has more to say must not keep the others from theirs
+            while too_long < output.too_long:
+                too_long += 1
+                self._skip(b"", BadLine(f"a line of more than {LINE_MOST} bytes"))
 
     def _deliver(self, line: bytes, seen_at: int) -> None:
         try:
             if self._on_line(line, seen_at):
                 self._ready()
+            self._heard_at = seen_at
         except BadLine as error:
             self._skip(line, error)
         except Exception as error:  # noqa: BLE001 - boundary: one line; logged, the next one follows
@@ -313,26 +362,24 @@ class Child:
         if number > GARBAGE_MOST:
             self.restart(f"more than {GARBAGE_MOST} senseless lines in {GARBAGE_WINDOW:g} s")
 
-    def _read_stderr(self, descriptor: int) -> None:
-        splitter = LineSplitter(READ_MOST)
+    def _read_stderr(self, stderr: PipeLines) -> None:
         while True:
-            piece = self._read(descriptor)
-            if not piece:
+            lines = self._read(stderr)
+            if lines is None:
                 return
-            for line in splitter.feed(piece):
+            for line in lines:
                 text = line[:SHOWN_MOST].decode("utf-8", "replace")
                 self._stderr.append(text)
                 if self._stderr_logged.count() <= LOGGED_MOST:
                     self._log.warn("child wrote on stderr", line=text)
-            gevent.sleep(BREATH)
 
-    def _read(self, descriptor: int) -> bytes:
-        """What there is, at least one byte; empty at the end."""
+    def _read(self, output: PipeLines) -> Optional[list[bytes]]:
+        """The next lines; None at the end."""
         try:
-            return bytes(nb_read(descriptor, READ_MOST))
+            return output.read()
         except OSError as error:
             self.restart(f"cannot read from it: {error.strerror}")
-            return b""
+            return None
 
     def _write_stdin(self, descriptor: int) -> None:
         while True:
@@ -341,9 +388,7 @@ class Child:
             text = b"".join(self._outgoing)
             self._outgoing.clear()
             try:
-                while text:
-                    text = text[nb_write(descriptor, text[:READ_MOST]) :]
-                    gevent.sleep(BREATH)
+                write_all(descriptor, text)
             except OSError as error:
                 if error.errno != errno.EPIPE:  # its end is noticed by its output ending
                     self.restart(f"cannot write to it: {error.strerror}")

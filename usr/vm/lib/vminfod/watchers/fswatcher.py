@@ -1,22 +1,33 @@
 # SPDX-License-Identifier: MPL-2.0
-"""File events: the client of the `fswatcher` child, which is told what to watch (docs/platform.md, "File watcher").
+"""File events: the client of the `fswatcher` child, which is asked for each path (docs/platform.md, "File watcher").
 
 One wanted path, from watch() to unwatch():
 
         asked --answer SUCCESS--> watching --final event--> asked
-          |  ^                                               (the child has dropped it: ask at once)
-    FAIL  |  | every 0.2 s, 10 tries in all; then every 10 s, with all others
-          v  |
-        missing
+        |  |  ^                                              (the child has dropped it: ask at once)
+        |  |  | every 0.2 s, 10 tries in all; then every 10 s, with all others
+        |  v  |
+        |  missing (answer FAIL)
+        |
+        '--the child ends or hangs--> on trial --harmless--> asked
+                                         |                     ^
+                                         '--> in quarantine ---'  a later try, alone, went well
+
+A trial (trial.py) asks processes of its own. Suspects are the paths that were asked for and not answered for when the
+child was lost. If it twice ends by itself within SHORT_LIFE of its start, and no such path is guilty, all paths are
+suspects: a path can end it long after it was asked for. It goes on watching them during that trial.
 
 Always: commands are written at once and answered whenever (in the original 5,000 round trips made a third of the
         start);
         of several commands for one path only the answer to the last one counts, so that the last request wins (R1);
         watch() and unwatch() can be called at any time, any number of times, and never wait; a path that the child
         could misread is refused alone (A10, C11): it is logged and listed as not watched;
+        a path that the child ends or hangs of is not asked for, so that the others stay watched (C11); it is listed as
+        not watched, and in the quarantine that /status and the verdict show;
         a path that is watched again after a break yields a `create` event, as what happened meanwhile is unknown (S9);
         after a restart of the child all paths are watched anew before the owner hears that events were missed;
-        a child that leaves a command unanswered too long is replaced.
+        a child that leaves a command unanswered too long is replaced; one that has said nothing for SILENT is given a
+        command.
 Not here: what a file means, and whether it still exists: `delete` is what the child said, a stat() tells more
 (OS-7368)."""
 
@@ -24,15 +35,14 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Optional, TypedDict
 
 import gevent
 from gevent.event import Event
 
 from vminfod.log import Log
 from vminfod.times import pair
-from vminfod.watchers.child import READY_WITHIN, Child
-from vminfod.watchers.delays import Delays
+from vminfod.watchers.child import READY_WITHIN, Child, ChildStatus
 from vminfod.watchers.filemessages import (
     Answer,
     ChildError,
@@ -42,8 +52,11 @@ from vminfod.watchers.filemessages import (
     parse_message,
     unwatchable,
 )
+from vminfod.watchers.latency import Latency
 from vminfod.watchers.lines import OddEvent
-from vminfod.watchers.retries import Retries
+from vminfod.watchers.missing import Missing
+from vminfod.watchers.quarantine import Quarantine, QuarantinedPath
+from vminfod.watchers.trial import Trial
 from vminfod.watchers.window import Window
 
 PROGRAM_VARIABLE = "FSWATCHER_CMD"  # in the environment: another program to run
@@ -53,6 +66,12 @@ ANSWER_WITHIN = 30.0  # seconds. A child that does not answer does not watch eit
 LAST_KEY = 2**32 - 1  # then from 1 again; 0 is the child's own
 LOOK_EVERY = 0.1  # seconds between looks at what is to be tried again, and at what is unanswered
 SLOW_WINDOW = 60.0  # seconds with at most one line about slow messages
+SILENT = 30.0  # seconds. A child that is up and has said nothing for so long is asked for something, to see it answer
+
+SHORT_LIFE = 30.0  # seconds; a child that lives longer may have been ended by anything
+ACQUITTED_MOST = 3  # acquittals in a row of the path that stood first when the child ended by itself: then it is guilty
+SHORT_LIVES = 2  # in a row, ended by itself without a guilty path among the unanswered ones, that put all on trial
+LEAST_STAY = 0.2  # seconds for which a process on trial has to live on after its answers; else twice its short life
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,32 @@ class FileEvent:
     kind: str
     flags: tuple[str, ...]
     seen_at: int
+
+
+class FsWatcherStatus(ChildStatus):
+    """`quarantine`: the wanted paths that the child is not asked for."""
+
+    quarantine: list[QuarantinedPath]
+
+
+class FsWatcherDump(FsWatcherStatus):
+    """The member `fswatcher` of /status?full (docs/http-api.md, "Status")."""
+
+    message_delays: dict[str, float]
+    watching: list[str]
+    not_yet_watching: list[str]
+    pending_actions: dict[str, "PendingAction"]
+    watcher_pid: Optional[int]
+    running: bool
+    slow_messages: int
+    stderr: list[str]
+
+
+class PendingAction(TypedDict):
+    """A command that is not answered: when it was sent, [seconds, nanoseconds], and its words."""
+
+    started: list[int]
+    cmd: str
 
 
 class _Path:
@@ -110,22 +155,33 @@ class FsWatcher:
             on_line=self._on_line,
             on_ready=self._on_ready,
             on_missed=on_missed,
+            on_lost=self._on_lost,
             ready_within=ready_within,
         )
 
         # Every wanted path is in here, and those whose UNWATCH is under way. While the child is up, a path is in
-        # _retries exactly if it is wanted, not watched, and no command for it is unanswered.
+        # _missing exactly if it is wanted, not watched, not held back, and no command for it is unanswered.
         self._paths: dict[str, _Path] = {}
-        self._retries = Retries(clock())
+        self._missing = Missing(clock())
         self._refused: set[str] = set()
         self._commands: dict[int, tuple[_Path, str, int]] = {}  # key: path, command, when; in the order of sending
-        self._answered = Event()  # set exactly while _commands is empty
+        self._answered = Event()  # set exactly while _commands and _suspects are empty
         self._answered.set()
         self._next_key = 1
         self._last_event_path: Optional[str] = None
         self._greenlets: list[gevent.Greenlet] = []
 
-        self._delays = Delays()
+        # A path in one of these two is held back: the child is not asked for it.
+        self._suspects: set[str] = set()  # on trial because of unanswered commands
+        self._quarantine = Quarantine()
+        self._trial = Trial(argv, self._log, answer_within, clock)
+        self._up_since = clock()
+        self._short_lives = 0  # of the child, in a row and unexplained
+        self._all_on_trial = False
+        self._acquittals: dict[str, int] = {}  # of paths that stood first, since their last answer
+        self._retrying: Optional[gevent.Greenlet] = None  # tries a path of the quarantine again
+
+        self._latency = Latency()
         self._slow_logged = Window(SLOW_WINDOW, clock)
 
     # --- for the owner ---
@@ -144,8 +200,8 @@ class FsWatcher:
         return self.child.wait_ready(timeout)
 
     def wait_answered(self, timeout: Optional[float] = None) -> bool:
-        """Waits until no command is unanswered: what can be watched is watched. False if it is not so in time, or if
-        the child is not up."""
+        """Waits until no command is unanswered, and no path on trial for that: what can be watched is watched. False
+        if it is not so in time, or if the child is not up."""
         return self.child.running and bool(self._answered.wait(timeout)) and self.child.running
 
     def watch(self, path: str) -> None:
@@ -161,6 +217,7 @@ class FsWatcher:
             return
         # Anew also while its UNWATCH is under way: the answer to that belongs to the old one.
         self._paths[path] = _Path(path)
+        self._quarantine.hasten(path, self._clock())
         self._ask(self._paths[path])
 
     def unwatch(self, path: str) -> None:
@@ -173,8 +230,8 @@ class FsWatcher:
         if known.watching or known.key is not None:
             self._send(known, "UNWATCH")
         if known.key is None:
-            del self._paths[path]
-        self._retries.discard(path)
+            del self._paths[path]  # if it is in quarantine that is remembered: it may be wanted again
+        self._missing.discard(path)
 
     @property
     def watching(self) -> list[str]:
@@ -182,18 +239,23 @@ class FsWatcher:
 
     @property
     def not_yet_watching(self) -> list[str]:
-        """Those that are wanted but not watched: missing, asked for, or refused."""
+        """Those that are wanted but not watched: missing, asked for, on trial, in quarantine, or refused."""
         missing = [known.path for known in self._paths.values() if known.wanted and not self._is_watched(known)]
         return sorted([*missing, *self._refused])
 
     def _is_watched(self, known: _Path) -> bool:
         return known.wanted and known.watching and self.child.running
 
-    def dump(self) -> dict[str, Any]:
+    @property
+    def quarantined(self) -> list[str]:
+        """Those of which the child ends or hangs."""
+        return sorted(known.path for known in self._paths.values() if known.wanted and known.path in self._quarantine)
+
+    def dump(self) -> FsWatcherDump:
         """The member `fswatcher` of /status?full (docs/http-api.md, "Status", docs/platform.md, "File watcher"), and
         how the child fares."""
         return {
-            "message_delays": self._delays.means(),
+            "message_delays": self._latency.means(),
             "watching": self.watching,
             "not_yet_watching": self.not_yet_watching,
             "pending_actions": {
@@ -202,20 +264,27 @@ class FsWatcher:
             },
             "watcher_pid": self.child.pid,
             "running": self.child.running,
-            "slow_messages": self._delays.slow,
+            "slow_messages": self._latency.slow,
             "stderr": self.child.stderr(),
             **self.status(),
         }
 
-    def status(self) -> dict[str, Any]:
-        """State, restarts and last error of the child, as Child.status()."""
-        return self.child.status()
+    def status(self) -> FsWatcherStatus:
+        """As Child.status(), and the paths in quarantine."""
+        now = self._clock()
+        return {
+            **self.child.status(),
+            "quarantine": [self._quarantine.shown(path, now) for path in self.quarantined],
+        }
 
     # --- commands ---
 
     def _ask(self, known: _Path) -> None:
-        """Has the path watched, if the child is up. If not, that is done when it is."""
-        self._retries.discard(known.path)
+        """Has the path watched, if the child is up and the path not held back. If not, that is done when it is so."""
+        self._missing.discard(known.path)
+        if known.path in self._suspects or known.path in self._quarantine:
+            known.key = None
+            return
         known.tries += 1
         self._send(known, "WATCH")
 
@@ -229,17 +298,17 @@ class FsWatcher:
         self._next_key = 1 if key == LAST_KEY else key + 1
         known.key = key
         self._commands[key] = (known, command, self._clock())
-        self._answered.clear()
+        self._note_answered()
 
     def _take_answer(self, answer: Answer) -> None:
         known, command, _ = self._commands.pop(answer.key, (None, "", 0))
-        if not self._commands:
-            self._answered.set()
+        self._note_answered()
         if known is None:
-            raise OddEvent("an answer that nobody waits for")
+            raise OddEvent("an answer to no command")
         if known.key != answer.key:
             return  # another command for the same path is under way, and counts
         known.key = None
+        self._acquittals.pop(known.path, None)
         if not known.wanted:
             if self._paths.get(known.path) is known:
                 del self._paths[known.path]
@@ -247,27 +316,30 @@ class FsWatcher:
         if answer.success:
             self._stands(known)
         else:
-            self._missing(known)
+            self._is_missing(known)
 
     def _stands(self, known: _Path) -> None:
         tell, known.watching, known.tries, known.tell = known.tell, True, 0, False
         if tell:
             self._on_event(FileEvent(known.path, "create", (), self._clock()))
 
-    def _missing(self, known: _Path) -> None:
+    def _is_missing(self, known: _Path) -> None:
         known.watching, known.tell = False, True
-        self._retries.add(known.path, known.tries, self._clock())
+        self._missing.add(known.path, known.tries, self._clock())
 
     def _look_after(self) -> None:
-        """A greenlet: asks again for what is missing, and sees to the time limit of answers."""
+        """A greenlet: asks again for what is missing, tries the quarantine, and sees to the time limit of answers."""
         while True:
             gevent.sleep(LOOK_EVERY)
             now = self._clock()
-            for path in self._retries.due(now) if self.child.running else ():
+            for path in self._missing.due(now) if self.child.running else ():
                 self._ask(self._paths[path])
             self._check_answers(now)
+            self._retry_quarantined(now)
 
     def _check_answers(self, now: int) -> None:
+        if not self.child.running:
+            return
         for known, command, sent_at in self._commands.values():  # the oldest one is first
             if now - sent_at > self._answer_within * 1e9:
                 error = f"{command} {known.path}: timeout exceeded"
@@ -277,21 +349,30 @@ class FsWatcher:
                     code="ETIMEOUT",
                     timeout_s=self._answer_within,
                 )
-                self._forget_commands()
                 self.child.restart(error)
             return
+        if (self.child.silent_ns() or 0) > SILENT * 1e9:
+            watched = next((known for known in self._paths.values() if known.wanted and known.watching), None)
+            if watched is not None:
+                self._send(watched, "WATCH")  # it answers that it watches already
 
     def _forget_commands(self) -> None:
         self._commands.clear()
-        self._answered.set()
+        self._note_answered()
+
+    def _note_answered(self) -> None:
+        if self._commands or self._suspects:
+            self._answered.clear()
+        else:
+            self._answered.set()
 
     # --- what the child says ---
 
     def _on_line(self, line: bytes, seen_at: int) -> bool:
         message = parse_message(line)
         delay = (seen_at - message.time) / 1e6
-        if self._delays.add(delay) and self._slow_logged.count() == 1:
-            self._log.warn("file messages are slow", delay_ms=round(delay, 1), slow_messages=self._delays.slow)
+        if self._latency.add(delay) and self._slow_logged.count() == 1:
+            self._log.warn("file messages are slow", delay_ms=round(delay, 1), slow_messages=self._latency.slow)
         if isinstance(message, Answer):
             self._take_answer(message)
         elif isinstance(message, FileChange):
@@ -330,8 +411,9 @@ class FsWatcher:
 
     def _on_ready(self, again: bool) -> None:
         """A new child: it watches nothing yet."""
+        self._up_since = self._clock()
         self._forget_commands()
-        self._retries.clear()
+        self._missing.clear()
         for known in list(self._paths.values()):
             known.key, known.watching = None, False
             if known.wanted:
@@ -346,8 +428,105 @@ class FsWatcher:
         self.wait_answered(self._answer_within)
         self._on_missed("fswatcher: started again")
 
-    def _spawn(self, what: str, function: Callable[[], None]) -> None:
-        greenlet = gevent.Greenlet(function)
+    # --- paths that the child ends or hangs of ---
+
+    def _on_lost(self, was_killed: bool) -> None:
+        """The child is gone: put those on trial of which that may have come."""
+        asked = [
+            known.path
+            for key, (known, command, _) in self._commands.items()
+            if command == "WATCH" and known.wanted and known.key == key
+        ]
+        self._suspects.update(asked)
+        self._forget_commands()
+        lived = (self._clock() - self._up_since) / 1e9
+        self._spawn("trial", self._look_for_guilty, asked, lived, was_killed)
+
+    def _look_for_guilty(self, asked: list[str], lived: float, was_killed: bool) -> None:
+        guilty = self._try(asked, LEAST_STAY)
+        for path in asked:
+            self._suspects.discard(path)
+            self._ask_again(path)
+        self._note_answered()
+        if was_killed:
+            return
+        if asked and not guilty:
+            self._acquitted_again(asked[0])
+        if guilty or lived > SHORT_LIFE:
+            self._short_lives = 0
+            return
+        self._short_lives += 1
+        if self._short_lives < SHORT_LIVES or self._all_on_trial:
+            return
+        self._all_on_trial = True
+        try:
+            self._try([path for path in self._wanted() if path not in self._quarantine], max(LEAST_STAY, 2 * lived))
+        finally:
+            self._all_on_trial, self._short_lives = False, 0
+
+    def _acquitted_again(self, path: str) -> None:
+        """The child answers in the order of its commands: a path that is first again and again ends it, whatever a
+        process on trial does."""
+        self._acquittals[path] = self._acquittals.get(path, 0) + 1
+        if self._acquittals[path] >= ACQUITTED_MOST:
+            del self._acquittals[path]
+            self._put_in_quarantine(path, "it ended again and again when asked for this path", LEAST_STAY)
+
+    def _wanted(self) -> list[str]:
+        return [known.path for known in self._paths.values() if known.wanted]
+
+    def _try(self, paths: list[str], stay: float) -> bool:
+        """Put `paths` on trial, and the guilty in quarantine. Whether there are any."""
+        guilty = (self._trial.guilty(paths, stay) if paths else None) or {}
+        for path, reason in guilty.items():
+            self._put_in_quarantine(path, reason, stay)
+        return bool(guilty)
+
+    def _put_in_quarantine(self, path: str, reason: str, stay: float) -> None:
+        self._log.error(
+            "the file watcher ends or hangs of this path: not watched until a later try goes well",
+            path=path,
+            reason=reason,
+        )
+        self._quarantine.add(path, reason, stay, self._clock())
+        known = self._paths.get(path)
+        if known is not None and known.wanted and (known.watching or known.key is not None) and self.child.running:
+            self.unwatch(path)
+            self._paths[path] = _Path(path)
+
+    def _retry_quarantined(self, now: int) -> None:
+        """Start to try the path that is due, if any, unless one is being tried."""
+        path = self._quarantine.due(now)
+        if path is None or (self._retrying is not None and not self._retrying.ready()):
+            return
+        if path in self._wanted():
+            self._retrying = self._spawn("quarantine", self._retry, path)
+        else:
+            self._quarantine.lift(path)
+
+    def _retry(self, path: str) -> None:
+        stay = self._quarantine.stay(path)
+        guilty = self._trial.guilty([path], stay)
+        if guilty is None:
+            self._quarantine.postpone(path, self._clock())
+        elif guilty:
+            self._quarantine.add(path, guilty[path], stay, self._clock())
+        else:
+            self._log.info("the file watcher no longer ends or hangs of this path: watching it", path=path)
+            self._quarantine.lift(path)
+            self._ask_again(path)
+
+    def _ask_again(self, path: str) -> None:
+        """Ask the child for a path that was held back, and report it when it is watched."""
+        known = self._paths.get(path)
+        if known is not None and known.wanted and not known.watching and known.key is None:
+            known.tell = True
+            if self.child.running:
+                self._ask(known)
+
+    def _spawn(self, what: str, function: Callable[..., None], *args: object) -> gevent.Greenlet:
+        greenlet = gevent.Greenlet(function, *args)
         greenlet.name = "fswatcher: " + what
         self._greenlets = [one for one in self._greenlets if not one.ready()] + [greenlet]
         greenlet.start()
+        return greenlet

@@ -22,6 +22,7 @@ import gevent
 TERM_GRACE = 2.0  # seconds between SIGTERM and SIGKILL
 KILL_GRACE = 3.0  # seconds that we wait for a killed one; then it is left to the system, as it hangs in the kernel
 LOOK_EVERY = 0.01  # seconds, while it is being ended
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # abort() is SIGABRT
 
 
 class Process:
@@ -36,14 +37,22 @@ class Process:
         self.stderr: int = self._popen.stderr.fileno()
 
     def has_exited(self) -> bool:
-        """Without reaping it, so that its number, which is its group's too, is not given to anybody else yet."""
+        """Without reaping it, so that its number, which is its group's too, is not given to another process yet."""
         try:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:
             return True
 
+    def is_stopped(self) -> bool:
+        """Whether a signal has stopped it (SIGSTOP): it is there, holds its pipes, and does nothing."""
+        try:
+            found = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return found is not None and found.si_code == os.CLD_STOPPED
+
     def end(self) -> str:
-        """Makes sure that the process and its group are gone: end of stdin, SIGTERM, SIGKILL. Nobody may be reading its
+        """Makes sure that the process and its group are gone: end of stdin, SIGTERM, SIGKILL. No greenlet may read its
         pipes any more. Returns how it ended, for the log."""
         self._signal(signal.SIGTERM)
         if self._popen.stdin is not None:
@@ -62,8 +71,14 @@ class Process:
             return "killed, but does not end"
         return f"signal {-code}" if code < 0 else f"exit status {code}"
 
+    @property
+    def was_killed(self) -> bool:
+        """After end(): whether a signal ended it that no program sends itself: somebody, or end(), ended it."""
+        code = self._popen.returncode
+        return code is None or -code in FROM_OUTSIDE
+
     def _signal(self, number: int) -> None:
-        # Nobody is left: where there is only a zombie, some systems answer the second.
+        # No process is left: where there is only a zombie, some systems answer the second.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 

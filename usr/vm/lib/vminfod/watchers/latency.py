@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""How long messages were on their way: cheap for each message, summed up only when somebody looks (bug P9)."""
+"""How long messages were on their way: cheap for each message, summed up only when it is asked for (bug P9)."""
 
 from collections import deque
 
@@ -7,7 +7,7 @@ KEPT = 1000  # newest messages
 SLOW_MS = 10.0  # milliseconds; slower ones are counted
 
 
-class Delays:
+class Latency:
     """`slow` counts messages over SLOW_MS since the start."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ RETRY_EVERY, RETRIES = 200_000_000, 10  # ns between tries in the first phase; t
 SWEEP_EVERY = 10_000_000_000  # ns between tries of all that are still missing
 
 
-class Retries:
+class Missing:
     """Paths that could not be watched."""
 
     def __init__(self, now: int) -> None:
