@@ -3,6 +3,7 @@
 routes, the payload of a receive operation."""
 
 import json
+import os
 
 import pytest
 
@@ -187,6 +188,29 @@ def test_file_in_a_loop_of_links_fails_the_vm_with_eloop(node):
     with pytest.raises(LoadError) as caught:
         node.vm()
     assert caught.value.code == "ELOOP"
+
+
+@pytest.mark.parametrize("name", ["config", "config/tags.json"])
+def test_link_below_the_zonepath_is_not_followed(node, name):
+    node.zone()
+    node.file("elsewhere/tags.json", '{"secret": 1}')
+    (node.root / f"zones/{U}/config").mkdir(parents=True)
+    link = node.root / "zones" / U / name
+    if name == "config":
+        link.rmdir()
+    link.symlink_to(node.root / "elsewhere" / name.removeprefix("config").lstrip("/"))
+    with pytest.raises(LoadError) as caught:
+        node.vm()
+    assert caught.value.code == "ELOOP"
+
+
+def test_fifo_in_place_of_a_config_file_is_not_waited_for(node):
+    node.zone()
+    (node.root / f"zones/{U}/config").mkdir(parents=True)
+    os.mkfifo(node.root / f"zones/{U}/config/tags.json")
+    with pytest.raises(LoadError) as caught:
+        node.vm()
+    assert caught.value.code == "EINVAL"
 
 
 @pytest.mark.parametrize("name", ["metadata.json", "tags.json", "routes.json"])

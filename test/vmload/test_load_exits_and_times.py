@@ -157,13 +157,22 @@ def test_last_modified_is_cut_to_whole_seconds(node, nanoseconds):
     assert node.vm()["last_modified"] == "2026-03-13T12:01:57.000Z"
 
 
-def test_last_modified_is_the_file_behind_a_symbolic_link(node):
-    node.zone()
+@pytest.mark.parametrize("file", FILES[2:4])
+def test_file_behind_a_link_below_the_zonepath_does_not_count_for_last_modified(node, file):
+    node.zone(state="incomplete")
     node.file("elsewhere", "{}", mtime=CHANGED + 10)
-    link = node.root / FILES[2]
-    link.parent.mkdir(parents=True)
+    link = node.root / file
+    link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(node.root / "elsewhere")
-    assert node.vm()["last_modified"] == "2026-03-13T12:02:07.000Z"
+    assert node.vm()["last_modified"] == "2026-03-13T12:01:57.000Z"
+
+
+def test_exit_that_a_link_leads_to_is_not_the_vms(node):
+    node.zone()
+    node.file("elsewhere", "1773403317.5 256", mtime=CHANGED)
+    (node.root / f"zones/{U}").mkdir(parents=True, exist_ok=True)
+    (node.root / f"zones/{U}/lastexited").symlink_to(node.root / "elsewhere")
+    assert "exit_status" not in node.vm()
 
 
 def test_only_regular_files_count_for_last_modified(node):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, Optional
 
@@ -33,18 +33,18 @@ def zone_xml_path(zonename: str) -> str:
     return f"/etc/zones/{zonename}.xml"
 
 
+LASTEXITED = "lastexited"  # below the zonepath
+CONFIG = "config"  # the folder there with what a guest and its owner keep
+CONFIG_FILES = {name: f"{name}.json" for name in ("metadata", "routes", "tags")}
+
+
 def lastexited_path(zonepath: str) -> str:
-    return f"{zonepath}/lastexited"
+    return f"{zonepath}/{LASTEXITED}"
 
 
 def config_paths(zonepath: str) -> dict[str, str]:
     """metadata, routes, tags -> the path of that file."""
-    return {name: f"{zonepath}/config/{name}.json" for name in ("metadata", "routes", "tags")}
-
-
-def watched_paths(zonename: str, zonepath: str) -> list[str]:
-    """The five files whose modification times make last_modified, and whose changes change the VM (5, 5.5)."""
-    return [zone_xml_path(zonename), lastexited_path(zonepath), *config_paths(zonepath).values()]
+    return {name: f"{zonepath}/{CONFIG}/{file}" for name, file in CONFIG_FILES.items()}
 
 
 class Reader:
@@ -154,11 +154,11 @@ class Reader:
     def config(self, zone: Zone) -> dict[str, Any]:
         """customer_metadata, internal_metadata, routes and tags; none of them for an incomplete zone whose files
         cannot be read (docs/platform.md, "JSON files"). Raises LoadError."""
-        path = config_paths(zone.zonepath)
         try:
-            found = configfiles.metadata(self._load(self.system.read_if_there, path["metadata"]))
-            found["routes"] = configfiles.json_or_empty(self._load(self.system.read_if_there, path["routes"]))
-            found["tags"] = configfiles.json_or_empty(self._load(self.system.read_if_there, path["tags"]))
+            metadata, routes, tags = self._config_files(zone)
+            found = configfiles.metadata(metadata)
+            found["routes"] = configfiles.json_or_empty(routes)
+            found["tags"] = configfiles.json_or_empty(tags)
         except LoadError:
             if zone.state == "incomplete":
                 return {}
@@ -169,7 +169,7 @@ class Reader:
         """How the zone's init ended last; None if that cannot be known, for whatever reason (docs/platform.md,
         "lastexited")."""
         try:
-            return configfiles.last_exited(self.system.read_if_there(lastexited_path(zone.zonepath)))
+            return configfiles.last_exited(self.system.below(zone.zonepath).read_if_there(LASTEXITED))
         except OSError as error:
             self._note("warn", f"cannot read {lastexited_path(zone.zonepath)}: {error.strerror}")
             return None
@@ -177,16 +177,20 @@ class Reader:
     def last_modified(self, zone: Zone) -> Optional[str]:
         """When the newest of the zone's five files was changed; one that cannot be looked at does not count
         (docs/platform.md, "Modification times")."""
-        mtimes = []
-        for path in watched_paths(zone.zonename, zone.zonepath):
-            try:
-                mtime = self.system.mtime(path)
-            except OSError as error:
-                self._note("warn", f"cannot look at {path}: {error.strerror}")
-                continue
-            if mtime is not None:
-                mtimes.append(mtime)
-        return configfiles.last_modified(mtimes)
+        below, xml = self.system.below(zone.zonepath), zone_xml_path(zone.zonename)
+        mtimes = [
+            *self._looked_at(xml, lambda: [self.system.mtime(xml)]),
+            *self._looked_at(lastexited_path(zone.zonepath), lambda: [below.mtime(LASTEXITED)]),
+            *self._looked_at(f"{zone.zonepath}/{CONFIG}", lambda: below.mtimes_together(CONFIG, CONFIG_FILES.values())),
+        ]
+        return configfiles.last_modified([mtime for mtime in mtimes if mtime is not None])
+
+    def _looked_at(self, path: str, look: Callable[[], list[Optional[int]]]) -> list[Optional[int]]:
+        try:
+            return look()
+        except OSError as error:
+            self._note("warn", f"cannot look at {path}: {error.strerror}")
+            return []
 
     def receive_payload(self, zone: Zone) -> Optional[dict[str, Any]]:
         """The payload of the receive under way, None if it cannot be read. Raises LoadError if it is no JSON."""
@@ -197,6 +201,15 @@ class Reader:
             if error.errno != errno.ENOENT:
                 self._note("warn", f"cannot read {path}: {error.strerror}")
             return None
+
+    def _config_files(self, zone: Zone) -> Iterator[Optional[bytes]]:
+        """The contents of CONFIG_FILES, None for one that is not there. Raises LoadError."""
+        contents = self.system.below(zone.zonepath).read_together(CONFIG, CONFIG_FILES.values())
+        for path in config_paths(zone.zonepath).values():
+            try:
+                yield next(contents)
+            except OSError as error:
+                raise from_os_error(error, path) from error
 
     def _load(self, read: Callable[[str], Any], path: str) -> Any:
         try:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The node: runs its commands and reads its files under a root folder. The only module of this package that does.
+"""The node: runs its commands and reads its files under a root folder.
 
 Paths are the node's own (`/etc/zones/U.xml`); the root is put in front here and nowhere else, so that nothing above
-knows whether it looks at a real node (`/`) or at a mock one. Everything blocks: a caller in a gevent loop uses threads.
+knows whether it looks at a real node (`/`) or at a mock one. Files below a zonepath are read through below() alone: a
+tenant can have a hand in what lies there. Everything blocks: a caller in a gevent loop uses threads.
 Commands are started by the standard library's subprocess, which uses vfork: a fork of a large daemon stops it for
 tens of milliseconds."""
 
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from vmload.loaderror import LoadError
+from vmload.zonefiles import ZoneFiles
 
 ZONEADM = "/usr/sbin/zoneadm"
 ZFS = "/usr/sbin/zfs"
@@ -198,6 +200,10 @@ class System:
             return b"".join(pieces)
         finally:
             os.close(fd)
+
+    def below(self, zonepath: str) -> ZoneFiles:
+        """The gate to what lies below the node's `zonepath`."""
+        return ZoneFiles(self.path(zonepath))
 
     def read_if_there(self, node_path: str) -> Optional[bytes]:
         """As read(), but None if there is no such file."""
