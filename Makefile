@@ -8,8 +8,16 @@ PORT ?= 9090
 IMPORT ?=
 # Tests wait more than they compute: more at once than there are cores.
 JOBS ?= 4
+# The simulation: docs/testing.md.
+SEED ?= 1
+ROUNDS ?= 16
+MINUTES ?= 30
+REPLAY ?=
+LOG ?=
+ONLY ?=
+SIMULATION = PYTHONPATH=.:usr/vm/lib:test $(VENV)/bin/python -m
 
-.PHONY: help run test test-fast test-vectors lint bench clean
+.PHONY: help run test test-fast test-vectors lint bench simulate soak mutants clean
 
 help:
 	@echo "make run [VMS=30] [SNAPSHOTS=0] [PORT=9090] [IMPORT=DIR]   a mock compute node with vminfod on it"
@@ -18,6 +26,9 @@ help:
 	@echo "make test-vectors                                         what recorded creates and updates change: minutes"
 	@echo "make lint                                                 ruff and mypy"
 	@echo "make bench                                                benchmarks, under 15 minutes: docs/performance.md"
+	@echo "make simulate [SEED=1] [ROUNDS=16] [REPLAY=FILE] [LOG=FILE]  one run of the simulation: docs/testing.md"
+	@echo "make soak [MINUTES=30]                                    the simulation with new seeds; writes soak/report.md"
+	@echo "make mutants [ONLY=WORDS]                                 whether the simulation sees that a daemon was made worse"
 	@echo "make clean                                                remove the virtual environment and caches"
 
 # The stamp is newer than setup.cfg once everything in it is installed.
@@ -47,6 +58,15 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	$(VENV)/bin/python -m bench.everything
 
+simulate: $(VENV)/installed
+	$(SIMULATION) simulation --seed $(SEED) --rounds $(ROUNDS) --steps soak/seed-$(SEED).steps $(if $(REPLAY),--replay $(REPLAY)) $(if $(LOG),--daemon-log $(LOG))
+
+soak: $(VENV)/installed
+	$(SIMULATION) simulation.soak --minutes $(MINUTES)
+
+mutants: $(VENV)/installed
+	$(SIMULATION) simulation.mutants $(if $(ONLY),--only "$(ONLY)")
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) soak .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -77,10 +77,18 @@ def differences(state: dict[str, Any], served: list[Vm]) -> list[str]:
 def wrong(should: Vm, vm: Vm) -> list[str]:
     """The properties of `vm` that are not as `should` has them, with both values."""
     return [
-        f"{name} is {_short(vm.get(name, ABSENT))}, not {_short(value)}"
+        f"{name} is {_short(_known(value, vm.get(name, ABSENT)))}, not {_short(value)}"
         for name, value in should.items()
         if not _fits(value, vm.get(name, ABSENT), NAMED_BY.get(name))
     ]
+
+
+def _known(should: Any, has: Any) -> Any:
+    """`has`, of lists of objects only the members that are known here: those that can be wrong."""
+    if not isinstance(should, list) or not isinstance(has, list) or not should or not isinstance(should[0], dict):
+        return has
+    names = {name for one in should for name in one}
+    return [{name: one[name] for name in one if name in names} for one in has]
 
 
 def _fits(should: Any, has: Any, named_by: Optional[str] = None) -> bool:
@@ -100,7 +108,7 @@ def is_vm(zone: dict[str, Any]) -> bool:
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) < 120 else text[:117] + "..."
+    return text if len(text) < 400 else text[:397] + "..."
 
 
 def _is_unreadable(text: Any) -> bool:

@@ -97,6 +97,10 @@ class RawConnection:
         self._file.readline()
         return body
 
+    def rest(self, length: int) -> bytes:
+        """The body of `length` bytes whose head was read."""
+        return self._file.read(length)
+
     def close(self) -> None:
         self._file.close()
         self.sock.close()
@@ -229,6 +233,11 @@ class RunningDaemon:
     def logged(self, msg: str, level: int = 0) -> list[dict[str, Any]]:
         """The records whose message contains `msg`, at least at `level`."""
         return [record for record in self.log() if msg in record["msg"] and record["level"] >= level]
+
+    def take_log(self) -> list[dict[str, Any]]:
+        """The records logged since the last call; they are kept no longer."""
+        taken, self._log = self._log, []
+        return [json.loads(line) for line in taken]
 
     def raw_log(self) -> bytes:
         return b"".join(list(self._log))

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The steps of a simulation, carried out: each method do_NAME is the step of that name (steps.py).
+
+Always: a step that does not fit what is there (a VM that has gone, a file that is not there) does nothing;
+        a zone is named by its place in the node's list, counted round, so that any number fits.
+calm() takes back every fault and waits until all must be right: guarantees are judged there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Optional
+
+from mockcn.control import NodeGone, OrderRefused
+from simulation.faults import UNANNOUNCED
+from simulation.listeners import ask
+from simulation.steps import Step
+from simulation.world import World
+
+TOOL_LIMIT = 60.0  # seconds for one vmadm
+CHILDREN = {"zones": ("sysevent", "zones:status"), "zfs": ("sysevent", "EC_zfs"), "files": ("fswatcher", "")}
+
+
+class Actor:
+    """Carries out steps on a world. `log`: what was done, a line a step."""
+
+    def __init__(self, world: World):
+        self.world = world
+        self.control = world.control
+        self.log: list[str] = []
+
+    def act(self, step: Step) -> None:
+        """Do it, and note what may be deleted because of it."""
+        before, since = self.world.names(), time.monotonic()
+        do: Callable[..., Optional[str]] = getattr(self, f"do_{step.do}")
+        if step.do in UNANNOUNCED:
+            self.world.needs_refresh = True
+        try:
+            said = do(**step.args)
+        except (OrderRefused, FileNotFoundError, NotADirectoryError, IsADirectoryError) as refused:
+            said = f"does not fit: {refused}"
+        self.world.noting_what_goes(before, since)
+        self.log.append(f"{time.monotonic():.3f} {step.line()} -> {said or 'done'}")
+
+    # -- what happens to a node ------------------------------------------------------------------------------------
+
+    def do_wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def do_churn(self, kind: str, seed: int) -> str:
+        """One operation of that kind (mockcn/churn.py)."""
+        return "; ".join(self.control.churn(1, seed=seed, kinds=[kind]))
+
+    def do_burst(self, count: int, seed: int) -> str:
+        """Many operations of all kinds at once."""
+        return "; ".join(self.control.churn(count, seed=seed))
+
+    def do_large(self, number: int, size: int) -> Optional[str]:
+        """A guest's metadata become so many bytes large, all of them new, and are read: an event of thrice the size."""
+        zone = self._zone(number, brand="joyent")
+        if zone is None:
+            return "no such zone"
+        self.world.largest = max(self.world.largest, size)
+        text = random.Random(size).randbytes(size // 2).hex()
+        self.control.write_config(zone["zonename"], "metadata", {"customer_metadata": {"large": text}})
+        with contextlib.suppress(OSError):
+            ask(self.world.daemon.port, f"/vms/{zone['zonename']}?fresh=true&timeout=10")
+        return str(zone["zonename"])
+
+    def do_vmadm(self, words: list[str], number: int) -> str:
+        """`vmadm WORD ZONE WORDS`, as an operator does; what it confirms is a promise."""
+        zone = self._zone(number, brand="joyent")
+        if zone is None or not self.world.is_up:
+            return "no such zone"
+        command, *rest = words
+        try:
+            done = self.world.daemon.tool(
+                "vmadm", command, zone["uuid"], *rest, environ={"VMADM_ROOT": self.world.node.root}
+            )
+        except subprocess.TimeoutExpired:
+            self.world.record.trouble.append(f"vmadm {command} did not end within {TOOL_LIMIT} s")
+            return "did not end"
+        if done.returncode == 0:
+            self.world.promise(f"vmadm {' '.join(words)}", zone["zonename"])
+        return f"{zone['zonename']} {done.returncode} {done.stderr.strip()[:200]}"
+
+    def do_fresh(self, number: int) -> str:
+        """GET /vms/ZONE?fresh=true; what it says is a promise."""
+        zone = self._zone(number)
+        if zone is None or not self.world.is_up:
+            return "no such zone"
+        answer = ask(self.world.daemon.port, f"/vms/{zone['zonename']}?fresh=true&timeout=10")[0]
+        if answer.status in (200, 404) and not self.world.needs_refresh:
+            self.world.promise("fresh read", zone["zonename"], answer)
+        return f"{zone['zonename']} {answer.status}"
+
+    # -- events on their way ---------------------------------------------------------------------------------------
+
+    def do_late(self, kind: str, chance: float, seconds: float = 0.2) -> None:
+        """System events are duplicated, delayed or reordered; none is lost."""
+        self.control.order("event_rule", kind=kind, times=None, chance=chance, seconds=seconds)
+
+    def do_lose(self, chance: float) -> None:
+        """System events get lost."""
+        self.control.drop_events(None, chance=chance)
+
+    def do_deaf(self, number: int) -> Optional[str]:
+        """The file watcher reports nothing of a zone's files."""
+        zone = self._zone(number)
+        if zone is not None:
+            self.control.tell("fswatcher", "deaf", path=zone["zonename"])
+        return zone and zone["zonename"]
+
+    # -- tools -----------------------------------------------------------------------------------------------------
+
+    def do_tool(self, tool: str, kind: str, times: int, match: str = "", **options: Any) -> None:
+        """The next calls of a tool go wrong, for all to see (docs/mockcn.md, "Faults")."""
+        self.control.fault(tool, kind, match=match, times=times, **options)
+
+    def do_lie(self, tool: str, lines: int, times: int, match: str = "") -> None:
+        """The next calls of a tool leave out what comes after some lines, and end well."""
+        self.control.fault(tool, "cut", match=match, times=times, lines=lines)
+
+    # -- children --------------------------------------------------------------------------------------------------
+
+    def do_kill(self, child: str, number: int = 9) -> str:
+        tool, match = CHILDREN[child]
+        return str(self.control.kill_child(tool, number, match))
+
+    def do_freeze(self, child: str) -> str:
+        """The child is stopped, and goes on at the next do_thaw or calm()."""
+        tool, match = CHILDREN[child]
+        pids = self.control.kill_child(tool, signal.SIGSTOP, match)
+        self.world.frozen |= set(pids)
+        return str(pids)
+
+    def do_thaw(self) -> None:
+        for pid in self.world.frozen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self.world.frozen.clear()
+
+    def do_garbage(self, child: str, line: str) -> None:
+        """The child prints something that makes no sense."""
+        self.control.raw_line(line, match=CHILDREN[child][1])
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def do_break(self, number: int, file: str, how: str, keep: float = 0.5) -> Optional[str]:
+        """A file is cut in place, filled with rubbish, or a folder stands in its place; calm() puts it right."""
+        zone = self._zone(number)
+        if zone is None:
+            return "no such zone"
+        path = _path_of(zone, file)
+        real = self.control.real(path)
+        if path in self.world.broken or not os.path.isfile(real):
+            return f"{path} is not there"
+        with open(real, "rb") as source:
+            self.world.broken[path] = good = source.read()
+        if how == "cut":
+            self.control.corrupt(path, keep=int(len(good) * keep))
+        elif how == "rubbish":
+            self.control.corrupt(path)
+        else:
+            os.unlink(real)
+            os.mkdir(real)
+        return path
+
+    def do_mend(self) -> None:
+        """All broken files are what they were."""
+        here = {zone["zonename"] for zone in self.zones()}
+        for path, good in self.world.broken.items():
+            real = self.control.real(path)
+            if not any(name in path for name in here) and "sysinfo" not in path:
+                continue
+            if os.path.isdir(real):
+                shutil.rmtree(real)
+            if good is not None and os.path.isdir(os.path.dirname(real)):
+                with open(real + ".mended", "wb") as file:
+                    file.write(good)
+                os.replace(real + ".mended", real)
+        self.world.broken.clear()
+
+    def do_flicker(self, number: int, seconds: float) -> Optional[str]:
+        """The zone's XML is away for a moment, as when it is replaced across file systems."""
+        zone = self._zone(number)
+        if zone is None:
+            return "no such zone"
+        real = self.control.real(f"/etc/zones/{zone['zonename']}.xml")
+        self.world.record.gone.setdefault(zone["zonename"], time.monotonic())
+        os.rename(real, real + ".away")
+        time.sleep(seconds)
+        os.rename(real + ".away", real)
+        return str(zone["zonename"])
+
+    def do_swap(self, number: int) -> Optional[str]:
+        """The zone's config folder is moved aside, and a copy of it is put in its place."""
+        zone = self._zone(number)
+        folder = zone and self.control.real(f"{zone['zonepath']}/config")
+        if zone is None or not os.path.isdir(folder):
+            return "no such folder"
+        os.rename(folder, f"{folder}.old")
+        shutil.copytree(f"{folder}.old", folder)
+        shutil.rmtree(f"{folder}.old")
+        return str(zone["zonename"])
+
+    def do_vanish(self, number: int, tool: str, seconds: float) -> Optional[str]:
+        """A VM goes while it is being read: the tool that is asked about it answers late."""
+        zones = self.zones()
+        zone = self._zone(number)
+        if zone is None or len(zones) < 8:
+            return "no zone to spare"
+        self.control.fault(tool, "slow", seconds=seconds, times=2, when="after")
+        self.control.init_restart(zone["zonename"]) if zone["state"] == "running" else self.control.ping()
+        self.control.set_attr(zone["zonename"], "alias", "dmFuaXNoaW5n")
+        time.sleep(seconds / 2)
+        self.control.remove_vm(zone["zonename"])
+        return str(zone["zonename"])
+
+    # -- time, listeners, the daemon -------------------------------------------------------------------------------
+
+    def do_clock(self, seconds: float) -> None:
+        """The daemon's wall clock steps."""
+        self.world.move_clock(seconds)
+
+    def do_stall(self, listener: str) -> None:
+        self.world.followers[listener].stall()
+
+    def do_go_on(self, listener: str) -> None:
+        self.world.followers[listener].go_on()
+
+    def do_cut(self, listener: str) -> None:
+        self.world.followers[listener].cut()
+
+    def do_refresh(self) -> None:
+        """The daemon is asked to read the whole node anew."""
+        self.world.daemon.process.send_signal(signal.SIGHUP)
+
+    def do_measure(self) -> None:
+        self.world.sample(calm=False)
+
+    def do_restart(self, number: int, meanwhile: int, seed: int) -> str:
+        """The daemon ends by that signal, things happen, it starts again; more happens while it starts."""
+        self.world.end_daemon(number)
+        said = self.do_burst(meanwhile, seed)
+        more = threading.Thread(target=self._burst_in_background, args=[meanwhile, seed + 1])
+        more.start()
+        try:
+            self.world.start_daemon()
+        finally:
+            more.join()
+        self.world.now_up()
+        return said
+
+    def _burst_in_background(self, count: int, seed: int) -> None:
+        with contextlib.suppress(OrderRefused, NodeGone):
+            self.control.churn(count, seed=seed, pause=0.02)
+
+    # -- all well again --------------------------------------------------------------------------------------------
+
+    def calm(self) -> None:
+        """Take back all faults, have a refresh where something was lost without a sign, and wait until all is right."""
+        self.control.clear_event_rules()
+        self.control.clear_faults()
+        self.do_thaw()
+        self.do_mend()
+        for follower in self.world.followers.values():
+            follower.go_on()
+        if not self.world.is_up:
+            self.world.start_daemon()
+            self.world.now_up()
+        if self.world.needs_refresh:
+            self.control.kill_child("fswatcher")  # the only end of deafness
+            self.world.daemon.process.send_signal(signal.SIGHUP)
+            self.world.needs_refresh = False
+        self.world.settle()
+        self.world.sample(calm=True)
+        self.log.append(f"{time.monotonic():.3f} calm -> {json.dumps(self.world.record.differences)}")
+
+    # --------------------------------------------------------------------------------------------------------------
+
+    def zones(self) -> list[dict[str, Any]]:
+        """VMs that the steps may act on: those with a name that was made for them and files of their own."""
+        return [zone for zone in self.world.zones() if zone["state"] in ("running", "installed")]
+
+    def _zone(self, number: int, brand: str = "") -> Optional[dict[str, Any]]:
+        fit = [zone for zone in self.zones() if brand in ("", zone["brand"])]
+        return fit[number % len(fit)] if fit else None
+
+
+def _path_of(zone: dict[str, Any], file: str) -> str:
+    if file == "xml":
+        return f"/etc/zones/{zone['zonename']}.xml"
+    if file == "sysinfo":
+        return "/tmp/.sysinfo.json"
+    return f"{zone['zonepath']}/lastexited" if file == "lastexited" else f"{zone['zonepath']}/config/{file}.json"

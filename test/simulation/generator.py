@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MPL-2.0
+"""From a seed to the steps of a run: rounds of ordinary operations, with the faults of a theme among them, each round
+ending in a calm.
+
+Always: the same seed, rounds and length give the same plan, on any machine;
+        every theme comes before any comes again, so that a long run leaves none out.
+Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import islice
+
+from mockcn.churn import WEIGHTS
+from simulation.faults import THEMES
+from simulation.steps import Plan, Step
+
+CALM = "calm"  # the step that ends a round
+MEASURE_EVERY = 12  # steps
+
+# vmadm's words, without the VM: writes that are confirmed only when every read shows them.
+WRITES = (
+    ["update", "alias=renamed-{n}"],
+    ["update", "ram={n}"],
+    ["update", "quota={n}"],
+    ["update", "cpu_cap={n}"],
+    ["create-snapshot", "taken{n}"],
+    ["stop", "-F"],
+    ["start"],
+    ["delete"],
+)
+
+
+def plan(seed: int, rounds: int, length: int = 24, skip: int = 0, vms: int = 30) -> Plan:
+    """`rounds` rounds, each of some `length` ordinary operations on a node of `vms` VMs. `skip`: leave out so many of
+    the seed's rounds before."""
+    chosen = islice(endless(seed, length, skip + rounds), skip, None)
+    return Plan(tuple(step for one in chosen for step in one), seed, vms)
+
+
+def endless(seed: int, length: int, rounds: int | None = None) -> Iterator[list[Step]]:
+    """Round after round, for ever or as many as are asked for."""
+    source = random.Random(seed)
+    deck: list[str] = []
+    done = 0
+    while rounds is None or done < rounds:
+        if not deck:
+            deck = source.sample(list(THEMES), len(THEMES))
+        themes = [deck.pop()]
+        if rounds is None and deck and source.random() < 0.3:
+            themes.append(deck.pop())  # a long run has rounds in which two things go wrong
+        yield one_round(source, themes, length)
+        done += 1
+
+
+def one_round(source: random.Random, themes: list[str], length: int) -> list[Step]:
+    """The faults of all `themes`, each theme's in their order, among ordinary operations; then a calm."""
+    steps: list[Step] = []
+    lines = [THEMES[theme](source) for theme in themes]
+    ordinary = [_ordinary(source) for _ in range(length)]
+    lines.append(ordinary)
+    while any(lines):
+        line = source.choices(lines, [len(one) for one in lines])[0]
+        steps.append(line.pop(0))
+    steps = [s for i, s in enumerate(steps) for s in ([Step("measure"), s] if i % MEASURE_EVERY == 11 else [s])]
+    return [*steps, Step(CALM, {"themes": themes})]
+
+
+def _ordinary(source: random.Random) -> Step:
+    draw = source.random()
+    if draw < 0.06:
+        return Step("wait", {"seconds": round(source.uniform(0.01, 0.15), 3)})
+    if draw < 0.10:
+        words = [word.format(n=source.randint(100, 999)) for word in source.choice(WRITES)]
+        return Step("vmadm", {"words": words, "number": source.randrange(1000)})
+    if draw < 0.20:
+        return Step("fresh", {"number": source.randrange(1000)})
+    if draw < 0.26:
+        return Step("burst", {"count": source.randint(5, 20), "seed": source.randrange(10**6)})
+    kind = source.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+    return Step("churn", {"kind": kind, "seed": source.randrange(10**6)})
