@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """Whether the simulation sees anything: daemons made worse, each in one way, and the guarantee that each must break.
 
-Always: a mutant is a change of text in a copy of the tree, that must fit exactly once (test_mutants.py holds it to that);
+Always: a mutant is a change of text in a copy of the tree, which must fit exactly once (test_mutants.py);
         it is run by the same short plans that the tests run, so that what they would miss is known;
         every guarantee has at least one mutant that it catches.
 
@@ -40,15 +40,12 @@ class Mutant:
     old: str
     new: str
 
-    def apply(self, tree: Path) -> None:
-        """Change the copy. ValueError if the text is not there just once: the daemon has changed, and so must this."""
-        path = tree / LIB / self.file
-        text = path.read_text(encoding="utf-8")
+    def worse(self, text: str) -> str:
+        """The text of the file as the mutant has it. ValueError if `old` is not there just once: the daemon has
+        changed, and so must this."""
         if text.count(self.old) != 1:
-            raise ValueError(
-                f"the mutant {self.name!r} does not fit: {self.file} has its text {text.count(self.old)} times"
-            )
-        path.write_text(text.replace(self.old, self.new), encoding="utf-8")
+            raise ValueError(f"{self.name!r} does not fit: {self.file} has its text {text.count(self.old)} times")
+        return text.replace(self.old, self.new)
 
 
 MUTANTS = (
@@ -133,7 +130,8 @@ MUTANTS = (
         "Convergence",
         "watchers/fswatcher.py",
         "            if known.wanted:\n                known.tries = 0\n                self._ask(known)\n",
-        "            if known.wanted:\n                known.tries = 0\n                if not again:\n                    self._ask(known)\n",
+        "            if known.wanted:\n                known.tries = 0\n"
+        "                if not again:\n                    self._ask(known)\n",
     ),
     Mutant(
         "what could not be read is not tried again",
@@ -185,7 +183,8 @@ MUTANTS = (
         "Alive",
         "freshness/reloads.py",
         "        except LoadError as error:\n            return error\n        except Exception as error:",
-        "        except LoadError as error:\n            raise SystemExit(1) from error\n        except Exception as error:",
+        "        except LoadError as error:\n            raise SystemExit(1) from error\n"
+        "        except Exception as error:",
     ),
 )
 
@@ -218,7 +217,8 @@ def trial(mutant: Optional[Mutant]) -> dict[str, list[str]]:
         for part in ("usr", "mockcn", "test"):
             shutil.copytree(CHECKOUT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
         if mutant is not None:
-            mutant.apply(tree)
+            path = tree / LIB / mutant.file
+            path.write_text(mutant.worse(path.read_text(encoding="utf-8")), encoding="utf-8")
         for part in range(PARTS):
             broken |= _run(tree, part)
             if mutant is not None and mutant.caught_by in broken:

@@ -96,9 +96,8 @@ def write_report(seeds: list[Seed], path: str) -> None:
     for one in seeds:
         result = one.result
         broken = ", ".join(result.broken) or "-"
-        lines.append(
-            f"| {one.seed} | {result.rounds} | {result.seconds / 60:.1f} | {result.events} | {len(one.drift)} | {broken} |"
-        )
+        cells = [one.seed, result.rounds, f"{result.seconds / 60:.1f}", result.events, len(one.drift), broken]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines += ["", "## What the daemon used", "", "When all was calm, first, middle and last of each seed.", ""]
     lines += [
         "| seed | round | memory | descriptors | threads | greenlets | events kept | bytes kept |",
