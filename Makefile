@@ -68,5 +68,5 @@ mutants: $(VENV)/installed
 	$(SIMULATION) simulation.mutants $(if $(ONLY),--only "$(ONLY)")
 
 clean:
-	rm -rf $(VENV) soak .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) soak .pytest_cache .mypy_cache .ruff_cache mockcn/tools/build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

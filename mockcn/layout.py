@@ -2,15 +2,14 @@
 """The node's folders and executables under its root.
 
 Always: everything the node makes lies in the root, but for the socket where the root's path is too long for one.
-A tool is a stub of a few lines: the interpreter without its site packages, the tools folder of this checkout, one call.
-Where the interpreter's path cannot stand in a shebang line (blanks, length) the stub starts as a shell script."""
+What is in the executables is in stubs.py."""
 
 import os
 import shutil
-import sys
 import tempfile
 
-TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tools")
+from mockcn import stubs
+
 SBIN_TOOLS = (
     "zoneadm",
     "zonecfg",
@@ -31,7 +30,6 @@ THIN_TOOLS = {**dict.fromkeys(SBIN_TOOLS, "usr/sbin"), **dict.fromkeys(BIN_TOOLS
 FOLDERS = ("etc/zones", "zones", "tmp", "usr/sbin", "usr/bin", "usr/vm/sbin", ".mockcn")
 PRIVATE = ".mockcn"  # ours, below the root; no part of the node
 SOCKET_LENGTH = 100  # bytes of a unix socket's path that every system takes
-SHEBANG_LENGTH = 120  # bytes of a shebang line that every system takes
 
 
 class RootInUse(Exception):
@@ -67,16 +65,15 @@ class Layout:
         os.rename(pointer + ".new", pointer)
 
     def install_tools(self) -> None:
+        client = stubs.compiled_client()
         for tool, folder in THIN_TOOLS.items():
-            self._install(os.path.join(folder, tool), f"link.run({tool!r}, sys.argv[1:])")
-        self._install("usr/vm/sbin/fswatcher", "import fswatcher\nsys.exit(fswatcher.main(sys.argv[1:]))")
+            self._install(os.path.join(folder, tool), stubs.thin(tool, client))
+        self._install("usr/vm/sbin/fswatcher", stubs.python("import fswatcher\nsys.exit(fswatcher.main(sys.argv[1:]))"))
 
-    def _install(self, where: str, call: str) -> None:
+    def _install(self, where: str, text: str) -> None:
         path = os.path.join(self.root, where)
         with open(path, "w", encoding="utf-8") as file:
-            file.write(
-                f"{shebang()}import sys\nsys.path.insert(0, {TOOLS!r})\nimport link\nlink.installed(__file__)\n{call}\n"
-            )
+            file.write(text)
         os.chmod(path, 0o755)
 
     def close(self) -> None:
@@ -99,18 +96,3 @@ class Layout:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 os.unlink(path)
-
-
-def interpreter() -> str:
-    """The interpreter itself, not a virtual environment's link to it, which would look for its home at each start."""
-    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-
-
-def shebang() -> str:
-    python = interpreter()
-    line = f"#!{python} -IS\n"
-    if len(os.fsencode(line)) <= SHEBANG_LENGTH and not any(character.isspace() for character in python):
-        return line
-    quoted = python.replace("'", "'\\''")
-    # Shell and Python at once: the shell replaces itself by the interpreter, which takes those lines for a string.
-    return f"#!/bin/sh\n''':'\nexec '{quoted}' -IS \"$0\" \"$@\"\n'''\n"

@@ -8,7 +8,7 @@ holds `.mockcn/socket`, a file whose one line is the path of the node's unix soc
 Two sorts of tools:
 
   thin (zoneadm, zonecfg, zfs, kstat, sysevent, ...): `run(tool, argv)` sends the words and copies back what the node
-  answers; a node that wants the tool's standard input asks for it.
+  answers; a node that wants the tool's standard input asks for it. link.c does the same, where it can be compiled.
   with work of their own (fswatcher): the stub calls `fswatcher.main(argv) -> exit status`, and main does
 
         fault = link.hello("fswatcher", argv)      # before anything is printed

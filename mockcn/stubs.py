@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What lies in the node's root as `usr/sbin/zfs` and so on: files of a few lines that start one of the two clients.
+
+    compiled   link.c, made ready once for a checkout: half a millisecond for a call
+    Python     link.py by an interpreter without site packages: some ten. Where there is no C compiler, and always
+               for fswatcher, which has work of its own and goes on
+
+Always: a call does the same by either client; what a file is called does not matter, it says which tool it is.
+Where a path cannot stand in a shebang line (blanks, length) the file starts as a shell script."""
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import zlib
+from typing import Optional
+
+TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tools")
+SOURCE = os.path.join(TOOLS, "link.c")
+COMPILED = os.path.join(TOOLS, "build")
+COMPILE_WITHIN = 60  # seconds
+SHEBANG_LENGTH = 120  # bytes of a shebang line that every system takes
+
+
+def compiled_client() -> Optional[str]:
+    """The path of the compiled client, which is compiled now if it was not yet. None if that cannot be done here."""
+    with open(SOURCE, "rb") as file:
+        key = f"{zlib.crc32(file.read()):08x}-{os.uname().machine}"
+    path = os.path.join(COMPILED, f"link-{key}")
+    if os.path.exists(path):
+        return path
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        os.makedirs(COMPILED, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=COMPILED) as folder:  # several nodes may start at once: each its own file
+            made = os.path.join(folder, "link")
+            command = [compiler, "-O1", "-o", made, SOURCE]
+            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMPILE_WITHIN, check=True)
+            os.rename(made, path)
+            return path
+    return None
+
+
+def thin(tool: str, client: Optional[str]) -> str:
+    """The text of a thin tool. `client`: what compiled_client() gave; None for the one in Python."""
+    if client is None:
+        return python(f"link.run({tool!r}, sys.argv[1:])")
+    line = f"#!{client} {tool}\n"
+    return line if _fits(line, client) else f'#!/bin/sh\nexec {shlex.quote(client)} {tool} "$0" "$@"\n'
+
+
+def python(call: str) -> str:
+    """The text of a tool that is the Python statement `call`, with link.py at hand."""
+    return (
+        f"{_python_shebang()}import sys\nsys.path.insert(0, {TOOLS!r})\nimport link\nlink.installed(__file__)\n{call}\n"
+    )
+
+
+def _python_shebang() -> str:
+    # The interpreter itself, not a virtual environment's link to it, which would look for its home at each start.
+    interpreter = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+    line = f"#!{interpreter} -IS\n"
+    if _fits(line, interpreter):
+        return line
+    # Shell and Python at once: the shell replaces itself by the interpreter, which takes those lines for a string.
+    return f"#!/bin/sh\n''':'\nexec {shlex.quote(interpreter)} -IS \"$0\" \"$@\"\n'''\n"
+
+
+def _fits(line: str, program: str) -> bool:
+    return len(os.fsencode(line)) <= SHEBANG_LENGTH and not any(character.isspace() for character in program)
