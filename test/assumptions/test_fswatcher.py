@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from support.deadlines import SOON
+
 OURS = Path(__file__).parents[2] / "mockcn" / "tools" / "fswatcher.py"
 COMMAND = [os.environ["FSWATCHER_CMD"]] if "FSWATCHER_CMD" in os.environ else [sys.executable, str(OURS)]
-LIMIT = 10  # seconds for anything that must come
+LIMIT = SOON
 
 
 class Fswatcher:

@@ -15,8 +15,9 @@ import pytest
 
 from mockcn import process, stubs
 from mockcn.process import MockNode
+from support.deadlines import SOON
 
-WITHIN = 30.0  # seconds
+WITHIN = SOON
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ import socket
 import struct
 import threading
 
+from support.deadlines import SOON
+
 HANG = "hang"
 RESET = "reset"
 STEP_LIMIT = 30  # seconds that a step may wait before a forgotten event fails the test instead of hanging it
@@ -49,7 +51,7 @@ class CannedServer:
             self._socket.listen(64)
         self._spawn(self._accept)
 
-    def wait_for_requests(self, count, timeout=10):
+    def wait_for_requests(self, count, timeout=SOON):
         with self._asked:
             assert self._asked.wait_for(lambda: len(self.requests) >= count, timeout), (
                 f"{len(self.requests)} requests instead of {count}"

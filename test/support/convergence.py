@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from support.deadlines import SOON
 from support.loading import Loads
 from support.running_daemon import EventLines, RunningDaemon, eventually
 
@@ -61,10 +62,10 @@ def refreshes(daemon: RunningDaemon) -> int:
 def await_refresh(daemon: RunningDaemon) -> None:
     """Wait until a refresh has ended that began after now."""
     begun = len(daemon.logged("full refresh starts"))
-    eventually("another refresh began and ended", lambda: refreshes(daemon) > begun, 60.0)
+    eventually("another refresh began and ended", lambda: refreshes(daemon) > begun, 2 * SOON)
 
 
-def assert_converges(daemon: RunningDaemon, broken: Iterable[str] = (), within: float = 10.0) -> None:
+def assert_converges(daemon: RunningDaemon, broken: Iterable[str] = (), within: float = SOON) -> None:
     """What is served becomes what a fresh load gives: the newest events may still be on their way to the daemon."""
     deadline = time.monotonic() + within
     settle(daemon, broken)

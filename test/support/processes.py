@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
+from support.deadlines import SOON
 from support.running_daemon import eventually
 
 
@@ -33,7 +34,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def gone(pids: Iterable[int], within: float = 10.0) -> bool:
+def gone(pids: Iterable[int], within: float = SOON) -> bool:
     """Whether all of them end within that many seconds."""
     pids = list(pids)
     assert pids, "no process to watch"

@@ -17,23 +17,27 @@ import time
 from collections.abc import Callable
 from typing import Any, Optional
 
+from support.deadlines import SOON
+
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SBIN = os.path.join(CHECKOUT, "usr", "vm", "sbin")
 
 _marks = itertools.count(1)
 
-SOON = 20.0  # seconds that a test waits for something that takes milliseconds: machines can be very busy
+LOG_WITHIN = 20.0  # seconds for a request whose log record is a mark; a daemon that a test has stopped gives none
 
 
 def eventually(what: str, check: Callable[[], Any], within: float = SOON) -> Any:
     """The first true value of check(), which is asked again and again; AssertionError after `within` seconds."""
     until = time.monotonic() + within
+    pause = 0.005  # seconds, that grow: who asks all the time holds up what is waited for
     while True:
         value = check()
         if value:
             return value
         assert time.monotonic() < until, f"not within {within} s: {what}"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
 
 
 def free_port() -> int:
@@ -185,7 +189,7 @@ class RunningDaemon:
         for reader in self._readers:
             reader.start()
         if wait:
-            eventually("the daemon answers", self.answers, 60.0)
+            eventually("the daemon answers", self.answers)
         return self
 
     def answers(self) -> bool:
@@ -224,7 +228,7 @@ class RunningDaemon:
             return
         mark = f"/ping?log={next(_marks)}"
         try:
-            if self.get(mark, within=5.0).status != 200:
+            if self.get(mark, within=LOG_WITHIN).status != 200:
                 return
         except (OSError, AssertionError):
             return  # it does not serve yet, or no more

@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from typing import Any, Optional
 
 from mockcn import process
+from support.deadlines import SOON
 from support.running_daemon import SBIN, RunningDaemon, eventually
 from vmadm import Vmadm
 
-LIMIT = 60.0  # seconds that any command may take here
+LIMIT = SOON
 
 IMAGE = "01b2c898-945f-11e1-a523-af1afbe22822"  # a zone-dataset, the one of the RFD
 BASE_IMAGE = "5b8c4e3a-0f8e-11ee-9f0c-1b6d0c3e2a11"  # a zone-dataset

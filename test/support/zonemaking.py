@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Optional
 
 from mockcn.process import MockNode
+from support.deadlines import SOON
 
 SMARTOS = "01b2c898-945f-11e1-a523-af1afbe22822"  # a zone-dataset that is on both pools
-SOON = 10.0  # seconds for what should take tenths of one
 
 
 def new_uuid() -> str:

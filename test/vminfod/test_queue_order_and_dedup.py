@@ -5,12 +5,13 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from support.deadlines import SOON
 from support.recording_log import RecordingLog
 from vminfod.queue import Queue, Task, TaskTimeout
 
 pytestmark = pytest.mark.pure
 
-LIMIT = 10  # seconds that a test waits for what must happen
+LIMIT = SOON
 
 
 class Steps:

@@ -7,12 +7,13 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from support.deadlines import SOON
 from support.recording_log import RecordingLog
 from vminfod.queue import FastForwardTimeout, PauseTimeout, Queue, QueueError, Task
 
 pytestmark = pytest.mark.pure
 
-LIMIT = 10  # seconds that a test waits for what must happen
+LIMIT = SOON
 SECOND = 1_000_000_000
 
 

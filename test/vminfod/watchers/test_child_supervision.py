@@ -9,12 +9,13 @@ import gevent
 import pytest
 
 from support.child_script import child_script
+from support.deadlines import SOON
 from support.recording_log import RecordingLog
 from vminfod.backoff import Backoff
 from vminfod.watchers.child import GARBAGE_MOST, Child
 from vminfod.watchers.lines import BadLine, OddEvent
 
-LIMIT = 20  # seconds for what must happen
+LIMIT = SOON
 
 
 class Owner:

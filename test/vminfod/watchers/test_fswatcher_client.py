@@ -10,13 +10,14 @@ import gevent
 import pytest
 
 from support.child_script import child_script
+from support.deadlines import SOON
 from support.recording_log import RecordingLog
 from vminfod.watchers.filemessages import Answer, ChildError, FileChange, Ready, parse_message, unwatchable
 from vminfod.watchers.fswatcher import FsWatcher
 from vminfod.watchers.lines import BadLine
 from vminfod.watchers.missing import RETRIES, RETRY_EVERY, SWEEP_EVERY, Missing
 
-LIMIT = 20  # seconds for what must happen
+LIMIT = SOON
 OURS = Path(__file__).parents[3] / "mockcn" / "tools" / "fswatcher.py"
 
 RUN_OURS = f"os.execv({sys.executable!r}, [{sys.executable!r}, {str(OURS)!r}, *sys.argv[1:]])"

@@ -8,12 +8,13 @@ import gevent
 import pytest
 
 from support.child_script import child_script
+from support.deadlines import SOON
 from support.recording_log import RecordingLog
 from vminfod.watchers import quarantine
 from vminfod.watchers.fswatcher import FsWatcher
 from vminfod.watchers.quarantine import Quarantine
 
-LIMIT = 60  # seconds for what must happen
+LIMIT = SOON
 
 # A file watcher that only answers. It ends, or hangs, of the paths in the file `bad` beside it, each line a path and
 # what happens: "abort", "kill", "exit" or "hang" at once, "batch" with the answers before it unwritten, or a number of

@@ -10,12 +10,13 @@ import gevent
 import pytest
 
 from mockcn import process
+from support.deadlines import SOON
 from support.recording_log import RecordingLog
 from vminfod.watchers.fswatcher import FsWatcher
 from vminfod.watchers.zonewatcher import zone_watcher
 from vminfod.watchers.zpoolwatcher import Effect, zpool_watcher
 
-LIMIT = 20  # seconds for what must happen
+LIMIT = SOON
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,14 @@ import gevent
 import pytest
 
 from support.child_script import child_script
+from support.deadlines import SOON
 from support.recording_log import RecordingLog
 from vminfod.watchers.lines import BadLine, OddEvent
 from vminfod.watchers.sysevent import Ready
 from vminfod.watchers.zpoolwatcher import Effect, PoolEvent, ZfsEvent, parse_zfs_event, zpool_watcher
 
 U = "5b0e7ae8-9c1a-4b7e-8f63-2d1f0c9a4e11"
-LIMIT = 20  # seconds for what must happen
+LIMIT = SOON
 READY = '{"date":"2026-03-13T12:00:00.042Z","type":"ready"}'
 QUOTA_SET = (
     '{"date":"2026-03-13T12:01:10.220Z","type":"event","vendor":"SUNW","publisher":"zfs","class":"EC_zfs",'
