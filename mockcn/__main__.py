@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""`python3 mockcn --root DIR`: lay out a node, say that it is ready, stay until told to end, clear up.
+"""`python3 mockcn --root DIR`: lay out a node, say that it is ready, stay until a signal ends it, clear up.
 
 `python3 mockcn ctl --root DIR ...` talks to a node that runs (ctl.py)."""
 

@@ -35,7 +35,7 @@ class _Stop(BaseException):
 
 
 class _Signals:
-    """Signals become _Stop, but not while a process is being started: nobody could take it down then."""
+    """Signals become _Stop, but not while a process is being started: nothing could take it down then."""
 
     def __init__(self) -> None:
         self._held = self._pending = False

@@ -7,7 +7,7 @@
 
 Always: a failure, or a tool that is killed, leaves the zone `incomplete` with what was done so far; uninstall clears it
         up. `zone.busy` is held throughout, the node's lock for one step.
-`reached` is told of `incomplete`, `cloned`, `quota`, `cores`, `installed`, and of `incomplete`, `destroyed`,
+`reached` is called with `incomplete`, `cloned`, `quota`, `cores`, `installed`, and of `incomplete`, `destroyed`,
 `configured`, each before it is done. Not here: zoneadm's options (commands/zoneadm_change.py)."""
 
 import os
@@ -34,7 +34,7 @@ FOLDERS = (
     "root/var/svc",
     "root/var/tmp",
 )  # below the zonepath, whatever the image has
-PRIVATE_MODE = 0o700  # of the zonepath: nobody but root gets into a zone's files from outside
+PRIVATE_MODE = 0o700  # of the zonepath: only root gets into a zone's files from outside
 
 
 @dataclass(frozen=True)

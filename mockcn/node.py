@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """The mock compute node: its parts put together, and the lock that orders them.
 
-Always: whoever reads or changes zones, datasets or files holds `lock`, for a step at a time; nothing slow is done
+Always: what reads or changes zones, datasets or files holds `lock`, for a step at a time; nothing slow is done
         under it, so that a long listing does not stop the node.
 Not here: sockets (server.py), what a VM is made of (vms.py), who lives on the node (population.py)."""
 

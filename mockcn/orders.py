@@ -4,7 +4,6 @@ result are JSON values. The callers' side, with what each means, is control.py.
 
 Always: an order that is refused answers with an error and has changed nothing."""
 
-import os
 import random
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -255,19 +254,16 @@ class Orders:
         from mockcn.server import encode_fault
 
         assert self.server is not None
-        clients = self.server.clients(tool)
-        for client in clients:
-            client.frame(b"f", encode_fault(Fault(tool, kind, "", None, options).words()))
-        return len(clients)
+        order = encode_fault(Fault(tool, kind, "", None, options).words())
+        return sum(client.order(order) for client in self.server.clients(tool))
 
     def kill_child(self, tool: str, number: int = 9, match: str = "") -> list[int]:
-        """Send a signal to the running tools of that name whose arguments hold `match`; their pids."""
+        """Send a signal to the running tools of that name whose arguments hold `match`; the pids of those that got
+        it."""
         assert self.server is not None
         argv = {call["pid"]: " ".join(call["argv"]) for call in self._node.faults.calls()["calls"]}
-        pids = [client.pid for client in self.server.clients(tool) if match in argv.get(client.pid, "")]
-        for pid in pids:
-            os.kill(pid, number)
-        return pids
+        chosen = [client for client in self.server.clients(tool) if match in argv.get(client.pid, "")]
+        return [client.pid for client in chosen if client.signal(number)]
 
     def corrupt(self, path: str, content: str = "\x00{{{ not what it was", keep: Optional[int] = None) -> None:
         """Overwrite the node's file in place with rubbish, or cut it after `keep` bytes."""

@@ -454,7 +454,7 @@ def _the_node_itself(node: Node) -> None:
 
 
 def _zones_that_are_no_vms(node: Node) -> None:
-    """A zone made by hand, without a uuid anywhere: zoneadm shows it, and nobody serves it."""
+    """A zone made by hand, without a uuid anywhere: zoneadm shows it, and no daemon serves it."""
     with node.lock:
         node.zones.add(
             Zone("buildbox", "", "/zones/buildbox", "configured", "joyent"),

@@ -13,6 +13,7 @@ Always: whatever a client does (dies midway, sends nonsense, never reads), only 
 Always: the fault that applies to a call is decided before the command runs."""
 
 import json
+import os
 import socket
 import struct
 import threading
@@ -78,6 +79,22 @@ class Client:
         """Send one frame. Raises ConnectionError or OSError when the other side is gone."""
         with self._sending:
             self.connection.sendall(kind + struct.pack(">I", len(payload)) + payload)
+
+    def order(self, payload: bytes) -> bool:
+        """Send an order to a tool that listens. False if it has just gone."""
+        try:
+            self.frame(b"f", payload)
+        except OSError:
+            return False
+        return True
+
+    def signal(self, number: int) -> bool:
+        """Send it a signal. False if it has just gone."""
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
 
     def ask(self) -> bytes:
         """The tool's standard input. Raises EOFError when the tool ends instead."""

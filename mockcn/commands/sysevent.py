@@ -68,7 +68,7 @@ def _json(record: dict[str, Any]) -> bytes:
 
 
 def main(node: Node, words: list[str], output: Output, subscribed: Callable[[Subscriber], None]) -> int:
-    """Runs until the subscriber, which `subscribed` is told of, is closed."""
+    """Runs until the subscriber, which `subscribed` is given, is closed."""
     request = Request(words)
     if request.help:
         output.line(USAGE)

@@ -20,7 +20,7 @@ AUTO = "auto"  # a refreservation that is to follow from the size; never kept as
 
 class Snapshot:
     """A snapshot. `files` are what the dataset held at that time: a filesystem's files (trees.py), a volume's
-    extents (volumes.py), None if nobody kept them."""
+    extents (volumes.py), None if they were not kept."""
 
     __slots__ = (
         "clones",

@@ -3,7 +3,7 @@
 
     arrive: mounted, its folder is at its mountpoint        leave: its folder waits aside until it is mounted again
 
-A snapshot keeps a copy of all files of its filesystem (trees.py). A rollback puts them back the way zfs does: **whoever
+A snapshot keeps a copy of all files of its filesystem (trees.py). A rollback puts them back the way zfs does: **who
 watches the old files hears nothing.** The restored folder is built aside and takes the old one's name in one step; the
 old one, which the watches hang on, is kept until the node ends, since its removal would be an event.
 Always: a filesystem that is not mounted keeps its files.

@@ -4,7 +4,7 @@
     bind    the kernel shows a folder at a second place; needs the privilege to mount, as the node's own mount does
     copy    a snapshot's files, which never change, put in the place of the folder that they cover
 
-Always: what is mounted is really there, for whoever looks at the path; without the privilege nothing but a snapshot can
+Always: what is mounted is really there, for all who look at the path; without the privilege nothing but a snapshot can
         be mounted, and mount says so. What a mount covers comes back when it goes.
 Always: nothing is left mounted when the node has ended.
 Not here: zfs filesystems (mounts.py), the words of mount and umount (commands/mounting.py)."""

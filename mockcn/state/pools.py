@@ -57,7 +57,7 @@ class Pools:
         self._volumes = volumes
         self._hostname = hostname
         self.pools: dict[str, Pool] = {}
-        self.silent = False  # while the node is being populated: no events, nobody could hear them
+        self.silent = False  # while the node is being populated: no events, as there is no listener
 
     # -- finding ---------------------------------------------------------------------------------------------------
 

@@ -240,7 +240,7 @@ class Zones:
         return [lambda: self._kernel_event(zone, "ready", "ready"), running]
 
     def halt_steps(self, zone: Zone, status: int = -1) -> list[Step]:
-        """What halting does; init ends with wait status `status` (-1: told to)."""
+        """What halting does; init ends with wait status `status` (-1: it was asked to)."""
         if zone.kernel is None:
             raise ZoneError(f"zoneadm: zone '{zone.name}': zone is already halted")
         old = zone.kernel.state

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """Zone configuration files: elements in the memory, text in the way zonecfg writes it.
 
-Always: what goes through parse() and then text() says the same, in zonecfg's layout. A file that nobody edits is never
+Always: what goes through parse() and then text() says the same, in zonecfg's layout. A file that is not edited is never
 rewritten, so imported files keep their bytes.
 Not here: which elements a VM has (vms.py), and putting the file in place (zones.py)."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The platform's file watcher over inotify: told on stdin what to watch, it reports changes on stdout, with the
+"""The platform's file watcher over inotify: it gets on stdin what to watch, and reports changes on stdout, with the
 interface and the semantics of the real one, which uses event ports (docs/platform.md, "File watcher").
 
 An event port watches a file, not a name, and knows how the file lost its name. Inotify needs two watches for that:

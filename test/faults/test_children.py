@@ -148,7 +148,7 @@ def test_lines_that_make_no_sense_are_skipped_and_counted(node, daemon, name):
     assert_converges(daemon)
     assert (child(daemon, name)["state"], child(daemon, name)["restarts"]) == ("up", 0)
     assert 1 <= len(daemon.logged("skipped a line", level=40)) < len(SENSELESS), "the log is not flooded"
-    assert daemon.logged("full refresh starts"), "nobody knows what the lines should have said"
+    assert daemon.logged("full refresh starts"), "what the lines should have said is unknown"
 
 
 @pytest.mark.parametrize("name", SYSEVENTS)
@@ -299,7 +299,7 @@ def test_sysevent_that_says_nothing_while_others_speak_is_replaced(node, name, m
 
         eventually("it is replaced by a new one", others_speak, 60.0)
         node.control.clear_event_rules()
-        assert child(daemon, name)["lastError"] is None, "this is no fault that anybody knows of"
+        assert child(daemon, name)["lastError"] is None, "this is not known to be a fault"
         [record] = daemon.logged("replacing the child by a new one")
         assert record["child"].replace(" ", "") == name
         assert_converges(daemon)

@@ -67,7 +67,7 @@ def wait_until(condition):
 
 
 def alive(pid):
-    """Whether the process runs: a zombie that nobody reaps (a grandchild's) does not."""
+    """Whether the process runs: a zombie that is not reaped (a grandchild's) does not."""
     try:
         with open(f"/proc/{pid}/stat") as stat:
             return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
@@ -96,7 +96,7 @@ time.sleep(60)""")
     assert o.lines == ["zürich".encode()]
 
 
-def test_child_that_dies_is_started_again_and_the_owner_is_told(owner):
+def test_child_that_dies_is_started_again_and_the_owner_hears_of_it(owner):
     o = owner('say("ready"); say(str(times_started())); time.sleep(0 if times_started() < 6 else 60); sys.exit(3)')
     wait_until(lambda: len(o.ready) >= 3)
     assert o.ready[:3] == [False, True, True]
@@ -144,7 +144,7 @@ def test_program_that_is_not_there_is_tried_again_and_the_reason_is_shown(tmp_pa
         o.child.stop()
 
 
-def test_some_garbage_is_skipped_and_counted_and_the_owner_told_once(owner):
+def test_some_garbage_is_skipped_and_counted_and_the_owner_hears_of_it_once(owner):
     o = owner('say("ready"); say("bad 1"); say("good"); say("bad 2"); say("good"); time.sleep(60)')
     wait_until(lambda: len(o.lines) == 2)
     assert o.lines == [b"good", b"good"]
@@ -171,7 +171,7 @@ if times_started() == 1:
 say("good"); time.sleep(60)""")
     wait_until(lambda: o.lines)
     assert o.ready == [False, True]
-    assert o.child.status()["lastError"].startswith(f"more than {GARBAGE_MOST} senseless lines")
+    assert o.child.status()["lastError"].startswith(f"more than {GARBAGE_MOST} lines of garbage")
 
 
 def test_line_without_end_is_left_out(owner):
@@ -243,6 +243,67 @@ def test_nothing_is_delivered_after_stop(owner):
     assert len(o.lines) == count
     assert pid is None
     assert o.child.status()["state"] == "stopped"
+
+
+def test_lines_of_one_piece_that_come_behind_stop_are_not_delivered(owner):
+    """All of them have been read when the first one is handled (OS-7310)."""
+    o = owner('time.sleep(0.2); say("\\n".join(["ready", "one", *["more"] * 50])); time.sleep(60)')
+    stopping = []
+
+    def on_line(line, _seen_at):
+        o.lines.append(line)
+        if line == b"one":
+            stopping.append(gevent.spawn(o.child.stop))
+            gevent.sleep(0)
+        return line == b"ready"
+
+    o.child._on_line = on_line
+    wait_until(lambda: stopping)
+    gevent.joinall(stopping, timeout=LIMIT)
+    assert o.lines == [b"ready", b"one"]
+
+
+def test_child_that_is_stopped_by_a_signal_is_replaced(owner, monkeypatch):
+    monkeypatch.setattr("vminfod.watchers.child.CHECK_EVERY", 0.05)
+    o = owner('say("ready"); time.sleep(60)')
+    assert o.child.wait_ready(LIMIT)
+    pid = o.child.pid
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: o.ready == [False, True])
+    assert not alive(pid)
+    assert o.child.status()["lastError"].startswith("it is stopped by a signal")
+
+
+def test_line_that_does_not_end_is_the_end_of_its_child(owner, monkeypatch):
+    monkeypatch.setattr("vminfod.watchers.child.CHECK_EVERY", 0.05)
+    monkeypatch.setattr("vminfod.watchers.child.UNFINISHED_WITHIN", 0.3)
+    o = owner("""
+say("ready")
+if times_started() == 1:
+    while True:
+        os.write(1, b"and so on, "); time.sleep(0.01)
+say("good"); time.sleep(60)""")
+    wait_until(lambda: o.lines)
+    assert o.ready == [False, True]
+    assert o.lines == [b"good"]
+    assert "a line that has not ended" in o.child.status()["lastError"]
+
+
+def test_endless_line_is_garbage_as_soon_as_it_is_too_long(owner):
+    o = owner('say("ready"); os.write(1, b"x" * (2 << 20)); time.sleep(60)')
+    wait_until(lambda: o.missed)
+    assert o.child.status()["skippedLines"] == 1
+    assert o.child.running
+
+
+def test_child_that_is_renewed_is_replaced_at_once_and_counts_as_no_loss(owner):
+    o = owner('say("ready"); time.sleep(60)', backoff=Backoff(3600, 3600))
+    assert o.child.wait_ready(LIMIT)
+    pid = o.child.pid
+    o.child.renew("it is silent")
+    wait_until(lambda: o.ready == [False, True])
+    assert not alive(pid)
+    assert (o.child.status()["lastError"], o.child.recent_losses()) == (None, 0)
 
 
 def test_child_that_always_talks_leaves_others_their_turn(owner):

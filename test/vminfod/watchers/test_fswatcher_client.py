@@ -93,7 +93,7 @@ def wait_until(condition):
 # --- with the real program ---
 
 
-def test_change_of_a_watched_file_is_told_with_its_flags(owner, tmp_path):
+def test_change_of_a_watched_file_is_reported_with_its_flags(owner, tmp_path):
     o, file = owner(), tmp_path / "a.xml"
     file.write_text("one")
     o.watcher.watch(str(file))
@@ -116,7 +116,7 @@ def test_file_replaced_by_rename_is_a_change(owner, tmp_path):
     assert (o.events[0].kind, o.events[0].flags) == ("change", ("FILE_EXCEPTION", "FILE_RENAME_TO"))
 
 
-def test_missing_file_is_not_watched_until_it_appears_and_then_told_as_created(owner, tmp_path):
+def test_missing_file_is_not_watched_until_it_appears_and_then_reported_as_created(owner, tmp_path):
     o, file = owner(), tmp_path / "later.json"
     o.watcher.watch(str(file))
     assert o.watcher.wait_answered(LIMIT)
@@ -127,7 +127,7 @@ def test_missing_file_is_not_watched_until_it_appears_and_then_told_as_created(o
     assert (o.watcher.watching, o.watcher.not_yet_watching) == ([str(file)], [])
 
 
-def test_file_that_is_there_at_once_is_not_told_as_created(owner, tmp_path):
+def test_file_that_is_there_at_once_is_not_reported_as_created(owner, tmp_path):
     o, file = owner(), tmp_path / "a.xml"
     file.write_text("one")
     o.watcher.watch(str(file))
@@ -135,7 +135,7 @@ def test_file_that_is_there_at_once_is_not_told_as_created(owner, tmp_path):
     assert o.events == []
 
 
-def test_deleted_file_is_watched_again_at_once_and_told_when_it_is_back(owner, tmp_path):
+def test_deleted_file_is_watched_again_at_once_and_reported_when_it_is_back(owner, tmp_path):
     o, file = owner(), tmp_path / "a.xml"
     file.write_text("one")
     o.watcher.watch(str(file))
@@ -150,7 +150,7 @@ def test_deleted_file_is_watched_again_at_once_and_told_when_it_is_back(owner, t
         assert o.watcher.watching == [str(file)]
 
 
-def test_unwatched_file_is_told_no_more(owner, tmp_path):
+def test_unwatched_file_is_reported_no_more(owner, tmp_path):
     o, file, other = owner(), tmp_path / "a.xml", tmp_path / "b.xml"
     for path in (file, other):
         path.write_text("one")
@@ -204,17 +204,17 @@ def test_thousands_of_files_are_watched_without_waiting_for_each_answer(owner, t
     assert o.watcher.watching == sorted(paths)
 
 
-def test_killed_child_is_replaced_all_is_watched_again_and_the_owner_told_after_that(owner, tmp_path):
+def test_killed_child_is_replaced_all_is_watched_again_and_the_owner_hears_of_it_after_that(owner, tmp_path):
     o, file, missing = owner(), tmp_path / "a.xml", tmp_path / "missing"
     file.write_text("one")
-    watched_when_told = []
-    o.watcher._on_missed = lambda reason: watched_when_told.append((reason, list(o.watcher.watching)))
+    watched_when_reported = []
+    o.watcher._on_missed = lambda reason: watched_when_reported.append((reason, list(o.watcher.watching)))
     o.watcher.watch(str(file))
     o.watcher.watch(str(missing))
     assert o.watcher.wait_answered(LIMIT)
     os.kill(o.watcher.child.pid, signal.SIGKILL)
-    wait_until(lambda: watched_when_told)
-    assert watched_when_told == [("fswatcher: started again", [str(file)])]
+    wait_until(lambda: watched_when_reported)
+    assert watched_when_reported == [("fswatcher: started again", [str(file)])]
     assert o.watcher.not_yet_watching == [str(missing)]
     with file.open("a") as out:
         out.write("two")
@@ -282,6 +282,28 @@ if len(waiting) == 3:
     assert (o.watcher.watching, o.watcher.not_yet_watching) == (["/a", "/c"], ["/b"])
 
 
+def test_answer_is_judged_by_its_code_and_not_by_its_words(parrot):
+    """The text of an errno can be that of another call (OS-8020)."""
+    o = parrot("""
+code, words = (0, "stat(2) failed with errno 2: No such file") if path == "/a" else (1, "started watching path")
+say('{"type":"response","time":%s,"key":%s,"code":%d,"pathname":"x","message":"%s","result":"%s"}'
+    % (now(), key, code, words, "FAIL" if path == "/a" else "SUCCESS"))""")
+    for path in ("/a", "/b"):
+        o.watcher.watch(path)
+    assert o.watcher.wait_answered(LIMIT)
+    assert (o.watcher.watching, o.watcher.not_yet_watching) == (["/a"], ["/b"])
+
+
+def test_child_that_says_nothing_for_long_is_asked_for_something(parrot, monkeypatch):
+    monkeypatch.setattr("vminfod.watchers.fswatcher.SILENT", 0.3)
+    o = parrot("answer(key, 0)")
+    o.watcher.watch("/a")
+    wait_until(lambda: len(o.commands()) >= 3)
+    assert set(o.commands()) == {"WATCH /a"}
+    assert o.events == []
+    assert o.watcher.watching == ["/a"]
+
+
 def test_events_of_a_path_whose_unwatch_is_under_way_are_dropped(parrot):
     o = parrot("""
 if word == "UNWATCH": event(path, ["FILE_MODIFIED"], False)
@@ -303,7 +325,7 @@ if commands == 1: event(path, ["FILE_EXCEPTION", "FILE_RENAME_FROM"], True)""")
     assert o.commands() == ["WATCH /a", "WATCH /a"]
 
 
-def test_identical_events_in_one_moment_are_all_told(parrot):
+def test_identical_events_in_one_moment_are_all_reported(parrot):
     o = parrot("""
 answer(key, 0)
 for _ in range(5): event(path, ["FILE_MODIFIED"], False)""")
@@ -326,7 +348,7 @@ if commands == 1:
 @pytest.mark.parametrize(
     "line", ["garbage", "{}", '{"type":"other","time":[1,2]}', '{"type":"event","time":[1,2],"pathname":"/unknown"}']
 )
-def test_line_that_makes_no_sense_is_skipped_and_the_owner_told(parrot, line):
+def test_line_that_makes_no_sense_is_skipped_and_the_owner_hears_of_it(parrot, line):
     o = parrot(f"say({line!r}); answer(key, 0)")
     o.watcher.watch("/a")
     assert o.watcher.wait_answered(LIMIT)
@@ -334,7 +356,7 @@ def test_line_that_makes_no_sense_is_skipped_and_the_owner_told(parrot, line):
     assert o.watcher.status()["skippedLines"] == 1
 
 
-def test_event_for_an_unknown_path_and_answer_to_nobody_do_no_harm(parrot):
+def test_event_for_an_unknown_path_and_answer_to_no_command_do_no_harm(parrot):
     o = parrot('event("/unknown", ["FILE_MODIFIED"], False); answer(4711, 0); answer(key, 0)')
     o.watcher.watch("/a")
     assert o.watcher.wait_answered(LIMIT)

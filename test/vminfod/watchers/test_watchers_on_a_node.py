@@ -34,7 +34,7 @@ def vm(small_node):
 
 
 class Watching:
-    """One of the watchers, started, with what it told."""
+    """One of the watchers, started, with what it reported."""
 
     def __init__(self, make, tool):
         self.events, self.missed = [], []
@@ -73,7 +73,7 @@ def watching(small_node):
 # --- zones ---
 
 
-def test_zone_that_boots_and_halts_is_told(small_node, vm, watching):
+def test_zone_that_boots_and_halts_is_reported(small_node, vm, watching):
     zones = watching(zone_watcher)
     small_node.control.halt(vm["zonename"])
     small_node.control.boot(vm["zonename"])
@@ -82,14 +82,14 @@ def test_zone_that_boots_and_halts_is_told(small_node, vm, watching):
     assert "uninitialized" in {event.newstate for event in zones.events}
 
 
-def test_restart_of_a_zones_init_is_told_with_its_count(small_node, vm, watching):
+def test_restart_of_a_zones_init_is_reported_with_its_count(small_node, vm, watching):
     zones = watching(zone_watcher)
     small_node.control.init_restart(vm["zonename"])
     zones.wait_for(lambda events: events)
     assert (zones.events[0].zonename, zones.events[0].restarts) == (vm["zonename"], 1)
 
 
-def test_new_zone_and_deleted_zone_are_told(small_node, watching):
+def test_new_zone_and_deleted_zone_are_reported(small_node, watching):
     zones = watching(zone_watcher)
     added = small_node.control.add_vm(brand="joyent")
     zones.wait_for(lambda events: added["zonename"] in {event.zonename for event in events})
@@ -110,7 +110,7 @@ def test_event_without_attributes_is_skipped(small_node, vm, watching):
 # --- datasets ---
 
 
-def test_changes_of_datasets_are_told(small_node, vm, watching):
+def test_changes_of_datasets_are_reported(small_node, vm, watching):
     pools, dataset = watching(zpool_watcher), f"zones/{vm['zonename']}"
     for words in (
         ["set", "quota=11g", dataset],
@@ -122,18 +122,18 @@ def test_changes_of_datasets_are_told(small_node, vm, watching):
     ):
         small_node.run("zfs", *words, check=True)
     pools.wait_for(lambda events: any(event.effect is Effect.GONE for event in events))
-    told = [(event.action, event.name, event.effect) for event in pools.events]
-    assert ("set", dataset, Effect.CHANGED) in told
-    assert ("snapshot", f"{dataset}@s1", Effect.NEW) in told
-    assert ("rename", f"{dataset}@s1", Effect.RENAMED) in told
-    assert ("clone swap", dataset, Effect.ROLLED_BACK) in told
-    assert ("inherit", dataset, Effect.CHANGED) in told
-    assert told[-1] == ("destroy", f"{dataset}@s2", Effect.GONE)
+    reported = [(event.action, event.name, event.effect) for event in pools.events]
+    assert ("set", dataset, Effect.CHANGED) in reported
+    assert ("snapshot", f"{dataset}@s1", Effect.NEW) in reported
+    assert ("rename", f"{dataset}@s1", Effect.RENAMED) in reported
+    assert ("clone swap", dataset, Effect.ROLLED_BACK) in reported
+    assert ("inherit", dataset, Effect.CHANGED) in reported
+    assert reported[-1] == ("destroy", f"{dataset}@s2", Effect.GONE)
     assert [event.new_name for event in pools.events if event.action == "rename"] == [f"{dataset}@s2"]
     assert all("%" not in event.name for event in pools.events)
 
 
-def test_pool_that_is_exported_or_imported_is_told_and_a_scrub_is_not(small_node, watching):
+def test_pool_that_is_exported_or_imported_is_reported_and_a_scrub_is_not(small_node, watching):
     pools = watching(zpool_watcher)
     [other] = {dataset.split("/")[0] for dataset in small_node.control.datasets()} - {"zones"}
     small_node.control.scrub(other)
@@ -160,7 +160,7 @@ def test_watcher_whose_tool_goes_wrong_at_the_start_gets_ready_later(small_node,
         zones.watcher.stop()
 
 
-def test_killed_sysevent_is_replaced_and_the_owner_told(small_node, vm, watching):
+def test_killed_sysevent_is_replaced_and_the_owner_hears_of_it(small_node, vm, watching):
     zones = watching(zone_watcher)
     assert small_node.control.kill_child("sysevent") == [zones.watcher.pid]
     zones.wait_missed()
@@ -169,7 +169,7 @@ def test_killed_sysevent_is_replaced_and_the_owner_told(small_node, vm, watching
     assert zones.watcher.status()["restarts"] == 1
 
 
-def test_garbled_line_in_between_is_skipped_and_the_owner_told(small_node, vm, watching):
+def test_garbled_line_in_between_is_skipped_and_the_owner_hears_of_it(small_node, vm, watching):
     zones = watching(zone_watcher)
     small_node.control.raw_line('{"date":"2026-03-13T12:\n')
     small_node.control.init_restart(vm["zonename"])
@@ -180,7 +180,7 @@ def test_garbled_line_in_between_is_skipped_and_the_owner_told(small_node, vm, w
 # --- files ---
 
 
-def test_zone_xml_that_is_edited_is_told(small_node, vm, watching):
+def test_zone_xml_that_is_edited_is_reported(small_node, vm, watching):
     files, path = watching(FsWatcher, "fswatcher"), f"/etc/zones/{vm['zonename']}.xml"
     files.watcher.watch(path)
     assert files.watcher.wait_answered(LIMIT)

@@ -360,7 +360,7 @@ class Child:
         if self._missed.count() == 1:
             self._on_missed(f"{self.name}: {error}")
         if number > GARBAGE_MOST:
-            self.restart(f"more than {GARBAGE_MOST} senseless lines in {GARBAGE_WINDOW:g} s")
+            self.restart(f"more than {GARBAGE_MOST} lines of garbage in {GARBAGE_WINDOW:g} s")
 
     def _read_stderr(self, stderr: PipeLines) -> None:
         while True:

@@ -28,7 +28,7 @@ Always: commands are written at once and answered whenever (in the original 5,00
         after a restart of the child all paths are watched anew before the owner hears that events were missed;
         a child that leaves a command unanswered too long is replaced; one that has said nothing for SILENT is given a
         command.
-Not here: what a file means, and whether it still exists: `delete` is what the child said, a stat() tells more
+Not here: what a file means, and whether it still exists: `delete` is what the child said, and a stat() says more
 (OS-7368)."""
 
 import os
@@ -116,7 +116,7 @@ class PendingAction(TypedDict):
 class _Path:
     """A path that is wanted, or was until its last command is answered."""
 
-    __slots__ = ("path", "wanted", "key", "watching", "tries", "tell")
+    __slots__ = ("path", "wanted", "key", "watching", "tries", "report")
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -124,7 +124,7 @@ class _Path:
         self.key: Optional[int] = None  # of its last command, until that is answered
         self.watching = False
         self.tries = 0  # since it was last watched
-        self.tell = False  # that it is watched, when it is
+        self.report = False  # that it is watched, when it is
 
 
 class FsWatcher:
@@ -319,12 +319,12 @@ class FsWatcher:
             self._is_missing(known)
 
     def _stands(self, known: _Path) -> None:
-        tell, known.watching, known.tries, known.tell = known.tell, True, 0, False
-        if tell:
+        report, known.watching, known.tries, known.report = known.report, True, 0, False
+        if report:
             self._on_event(FileEvent(known.path, "create", (), self._clock()))
 
     def _is_missing(self, known: _Path) -> None:
-        known.watching, known.tell = False, True
+        known.watching, known.report = False, True
         self._missing.add(known.path, known.tries, self._clock())
 
     def _look_after(self) -> None:
@@ -389,7 +389,7 @@ class FsWatcher:
         self._last_event_path = change.path
         event = FileEvent(change.path, change.kind, change.changes, min(change.time, seen_at))
         if change.final:
-            known.watching, known.tell, known.tries = False, True, 0
+            known.watching, known.report, known.tries = False, True, 0
             if change.kind_was_forced:
                 self._log.warn("watch ended without a deletion", pathname=change.path, changes=list(change.changes))
             if known.key is None:  # else a command is under way that the child reads after having dropped the path
@@ -404,7 +404,7 @@ class FsWatcher:
             # watched does no harm.
             known = self._paths.get(self._last_event_path or "")
             if known is not None and known.wanted:
-                known.watching, known.tell, known.tries = False, True, 0
+                known.watching, known.report, known.tries = False, True, 0
                 self._ask(known)
         elif error.key in self._commands:
             self._take_answer(Answer(error.time, error.key, success=False))
@@ -422,9 +422,9 @@ class FsWatcher:
             else:
                 del self._paths[known.path]
         if again:
-            self._spawn("after restart", self._tell_of_restart)
+            self._spawn("after restart", self._report_restart)
 
-    def _tell_of_restart(self) -> None:
+    def _report_restart(self) -> None:
         self.wait_answered(self._answer_within)
         self._on_missed("fswatcher: started again")
 
@@ -520,7 +520,7 @@ class FsWatcher:
         """Ask the child for a path that was held back, and report it when it is watched."""
         known = self._paths.get(path)
         if known is not None and known.wanted and not known.watching and known.key is None:
-            known.tell = True
+            known.report = True
             if self.child.running:
                 self._ask(known)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Zone events: what `sysevent` tells about zones, translated (docs/platform.md, "Zone events").
+"""Zone events: what `sysevent` says about zones, translated (docs/platform.md, "Zone events").
 
 Always: an event only says that a zone is not what it was; its new state is read from zoneadm. A state's name is passed
         on as it came, known or not (OS-5135).

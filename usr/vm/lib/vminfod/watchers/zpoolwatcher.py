@@ -4,7 +4,7 @@
 Each action of the history has a row in EFFECT or POOL_EFFECT. An action that has none is taken for a change of the
 dataset that it names: looking once too often costs one `zfs list`, looking once too rarely leaves a VM stale (bug S6).
 
-Hidden datasets: a rollback and an incremental receive work on `D/%rollback`, `D/%recv`, which are gone when anybody
+Hidden datasets: a rollback and an incremental receive work on `D/%rollback`, `D/%recv`, which are gone before one
 could look. Their names are cut back to D (bug S7). When such a one is destroyed D has lost nothing.
 
 Always: what comes out names real datasets; an event about a hidden one is about its parent.
@@ -57,10 +57,8 @@ EFFECT = {
 }
 
 # Pool-wide events name no dataset. With these the datasets of a whole pool come or go (bug S12). The others (scan
-# setup,
-# scan done, set of a pool's property, trim, vdev work) leave the datasets as they are and come in bursts, so that an
-# action
-# without a row is left to the next full refresh.
+# setup, scan done, set of a pool's property, trim, vdev work) leave the datasets as they are and come in bursts, so
+# that an action without a row is left to the next full refresh.
 POOL_EFFECT = {
     "create": Effect.CHANGED,
     "import": Effect.CHANGED,
@@ -150,7 +148,7 @@ def parse_zfs_event(line: bytes, seen_at: int) -> Union[ZfsEvent, PoolEvent, Rea
         return None
     renamed_to = _new_name(dataset, text) if effect is Effect.RENAMED else None
     if effect is Effect.RENAMED and renamed_to is None:
-        effect = Effect.CHANGED  # the new name is not told: all we know is that the old one has changed
+        effect = Effect.CHANGED  # the new name is not given: all we know is that the old one has changed
     detail, _, value = text.partition("=")
     return ZfsEvent(
         dataset, snapshot, pool, action, effect, renamed_to, (detail.strip(), value), time, seen_at, event.date_ms
