@@ -22,7 +22,7 @@ from vmload import datasets as zfs
 from vmload import parts as part
 from vmload import vmobj
 from vmload.datasets import Datasets
-from vmload.loaderror import LoadError
+from vmload.loaderror import LoadError, ZoneGone
 from vmload.notes import Note, silent
 from vmload.reader import Reader
 from vmload.records import Zone, ZoneFiles, ZoneRecords
@@ -68,11 +68,12 @@ class Loader:
         """All VMs that zoneadm knows, in its order. Raises LoadError."""
         return list(self._reader.zones().values())
 
-    def find(self, key: str, runner: Runner = DIRECTLY) -> Optional[Zone]:
-        """The VM whose uuid, or else whose zone name, is `key`; None for a zone that is no VM.
-
-        Raises ZoneGone if zoneadm does not know it, else LoadError."""
-        return runner.zoneadm(self._reader.zone, key)
+    def find(self, key: str, runner: Runner = DIRECTLY) -> Zone:
+        """The VM whose uuid, or else whose zone name, is `key`. Raises ZoneGone if there is none, else LoadError."""
+        zone = runner.zoneadm(self._reader.zone, key)
+        if zone is None:
+            raise ZoneGone(f"zone {key} is no VM")
+        return zone
 
     def read(
         self,

@@ -66,6 +66,10 @@ class Watches:
             self.want(zone)
             self._watcher.wait_answered(_PATIENCE)
 
+    def wait_set(self, within: float) -> bool:
+        """Wait until what can be watched is watched; False if that is not so within so many seconds."""
+        return self._watcher.wait_answered(within)
+
     def want(self, zone: Zone) -> None:
         """As set(), but without the wait."""
         if self._zones.get(zone.zonename) == zone.zonepath:

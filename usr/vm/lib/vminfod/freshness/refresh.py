@@ -15,16 +15,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
 import gevent
-from gevent.event import Event as Flag
 
 from vminfod import times
 from vminfod.backoff import Backoff
+from vminfod.diff import Change
+from vminfod.freshness.activity import Activity
+from vminfod.freshness.applying import Applied
+from vminfod.freshness.datasetevents import DatasetEvents
 from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.refreshrequests import RefreshRequests
 from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.secondlook import SecondLook
 from vminfod.freshness.sysinfo import Sysinfo
@@ -34,8 +37,8 @@ from vminfod.log import Log
 from vminfod.queue import Extras, PauseTimeout, Queue, QueueTimeout, Task
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REFRESH, Cause
-from vmload.loader import Loader, NodeRecords, assemble
-from vmload.loaderror import LoadError
+from vmload.loader import Loader, NodeRecords
+from vmload.loaderror import LoadError, ZoneGone
 
 _KEPT = 5  # newest entries of the refresh log and of the refresh errors
 _PAUSE_LIMIT = 300.0  # seconds, as for fast-forward
@@ -48,17 +51,23 @@ _LEAST_BETWEEN = 2.0
 # Seconds until one that failed is tried again, then twice as long each time.
 _FIRST_RETRY = 2.0
 
-SetStatus = Callable[[str, bool], None]  # what the daemon is doing, and whether the queue is paused for it
-
 
 @dataclass
 class _LogEntry:
     """One refresh that found differences."""
 
-    cache_changes: list[dict[str, Any]]
+    cache_changes: list[Change]
     vm_changes: list[dict[str, Any]]
     started: int
     ended: int = 0
+
+    def add(self, zonename: str, applied: Applied) -> None:
+        """What became of one zone."""
+        if applied.event == "modify":
+            self.vm_changes.append({"zonename": zonename, "action": "modify", "changes": applied.changes})
+            self.cache_changes += applied.changes
+        elif applied.event is not None:
+            self.vm_changes.append({"zonename": zonename, "action": applied.event})
 
     def dump(self, now: int) -> dict[str, Any]:
         return {
@@ -80,49 +89,56 @@ class Refresh:
         cache: Cache,
         sysinfo: Sysinfo,
         reloads: Reloads,
+        dataset_events: DatasetEvents,
         watches: Watches,
+        requests: RefreshRequests,
         queue: Queue,
         threads: Threads,
-        set_status: SetStatus,
+        activity: Activity,
         log: Log,
     ):
         self._loader = loader
         self._cache = cache
         self._sysinfo = sysinfo
         self._reloads = reloads
+        self._dataset_events = dataset_events
         self._watches = watches
+        self._requests = requests
         self._queue = queue
         self._threads = threads
-        self._set_status = set_status
+        self._activity = activity
         self._log = log
         self.last: Optional[int] = None  # monotonic ns of the end of the last refresh, or of the first load
         self.failed: Optional[str] = None  # why the last one failed
+        self._greenlet: Optional[gevent.Greenlet] = None
         self._second_look = SecondLook(loader, cache, reloads, threads, log)
-        self._wanted = Flag()
-        self._cause: Optional[Cause] = None  # of the request that came first; None: only the timer
         self._errors: deque[tuple[int, str]] = deque(maxlen=_KEPT)
         self._entries: deque[_LogEntry] = deque(maxlen=_KEPT)
 
-    def request(self, cause: Cause = REFRESH) -> None:
-        """Refresh soon: what `cause` says may have made anything stale."""
-        self._cause = self._cause or cause
-        self._wanted.set()
+    def start(self, interval: float) -> None:
+        """Refresh from now on; the first load has just ended."""
+        self.last = time.monotonic_ns()
+        self._greenlet = gevent.spawn(self._run_forever, interval)
+        self._greenlet.name = "full refresh"
 
-    def run_forever(self, interval: float) -> None:
+    def stop(self) -> None:
+        """Refresh no more. One that is under way changes nothing any more."""
+        if self._greenlet is not None:
+            self._greenlet.kill(timeout=1.0)
+
+    def _run_forever(self, interval: float) -> None:
         """Refresh every `interval` seconds after the end of the last, and whenever one is asked for. One that was asked
         for and failed is tried again sooner."""
         backoff = Backoff(_FIRST_RETRY, interval)
         wait = interval
+        failed: Optional[Cause] = None  # of the last one, if that is to be made up for
         while True:
-            self._wanted.wait(wait)
-            self._wanted.clear()
-            cause, self._cause = self._cause, None
+            cause = self._requests.wait(wait) or failed
             if self.run(cause):
                 backoff.reset()
-                wait = interval
+                wait, failed = interval, None
             else:
-                self._cause = self._cause or cause or REFRESH
-                wait = min(backoff.next(), interval)
+                wait, failed = min(backoff.next(), interval), cause or REFRESH
             gevent.sleep(min(_LEAST_BETWEEN, interval))
 
     def run(self, cause: Optional[Cause]) -> bool:
@@ -133,12 +149,13 @@ class Refresh:
         done = overflowed = False
         self._log.info("full refresh starts", cause=cause.shown(started) if cause else {"source": "timer"})
         try:
-            self._set_status("fetching vm cache data", False)
+            self._activity.doing("fetching vm cache data")
             overflowed = self._queue.take_overflow()
-            node = self._threads.node(self._loader.read_all)
-            gone = self._second_look.gone(node, started)
-            node = self._second_look.put_right(node, started)
-            self._compare_paused(node, gone, started, cause)
+            with self._dataset_events.reading():
+                node = self._threads.node(self._loader.read_all)
+                gone = self._second_look.gone(node, started)
+                node = self._second_look.put_right(node, started)
+                self._compare_paused(node, gone, started, cause)
             done = True
             self.failed = None
             if overflowed:
@@ -150,9 +167,9 @@ class Refresh:
         finally:
             self.last = time.monotonic_ns()
             self._reloads.forget_before(started)
-            self._set_status("working", False)
+            self._activity.doing("working")
             if self._queue.overflowed:
-                self.request()
+                self._requests.request()
         self._log.info("full refresh ended", took=times.duration(self.last - started))
         return done or (cause is None and not overflowed)
 
@@ -163,7 +180,7 @@ class Refresh:
 
     def _compare_paused(self, node: NodeRecords, gone: list[str], started: int, cause: Optional[Cause]) -> None:
         """Compare what was loaded since `started` with what is served, in a task of its own on the paused queue."""
-        self._set_status("pausing the event queue", True)
+        self._activity.doing("pausing the event queue", paused=True)
         try:
             self._queue.pause(_PAUSE_LIMIT)
         except PauseTimeout:
@@ -180,7 +197,7 @@ class Refresh:
                 raise LoadError("too many events wait: the refresh cannot be compared")
             now = time.monotonic_ns()
             seconds, nanoseconds = divmod(now, 10**9)
-            self._set_status(f"fast-forwarding the queue to [{seconds},{nanoseconds}]", True)
+            self._activity.doing(f"fast-forwarding the queue to [{seconds},{nanoseconds}]", paused=True)
             self._queue.fast_forward(now, _PAUSE_LIMIT)
         finally:
             self._log.info("resuming the event queue")
@@ -190,7 +207,7 @@ class Refresh:
         self, node: NodeRecords, gone: list[str], started: int, cause: Optional[Cause], extras: Extras
     ) -> None:
         """The task: correct what differs, ask for a reading where the load's word is not enough."""
-        self._set_status("comparing vmobj sets", True)
+        self._activity.doing("comparing vmobj sets", paused=True)
         self._sysinfo.take(node.sysinfo, started)
         entry = _LogEntry([], [], started)
         turns = Turns()
@@ -200,14 +217,14 @@ class Refresh:
                 self._reloads.mark(zonename, cause=cause or REFRESH)
                 continue
             self._watches.want(records.zone)
-            self._synchronize_one(zonename, records, cause, entry)
-        self._set_status("synchronizing data", True)
+            entry.add(zonename, self._reloads.take(zonename, records, cause or REFRESH, started))
+        self._activity.doing("synchronizing data", paused=True)
         for zonename, error in node.errors.items():
-            self._reloads.fail(zonename, error)
+            self._reloads.take(zonename, error, cause or REFRESH, started)
         for zonename in gone:
-            if not self._reloads.touched_since(zonename, started) and self._cache.drop(zonename, cause or REFRESH):
-                self._watches.drop(zonename)
-                entry.vm_changes.append({"zonename": zonename, "action": "delete"})
+            if not self._reloads.touched_since(zonename, started):
+                no_more = ZoneGone(f"zone {zonename} is no more")
+                entry.add(zonename, self._reloads.take(zonename, no_more, cause or REFRESH, started))
         self._drop_stale_watches(node, started, extras.log)
         entry.ended = time.monotonic_ns()
         if entry.vm_changes:
@@ -225,21 +242,6 @@ class Refresh:
             if not is_known and not self._reloads.touched_since(zonename, started):
                 log.error("dropping the watches of a zone that is no more", zonename=zonename)
                 self._watches.drop(zonename)
-
-    def _synchronize_one(self, zonename: str, records: Any, cause: Optional[Cause], entry: _LogEntry) -> None:
-        try:
-            vm = assemble(records, self._sysinfo.value)
-        except LoadError as error:
-            self._reloads.fail(zonename, error)
-            return
-        is_new = self._cache.records(zonename) is None
-        changes = self._cache.put(zonename, records, vm, cause or REFRESH)
-        self._reloads.errors.pop(zonename, None)
-        if is_new:
-            entry.vm_changes.append({"zonename": zonename, "action": "create"})
-        elif changes:
-            entry.vm_changes.append({"zonename": zonename, "action": "modify", "changes": changes})
-            entry.cache_changes += changes
 
     def dump_errors(self, now: int) -> list[dict[str, Any]]:
         """For /status: the newest failures."""

@@ -45,7 +45,7 @@ class SecondLook:
                 continue
             try:
                 zone = self._loader.find(zonename, self._threads)
-                if zone is None or zone.zonename != zonename:
+                if zone.zonename != zonename:
                     gone.append(zonename)
             except ZoneGone:
                 gone.append(zonename)

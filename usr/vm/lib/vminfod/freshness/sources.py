@@ -5,21 +5,24 @@ Always: a task's description is its key: an event whose like waits already adds 
         is running is kept;
         whatever a watcher may have missed (its child died, lines made no sense) ends in a full refresh;
         a sysevent that is silent while the others speak is replaced, which ends in one as well.
+The file watcher is built before what its events make stale: readings set its watches. So its events come through a
+queue of their own, which never holds any for longer than it takes to make tasks of them.
 Not here: what a line means (zonewatcher, zpoolwatcher, fswatcher), what an event makes stale (staleness)."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any, Optional, Union
 
 import gevent
+from gevent.queue import SimpleQueue
 
+from vminfod.freshness.refreshrequests import RefreshRequests
 from vminfod.freshness.staleness import Staleness
 from vminfod.log import Log
 from vminfod.queue import Queue, Task
-from vminfod.serving.cause import REFRESH, Cause, moment_of
+from vminfod.serving.cause import Cause, moment_of
 from vminfod.serving.health import ChildFacts
 from vminfod.watchers.child import READY_WITHIN, Child
 from vminfod.watchers.fswatcher import FileEvent, FsWatcher
@@ -32,32 +35,38 @@ _TASK_LIMIT = 60.0  # seconds; a task only decides, so that one that takes this 
 
 
 class Sources:
-    """The watchers of one node. connect() them before start()."""
+    """The watchers of one node. `files` is the file watcher, which puts its events into `file_events`."""
 
-    def __init__(self, root: str, queue: Queue, log: Log, limit: float = READY_WITHIN):
-        """`limit`: seconds that a child has to get ready, and the file watcher for each answer."""
-        sysevent = os.path.join(root, "usr/sbin/sysevent")
-        fswatcher = os.path.join(root, "usr/vm/sbin/fswatcher")
+    def __init__(
+        self,
+        sysevent: str,
+        files: FsWatcher,
+        file_events: SimpleQueue[FileEvent],
+        queue: Queue,
+        staleness: Staleness,
+        refreshes: RefreshRequests,
+        log: Log,
+        limit: float = READY_WITHIN,
+    ):
+        """`sysevent`: the program. `limit`: seconds that a child has to get ready."""
+        self._files = files
+        self._file_events = file_events
         self._queue = queue
+        self._staleness = staleness
         self._log = log
-        self._staleness: Optional[Staleness] = None
-        self._request_refresh: Callable[[Cause], None] = lambda cause: None
-        common: dict[str, Any] = {"log": log, "on_missed": self._missed, "ready_within": limit}
+        self._translator: Optional[gevent.Greenlet] = None
+        common: dict[str, Any] = {"log": log, "on_missed": refreshes.missed, "ready_within": limit}
         self._zones = zone_watcher(sysevent, on_event=self._zone_event, **common)
         self._pools = zpool_watcher(sysevent, on_event=self._zfs_event, **common)
-        self.files = FsWatcher(fswatcher, on_event=self._file_event, answer_within=limit, **common)
         # The file watcher is not followed: it is given commands, and has to answer.
         self._silent_after = 2 * limit
         self._silence = Silence(("zonewatcher", "zpoolwatcher"), time.monotonic_ns(), self._silent_after)
 
-    def connect(self, staleness: Staleness, request_refresh: Callable[[Cause], None]) -> None:
-        """Say who decides what an event makes stale, and who reads everything anew."""
-        self._staleness = staleness
-        self._request_refresh = request_refresh
-
     def start(self) -> None:
         """Start the children, all at once; see wait_ready()."""
-        for watcher in (self._zones, self._pools, self.files):
+        self._translator = gevent.spawn(self._take_file_events)
+        self._translator.name = "file events"
+        for watcher in self._named().values():
             watcher.start()
 
     def wait_ready(self, within: float) -> None:
@@ -71,6 +80,8 @@ class Sources:
     def stop(self) -> None:
         """End the children, all at once."""
         gevent.joinall([gevent.spawn(watcher.stop) for watcher in self._named().values()], timeout=6.0)
+        if self._translator is not None:
+            self._translator.kill(block=False)
 
     def status(self) -> dict[str, Any]:
         """For /status: how each child does."""
@@ -78,22 +89,17 @@ class Sources:
 
     def health(self) -> dict[str, ChildFacts]:
         """For /health: which children are down, and which are lost again and again."""
+        quarantined = {"fswatcher": self._files.quarantined}
         return {
-            name: ChildFacts(
-                child.down_seconds(), child.recent_losses(), self.files.quarantined if child is self.files.child else ()
-            )
+            name: ChildFacts(child.down_seconds(), child.recent_losses(), quarantined.get(name, ()))
             for name, child in self._children().items()
         }
 
     def _children(self) -> dict[str, Child]:
-        return {"zonewatcher": self._zones, "zpoolwatcher": self._pools, "fswatcher": self.files.child}
+        return {"zonewatcher": self._zones, "zpoolwatcher": self._pools, "fswatcher": self._files.child}
 
     def _named(self) -> dict[str, Any]:
-        return {"zonewatcher": self._zones, "zpoolwatcher": self._pools, "fswatcher": self.files}
-
-    def _missed(self, reason: str) -> None:
-        self._log.warn("events may have been missed: refreshing", reason=reason)
-        self._request_refresh(REFRESH)
+        return {"zonewatcher": self._zones, "zpoolwatcher": self._pools, "fswatcher": self._files}
 
     def _heard(self, name: str) -> None:
         """A source spoke. Those that have been silent too long beside it are replaced by new ones."""
@@ -125,6 +131,10 @@ class Sources:
             description += f" to: {event.new_name}"
         self._enqueue(description, lambda rules: rules.dataset_event(event, cause))
 
+    def _take_file_events(self) -> None:
+        for event in self._file_events:
+            self._file_event(event)
+
     def _file_event(self, event: FileEvent) -> None:
         self._heard("fswatcher")
         flags = ",".join(event.flags) or event.kind
@@ -137,8 +147,4 @@ class Sources:
         )
 
     def _enqueue(self, description: str, rule: Callable[[Staleness], None]) -> None:
-        def run(_extras: Any) -> None:
-            if self._staleness is not None:
-                rule(self._staleness)
-
-        self._queue.enqueue(Task(description, run, timeout=_TASK_LIMIT))
+        self._queue.enqueue(Task(description, lambda _extras: rule(self._staleness), timeout=_TASK_LIMIT))

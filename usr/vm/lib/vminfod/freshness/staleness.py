@@ -9,11 +9,13 @@ Not here: what the platform's words mean (zonewatcher.py, zpoolwatcher.py), and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Optional
 
+from vminfod.freshness.datasetevents import DatasetEvents
 from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.refreshrequests import RefreshRequests
 from vminfod.freshness.reloads import Reloads
+from vminfod.freshness.sysinforeads import SysinfoReads
 from vminfod.log import Log
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import Cause
@@ -34,22 +36,24 @@ _REACHES_DOWN = frozenset({Effect.CHANGED, Effect.RENAMED})
 
 
 class Staleness:
-    """See the head of the module. `request_refresh(cause)`: everything may be stale. `reread_sysinfo()` likewise."""
+    """See the head of the module."""
 
     def __init__(
         self,
         cache: Cache,
         reloads: Reloads,
+        dataset_events: DatasetEvents,
         watches: Watches,
-        request_refresh: Callable[[Cause], None],
-        reread_sysinfo: Callable[[Cause], None],
+        refreshes: RefreshRequests,
+        sysinfo_reads: SysinfoReads,
         log: Log,
     ):
         self._cache = cache
         self._reloads = reloads
+        self._dataset_events = dataset_events
         self._watches = watches
-        self._request_refresh = request_refresh
-        self._reread_sysinfo = reread_sysinfo
+        self._refreshes = refreshes
+        self._sysinfo_reads = sysinfo_reads
         self._log = log
 
     def zone_event(self, event: ZoneEvent, cause: Cause) -> None:
@@ -63,14 +67,14 @@ class Staleness:
         """Something happened to a dataset or a snapshot."""
         if event.effect is Effect.PROMOTED:
             # Snapshots moved here from an origin that the event does not name.
-            self._request_refresh(cause)
+            self._refreshes.request(cause)
             return
         names = [(event.dataset, event.snapshot), *([event.renamed_to] if event.renamed_to else [])]
         for dataset, snapshot in names:
-            self._reloads.dataset_event(dataset, cause)
+            self._dataset_events.add(dataset, cause)
             if event.effect in _REACHES_DOWN and snapshot is None and self._cache.zones_using_below(dataset):
                 self._log.debug("a dataset above those of VMs changed", dataset=dataset, action=event.action)
-                self._request_refresh(cause)
+                self._refreshes.request(cause)
                 return
             for zonename in self._users_of(dataset, snapshot):
                 self._reloads.mark(zonename, (), {dataset}, cause=cause)
@@ -80,7 +84,7 @@ class Staleness:
     def file_event(self, path: str, *, is_gone: bool, cause: Cause) -> None:
         """The watched file changed, appeared, or `is_gone`."""
         if path == SYSINFO:
-            self._reread_sysinfo(cause)
+            self._sysinfo_reads.reread(cause)
             return
         meaning = self._watches.meaning(path)
         if meaning is None:
@@ -94,7 +98,7 @@ class Staleness:
 
     def pool_event(self, event: PoolEvent, cause: Cause) -> None:
         """A pool came or went: no dataset is named, so all may be stale (S12)."""
-        self._request_refresh(cause)
+        self._refreshes.request(cause)
 
     def _users_of(self, dataset: str, snapshot: Optional[str]) -> set[str]:
         """The zones to whose VM objects a change of the dataset can matter."""

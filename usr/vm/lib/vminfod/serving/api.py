@@ -39,8 +39,8 @@ _BATCH = 256 << 10  # bytes handed to the socket in one go
 _LAST_WORDS = 0.5  # seconds that a stream which is ended has to end in good order before its socket is shut
 
 
-class Reads(Protocol):
-    """What the API needs of the daemon besides the cache and the hub."""
+class Reports(Protocol):
+    """What the daemon says about itself."""
 
     def status(self, full: bool) -> dict[str, Any]:
         """The body of /status."""
@@ -50,12 +50,16 @@ class Reads(Protocol):
         """The body of /health."""
         ...
 
-    def read_fresh(self, key: str, timeout: float) -> Optional[str]:
-        """Read a VM anew; why that did not succeed within `timeout` seconds, else None."""
-        ...
-
     def unreadable(self) -> list[str]:
         """The zones that exist, but cannot be read, and so are in no list."""
+        ...
+
+
+class FreshReads(Protocol):
+    """Reads that a client waits for."""
+
+    def read(self, key: str, timeout: float) -> Optional[str]:
+        """Read a VM anew; why that did not succeed within `timeout` seconds, else None."""
         ...
 
 
@@ -70,10 +74,11 @@ class _Refused(Exception):
 class Api:
     """The WSGI application."""
 
-    def __init__(self, cache: Cache, hub: Hub, reads: Reads):
+    def __init__(self, cache: Cache, hub: Hub, reports: Reports, fresh_reads: FreshReads):
         self._cache = cache
         self._hub = hub
-        self._reads = reads
+        self._reports = reports
+        self._fresh_reads = fresh_reads
         self._app = bottle.Bottle(catchall=False)  # what fails is the server's to log and answer
         self._app.route("/ping", callback=self._ping)
         self._app.route("/status", callback=self._status)
@@ -107,14 +112,14 @@ class Api:
         return self._answer(200, b'{"ping":"pong"}')
 
     def _status(self) -> bottle.HTTPResponse:
-        return self._answer(200, jsontext.encode(self._reads.status(bool(_query().get("full")))))
+        return self._answer(200, jsontext.encode(self._reports.status(bool(_query().get("full")))))
 
     def _health(self) -> bottle.HTTPResponse:
-        found = self._reads.health()
+        found = self._reports.health()
         return self._answer(503 if found["reasons"] else 200, jsontext.encode(found))
 
     def _vms(self) -> bottle.HTTPResponse:
-        unreadable = self._reads.unreadable()
+        unreadable = self._reports.unreadable()
         headers = {"X-Vminfod-Unreadable": ",".join(sorted(unreadable))} if unreadable else {}
         return self._tagged(self._hub.rev, self._cache.vms, headers)
 
@@ -124,7 +129,7 @@ class Api:
             if _flag(query, "fresh"):
                 asked = _seconds(query, "timeout", 0.0, FRESH_MOST)
                 limit = FRESH_SECONDS if asked is None else asked
-                why_not = self._reads.read_fresh(key, limit)
+                why_not = self._fresh_reads.read(key, limit)
                 if why_not is not None:
                     return self._answer(504, f"VM not read within {limit:g} s: {why_not}".encode("utf-8", "replace"))
         except _Refused as refused:
@@ -149,7 +154,7 @@ class Api:
         snapshot = self._cache.vms_escaped(selection.uuids) if with_vms else None
         sender = _Sender(self._hub, environ["vminfod.socket"], heartbeat)
         stream = Stream(_user_agent(environ), sender.on_lines, sender.on_cut, framed=False)
-        unreadable = self._reads.unreadable()
+        unreadable = self._reports.unreadable()
         sender.listen(self._hub.subscribe(selection, stream, vms=snapshot, since=since, unreadable=unreadable))
         return self._answer(200, sender, {"Connection": "close"})
 

@@ -2,7 +2,7 @@
 """The served VM objects, the records they come from, and the index by which an event finds the VMs it concerns.
 
 Always: Replay: what is served changes together with its event, with no switch between the two, and never without one;
-        One writer: only a task on the serial queue calls put() and drop(), and first() before there are listeners;
+        One writer: only a task on the serial queue calls put() and drop(), and the first load before there are clients;
         what is served is bytes made when the VM changed, not when somebody asks.
 Keyed by zone name throughout; a uuid is looked up in a map (a zone's name need not be its uuid)."""
 
@@ -11,12 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from vminfod.diff import Change, coarser, diff
 from vminfod.log import Log
 from vminfod.serving import jsontext
-from vminfod.serving.cause import Cause
+from vminfod.serving.cause import REFRESH, Cause
 from vminfod.serving.hub import Hub
 from vmload.records import ZoneRecords
 
@@ -41,6 +41,13 @@ class Entry:
     body: bytes
     rev: int
     escaped: Optional[bytes] = None
+
+
+class Put(NamedTuple):
+    """What a put() did: the type of the event that it emitted, None for none; the changes of a `modify`."""
+
+    event: Optional[str]
+    changes: list[Change]
 
 
 class Cache:
@@ -120,27 +127,26 @@ class Cache:
 
     # Writing.
 
-    def first(self, zonename: str, records: ZoneRecords, vm: dict[str, Any]) -> None:
-        """Take in a VM without an event: the first load, before any client can connect."""
-        self._store(zonename, records, vm, self._hub.rev)
-
-    def put(self, zonename: str, records: ZoneRecords, vm: dict[str, Any], cause: Cause) -> list[Change]:
-        """Serve `vm` from now on, emitting `create`, or `modify` if it differs from what was served.
+    def put(self, zonename: str, records: ZoneRecords, vm: dict[str, Any], cause: Optional[Cause]) -> Put:
+        """Serve `vm` from now on, emitting `create`, or `modify` if it differs from what was served. A new VM without a
+        `cause` makes no event: the first load, before any client can connect.
 
         A diff knows no positions, yet the order of resolvers or disks matters: if only that changed, the modify has an
-        empty list of changes. Gives the changes of a modify, else []."""
+        empty list of changes."""
         old = self._entries.get(zonename)
         if old is None:
-            entry = self._store(zonename, records, vm, self._hub.rev + 1)
-            self._emit("create", zonename, vm["uuid"], cause, body={"vm": entry.body})
-            return []
+            entry = self._store(zonename, records, vm)
+            if cause is None:
+                return Put(None, [])
+            entry.rev = self._emit("create", zonename, vm["uuid"], cause, body={"vm": entry.body})
+            return Put("create", [])
         changes = diff(old.vm, vm, DIFF_MAP)
         if not changes and old.vm == vm:
             self._reindex(zonename, old.records, records)
             old.records = records
-            return []
+            return Put(None, [])
         before, before_size = old.vm, len(old.body)
-        entry = self._store(zonename, records, vm, self._hub.rev + 1)
+        entry = self._store(zonename, records, vm)
         text = jsontext.encode(changes)
         if len(text) > CHANGES_MOST * max(before_size, len(entry.body)):
             fewer = coarser(changes, before, vm)
@@ -148,8 +154,8 @@ class Cache:
                 changes, text = fewer, jsontext.encode(fewer)
         changed = {str(change["path"][0]) for change in changes} | _differing(before, vm)
         body = {"vm": entry.body, "changes": text}
-        self._emit("modify", zonename, vm["uuid"], cause, body=body, changes=changes, changed=changed)
-        return changes
+        entry.rev = self._emit("modify", zonename, vm["uuid"], cause, body=body, changes=changes, changed=changed)
+        return Put("modify", changes)
 
     def drop(self, zonename: str, cause: Cause) -> bool:
         """Serve the VM no more, emitting `delete`. False if it was not served."""
@@ -163,16 +169,17 @@ class Cache:
         self._emit("delete", zonename, entry.vm["uuid"], cause, tail={"last": entry.body})
         return True
 
-    def _store(self, zonename: str, records: ZoneRecords, vm: dict[str, Any], rev: int) -> Entry:
+    def _store(self, zonename: str, records: ZoneRecords, vm: dict[str, Any]) -> Entry:
+        """The entry, whose revision is that of the event before until its own is emitted."""
         body = jsontext.encode(vm)
         entry = self._entries.get(zonename)
         self._reindex(zonename, entry.records if entry is not None else None, records)
         if entry is not None:
             if self._by_uuid.get(entry.vm["uuid"]) == zonename:
                 del self._by_uuid[entry.vm["uuid"]]
-            entry.records, entry.vm, entry.body, entry.rev, entry.escaped = records, vm, body, rev, None
+            entry.records, entry.vm, entry.body, entry.escaped = records, vm, body, None
         else:
-            entry = self._entries[zonename] = Entry(records, vm, body, rev)
+            entry = self._entries[zonename] = Entry(records, vm, body, self._hub.rev)
         self._by_uuid[vm["uuid"]] = zonename
         self._joined = self._joined_escaped = None
         return entry
@@ -182,17 +189,18 @@ class Cache:
         kind: str,
         zonename: str,
         uuid: str,
-        cause: Cause,
+        cause: Optional[Cause],
         *,
         body: Optional[dict[str, bytes]] = None,
         tail: Optional[dict[str, bytes]] = None,
         changes: Optional[list[Change]] = None,
         changed: Optional[set[str]] = None,
-    ) -> None:
-        """Publish, in the same step in which the entry changed, and log it, without values: they may be secret."""
-        shown = cause.shown(time.monotonic_ns())
+    ) -> int:
+        """Publish, in the same step in which the entry changed, and log it, without values: they may be secret. The
+        event's revision."""
+        shown = (cause or REFRESH).shown(time.monotonic_ns())
         tail = {"cause": jsontext.encode(shown), **(tail or {})}
-        self._hub.publish(kind, (zonename, uuid), body or {}, tail, changed)
+        rev = self._hub.publish(kind, (zonename, uuid), body or {}, tail, changed)
         paths: dict[str, Any] = {}
         if changes is not None:
             paths["paths"] = [change["prettyPath"][:LOGGED_LENGTH] for change in changes[:LOGGED_PATHS]]
@@ -201,10 +209,11 @@ class Cache:
         self._log.info(
             f'emitting "{kind}" event, {len(self._entries)} VMs total',
             zonename=zonename,
-            rev=self._hub.rev,
+            rev=rev,
             cause=shown,
             **paths,
         )
+        return rev
 
     def _reindex(self, zonename: str, old: Optional[ZoneRecords], new: Optional[ZoneRecords]) -> None:
         before = set(old.datasets) if old is not None else set()

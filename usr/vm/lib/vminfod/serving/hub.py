@@ -87,9 +87,9 @@ class Hub:
         body: dict[str, bytes],
         tail: dict[str, bytes],
         changed: Optional[Iterable[str]] = None,
-    ) -> None:
-        """Number an event of type `kind` and offer it to all. `names`: zone name and uuid. `body`: members as JSON,
-        which follow them; `tail`: those that come last, after epoch and revision."""
+    ) -> int:
+        """Number an event of type `kind` and offer it to all; its revision. `names`: zone name and uuid. `body`:
+        members as JSON, which follow them; `tail`: those that come last, after epoch and revision."""
         self.rev += 1
         head = {"type": kind, "date": dates.now(), "zonename": names[0], "uuid": names[1]}
         mark = {"epoch": self.epoch, "rev": self.rev}
@@ -102,6 +102,7 @@ class Hub:
         for listener in list(self._listeners.values()):
             self._offer(listener, event)
         self._bound_all()
+        return event.rev
 
     def _offer(self, listener: Listener, event: Event) -> None:
         """Append `event`, or cut the listener if its backlog would grow beyond its bounds.

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The one place where what was read of a zone becomes what is served of it.
+
+Always: only a task on the queue comes here with what changes the cache, and the first load before there are clients;
+        what cannot be read or assembled leaves the old object served, and an error (retrying.py);
+        a zone is dropped only when zoneadm says that it does not exist, or its XML is gone.
+Not here: what is read, and when it is tried again (reloads.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional, Union
+
+from vminfod.diff import Change
+from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.retrying import Retrying
+from vminfod.freshness.sysinfo import Sysinfo
+from vminfod.serving.cache import Cache
+from vminfod.serving.cause import REFRESH, Cause
+from vmload.loader import assemble
+from vmload.loaderror import LoadError, XmlGone, ZoneGone
+from vmload.records import ZoneRecords
+
+Found = Union[ZoneRecords, LoadError]  # what a reading gave, or why it gave nothing
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of a reading. `event`: create, modify or delete; None if nothing changed. `error`: why the zone has
+    to be tried again."""
+
+    event: Optional[str] = None
+    changes: list[Change] = field(default_factory=list)
+    error: Optional[LoadError] = None
+
+
+class Applying:
+    """See the head of the module."""
+
+    def __init__(self, cache: Cache, sysinfo: Sysinfo, watches: Watches, retrying: Retrying):
+        self._cache = cache
+        self._sysinfo = sysinfo
+        self._watches = watches
+        self._retrying = retrying
+
+    def apply(self, asked: str, found: Found, cause: Optional[Cause]) -> Applied:
+        """Serve, drop or keep the zone, as what was `found` says. Without a `cause` there is no event: the first load.
+
+        `asked` is what zoneadm was asked for: that can be a uuid too, of a zone that has another name."""
+        if isinstance(found, ZoneGone):
+            return self._gone(asked, cause)
+        if isinstance(found, XmlGone):
+            # No VM meanwhile. Its files stay watched, and it is tried again.
+            self._retrying.failed(asked, found)
+            return Applied(self._drop(asked, cause), error=found)
+        if isinstance(found, LoadError):
+            return self._failed(asked, found)
+        try:
+            vm = assemble(found, self._sysinfo.value)
+        except LoadError as error:
+            return self._failed(asked, error)
+        zonename = found.zone.zonename
+        put = self._cache.put(zonename, found, vm, cause)
+        self._retrying.ended(zonename)
+        if asked != zonename:
+            self._gone(asked, cause)
+        return Applied(put.event, put.changes)
+
+    def _failed(self, asked: str, error: LoadError) -> Applied:
+        self._retrying.failed(asked, error)
+        return Applied(error=error)
+
+    def _gone(self, zonename: str, cause: Optional[Cause]) -> Applied:
+        self._watches.drop(zonename)
+        self._retrying.ended(zonename)
+        return Applied(self._drop(zonename, cause))
+
+    def _drop(self, zonename: str, cause: Optional[Cause]) -> Optional[str]:
+        return "delete" if self._cache.drop(zonename, cause or REFRESH) else None

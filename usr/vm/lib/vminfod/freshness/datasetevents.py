@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The memory of events about datasets: for as long as zones are being read, of which nobody knows yet which they use.
+
+An event about a dataset that no known VM uses concerns nobody, unless a VM that uses it is just being read: what zfs
+was asked before may be older than the event.
+
+Always: remembered is what came since the oldest reading under way began; nothing while there is none."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from vminfod.serving.cause import REFRESH, Cause
+from vmload.datasets import covers
+
+_MOST = 5000  # events, some hundred bytes each
+
+
+class DatasetEvents:
+    """See the head of the module."""
+
+    def __init__(self) -> None:
+        self._events: deque[tuple[int, str, Cause]] = deque(maxlen=_MOST)  # monotonic ns, dataset, cause
+        self._readings: list[int] = []  # monotonic ns of the start of each that is under way
+
+    @contextmanager
+    def reading(self) -> Iterator[int]:
+        """A reading is under way in this block; gives the moment of its start, monotonic ns."""
+        started = time.monotonic_ns()
+        self._readings.append(started)
+        try:
+            yield started
+        finally:
+            self._readings.remove(started)
+            oldest = min(self._readings, default=None)
+            while self._events and (oldest is None or self._events[0][0] < oldest):
+                self._events.popleft()
+
+    def add(self, dataset: str, cause: Cause) -> None:
+        """Something happened to `dataset`, whoever uses it."""
+        if self._readings:
+            self._events.append((time.monotonic_ns(), dataset, cause))
+
+    def since(self, moment: int, parents: Collection[str]) -> list[tuple[str, Cause]]:
+        """The events since `moment` about datasets that are one of `parents`, or lie above or below one.
+
+        If the oldest may be forgotten, all of `parents` count."""
+        found = [
+            (dataset, cause)
+            for at, dataset, cause in self._events
+            if at >= moment and any(covers(dataset, parent) or covers(parent, dataset) for parent in parents)
+        ]
+        if len(self._events) == _MOST:
+            found += [(parent, REFRESH) for parent in parents]
+        return found

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Reads that somebody asks and waits for: all of one VM, read after the question."""
+
+from __future__ import annotations
+
+import time
+from typing import Optional
+
+from vminfod.freshness.reloads import Reloads
+from vminfod.freshness.retrying import Retrying
+from vminfod.serving.cache import Cache
+from vminfod.serving.cause import REQUEST
+from vminfod.watchers.zonewatcher import is_zonename
+from vmload.loader import Loader
+
+
+class FreshReads:
+    """See the head of the module."""
+
+    def __init__(self, loader: Loader, cache: Cache, reloads: Reloads, retrying: Retrying):
+        self._loader = loader
+        self._cache = cache
+        self._reloads = reloads
+        self._retrying = retrying
+
+    def read(self, key: str, timeout: float) -> Optional[str]:
+        """Read the VM with this zone name or uuid anew. Why that took more than `timeout` seconds; else None."""
+        zonename = self._cache.zonename(key) or key
+        if not is_zonename(zonename):
+            return None  # it cannot exist, and what anybody writes into a URL is not for zoneadm
+        if self._reloads.read_fresh(zonename, REQUEST, timeout):
+            return None
+        return self._why_stale(zonename)
+
+    def _why_stale(self, zonename: str) -> str:
+        """Why the zone has not been read: its error, or the command that is waited for."""
+        error = self._retrying.get(zonename)
+        if error is not None:
+            since = (time.monotonic_ns() - error.since) / 1e9
+            return f"it cannot be read since {since:.0f} s ({error.tries} tries): {error.error}"
+        records = self._cache.records(zonename)
+        about = (
+            {zonename} if records is None else {zonename, records.zone.zonepath.lstrip("/"), str(records.zone.zoneid)}
+        )
+        commands = self._loader.running()
+        for command in [c for c in commands if about & set(c.words)] or commands:
+            return f"waiting for {command.what}, which runs {command.seconds:.1f} s"
+        return "it is being read, and waits for its turn"

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Zones that cannot be read: why, since when, and when each is tried again.
+
+Always: a zone has an error from its first failure until it has been applied, or does not exist any more;
+        each failure in a row doubles the wait, up to a minute, with jitter so that many do not come at once;
+        whoever waits is woken when something happened to the zone, and yet never tries without pause."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import gevent
+from gevent.event import Event as Flag
+
+from vminfod import times
+from vminfod.log import Log
+from vmload.loaderror import LoadError, XmlGone
+
+# Seconds until a zone that could not be read is tried again; doubled each time, with jitter.
+_FIRST = 1.0
+_LAST = 60.0
+_LASTING = 3  # failures in a row, some seconds
+
+
+@dataclass
+class ZoneError:
+    """Why a zone could not be read. `since`: monotonic nanoseconds of the first failure in a row."""
+
+    error: LoadError
+    since: int
+    tries: int = 1
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is a fault, and not just a zone that is being made or unmade."""
+        return self.is_of_a_vm or self.tries >= _LASTING
+
+    @property
+    def is_of_a_vm(self) -> bool:
+        """Whether the zone is a VM: without its XML it is none."""
+        return not isinstance(self.error, XmlGone)
+
+    def dump(self, now: int) -> dict[str, Any]:
+        """For /status."""
+        return {
+            "err": str(self.error),
+            "code": self.error.code,
+            "tries": self.tries,
+            "since": times.stamp(self.since),
+            "ago": times.duration(now - self.since),
+        }
+
+
+class Retrying:
+    """The errors, by zone name."""
+
+    def __init__(self, log: Log):
+        self._log = log
+        self._errors: dict[str, ZoneError] = {}
+        self._waiting: dict[str, Flag] = {}  # just the zones in wait(); the flag ends it
+
+    def __iter__(self) -> Iterator[tuple[str, ZoneError]]:
+        return iter(list(self._errors.items()))
+
+    def __len__(self) -> int:
+        return len(self._errors)
+
+    def get(self, zonename: str) -> Optional[ZoneError]:
+        """Why the zone cannot be read; None if it can, or is unknown."""
+        return self._errors.get(zonename)
+
+    def failed(self, zonename: str, error: LoadError) -> None:
+        """The zone could not be read, or what was read could not be applied.
+
+        Logged as an error once: it is in /status, and tried for ever. A zone without XML is mostly being made or unmade
+        just now, and no trouble unless it stays so."""
+        known = self._errors.get(zonename)
+        if known is None:
+            known = self._errors[zonename] = ZoneError(error, time.monotonic_ns())
+        else:
+            known.error, known.tries = error, known.tries + 1
+        is_news = known.tries == (1 if known.is_of_a_vm else _LASTING)
+        (self._log.error if is_news else self._log.debug)(
+            "cannot read a zone: trying again", zonename=zonename, err=error, tries=known.tries
+        )
+
+    def ended(self, zonename: str) -> Optional[ZoneError]:
+        """The zone has been applied, or does not exist: the error that it had until now."""
+        return self._errors.pop(zonename, None)
+
+    def wait(self, zonename: str, *, is_marked: bool = False) -> None:
+        """Until the zone is to be tried again: a moment at least, and no longer once it is woken, or if it `is_marked`
+        already since it was tried."""
+        known = self._errors.get(zonename)
+        seconds = _delay(known.tries if known is not None else 1)
+        wake = self._waiting[zonename] = Flag()
+        if is_marked:
+            wake.set()
+        try:
+            gevent.sleep(min(seconds, _FIRST) / 2)
+            wake.wait(seconds)
+        finally:
+            del self._waiting[zonename]
+
+    def wake(self, zonename: str) -> None:
+        """Something happened to the zone: try again soon."""
+        if zonename in self._waiting:
+            self._waiting[zonename].set()
+
+
+def _delay(tries: int) -> float:
+    most: float = min(_LAST, _FIRST * 2.0 ** min(tries - 1, 10))
+    return most * random.uniform(0.75, 1.0)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What the daemon says about itself: the bodies of /status and /health (docs/http-api.md, "Status"). Only looks."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from jsvalues import dates
+from vminfod import residentsize, times
+from vminfod.freshness.activity import Activity
+from vminfod.freshness.refresh import Refresh
+from vminfod.freshness.reloads import Reloads
+from vminfod.freshness.retrying import Retrying
+from vminfod.freshness.sources import Sources
+from vminfod.freshness.sysinfo import Sysinfo
+from vminfod.log import BunyanHandler
+from vminfod.queue import Queue
+from vminfod.serving.cache import Cache
+from vminfod.serving.health import STALLED, CommandFacts, Facts, Verdict, verdict
+from vminfod.serving.httpserver import Server
+from vminfod.serving.hub import Hub
+from vminfod.watchers.fswatcher import FsWatcher
+from vmload.loader import Loader
+
+
+class Reporting:
+    """See the head of the module. `servers`: those that are open, as they come and go."""
+
+    def __init__(
+        self,
+        activity: Activity,
+        loader: Loader,
+        sysinfo: Sysinfo,
+        queue: Queue,
+        cache: Cache,
+        hub: Hub,
+        retrying: Retrying,
+        reloads: Reloads,
+        refresh: Refresh,
+        files: FsWatcher,
+        sources: Sources,
+        servers: list[Server],
+        log_handler: BunyanHandler,
+    ):
+        self._started = time.monotonic_ns()
+        self._activity = activity
+        self._loader = loader
+        self._sysinfo = sysinfo
+        self._queue = queue
+        self._cache = cache
+        self._hub = hub
+        self._retrying = retrying
+        self._reloads = reloads
+        self._refresh = refresh
+        self._files = files
+        self._sources = sources
+        self._servers = servers
+        self._log_handler = log_handler
+
+    @property
+    def uptime(self) -> str:
+        """How long the daemon has been there, for people."""
+        return times.duration(time.monotonic_ns() - self._started)
+
+    def unreadable(self) -> list[str]:
+        """The zones that exist, but could not be read so far: they are in no list."""
+        return [name for name, error in self._retrying if self._cache.records(name) is None and error.is_of_a_vm]
+
+    def health(self) -> Verdict:
+        """The body of /health."""
+        facts = Facts(
+            self._sources.health(),
+            [name for name, error in self._retrying if error.lasts],
+            [CommandFacts(c.what, c.seconds, c.for_all) for c in self._loader.running()],
+            self._hub.stalled(STALLED),
+            self._refresh.failed,
+            self._sysinfo.warning,
+        )
+        return verdict(facts)
+
+    def status(self, full: bool) -> dict[str, Any]:
+        """The body of /status; what the original has not comes last."""
+        now = time.monotonic_ns()
+        last = self._refresh.last
+        shown: dict[str, Any] = {
+            "pid": os.getpid(),
+            "uptime": self.uptime,
+            "memory": {"rss": residentsize.resident()},
+            "state": self._activity.state,
+            "status": self._activity.status,
+            "numVms": len(self._cache),
+            "curDate": dates.now(),
+            "curTime": times.stamp(now),
+            "queue": self._queue.dump(),
+            "lastRefresh": None if last is None else times.duration(now - last),
+            "refreshErrors": self._refresh.dump_errors(now),
+            "eventsListeners": self._hub.dump(now),
+        }
+        if full:
+            shown["refreshLog"] = self._refresh.dump_log(now)
+            shown["fswatcher"] = self._files.dump()
+        shown["events"] = {**self._hub.dump_ring(), "waitingBytes": self._hub.waiting_bytes}
+        shown["zoneErrors"] = {name: error.dump(now) for name, error in self._retrying}
+        shown["reloading"] = self._reloads.busy()
+        shown["sysinfoError"] = self._sysinfo.warning
+        shown["children"] = self._sources.status()
+        shown["connections"] = sum(server.connections for server in self._servers)
+        shown["lostLogRecords"] = self._log_handler.lost
+        shown["health"] = self.health()
+        return shown
