@@ -14,7 +14,7 @@ import time
 if __package__ in (None, ""):  # started as a folder: make the folder above importable, as `python3 -m` does
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from mockcn import ctl, importer, population
+from mockcn import ctl, importer, population, vmadmd
 from mockcn.layout import Layout, RootInUse
 from mockcn.node import Node
 from mockcn.orders import Orders
@@ -92,6 +92,8 @@ def pace(options: argparse.Namespace) -> dict[str, float]:
 def main(argv: list[str]) -> int:
     if argv[:1] == ["ctl"]:
         return ctl.main(argv[1:])
+    if argv[:1] == ["vmadmd"]:
+        return vmadmd.main(argv[1:])
     options = parser().parse_args(argv)
     for folder in options.imports:
         if not os.path.isdir(folder):

@@ -131,6 +131,10 @@ class Control:
         """Down to installed; init ends with wait status `status`, which lastexited shows."""
         self.order("halt", key=key, status=status, pace=pace)
 
+    def power_button(self, key: str) -> None:
+        """Ask the guest to shut down, which it does in its time (shutdown=)."""
+        self.order("power_button", key=key)
+
     def set_pace(self, **seconds: Optional[float]) -> None:
         """How long zones take, in seconds: install=, boot=, halt=, shutdown=, guest= (null: it never gets ready)."""
         self.order("set_pace", **seconds)

@@ -21,7 +21,14 @@ from mockcn.state.zones import Kernel, Zone, ZoneError
 
 PROVISIONING = "/root/var/svc/provisioning"  # below the zonepath
 PROVISIONED = "/root/var/svc/provision_success"
+STARTVM = "/root/startvm"
 HARDWARE = ("bhyve", "kvm")
+
+
+def check_bootable(node: Node, zone: Zone) -> None:
+    """A kvm zone boots by a script that whoever starts it has written. Raises ZoneError."""
+    if zone.brand == "kvm" and not os.access(node.real(zone.zonepath + STARTVM), os.X_OK):
+        raise ZoneError(f"zoneadm: zone '{zone.name}': unable to exec /startvm: No such file or directory")
 
 
 def booted(node: Node, zone: Zone) -> None:

@@ -7,7 +7,7 @@ Always: an order that is refused answers with an error and has changed nothing."
 import random
 from typing import TYPE_CHECKING, Any, Optional
 
-from mockcn import churn, edits, vms
+from mockcn import churn, edits, guest, vms
 from mockcn.dump import dump
 from mockcn.edits import Refused
 from mockcn.node import Node
@@ -113,6 +113,9 @@ class Orders:
 
     def halt(self, key: str, status: int = -1, pace: float = 0) -> None:
         edits.halt(self._node, self._zone(key), status, pace)
+
+    def power_button(self, key: str) -> None:
+        guest.ask_to_stop(self._node, self._zone(key), again=False)
 
     def set_pace(self, **seconds: Any) -> None:
         self._node.pace.change(seconds)

@@ -8,6 +8,7 @@
 Always: start() returns when the node answers, or raises NotStarted with what it said; stop() leaves no process and, in
 the root, no file."""
 
+import contextlib
 import json
 import os
 import queue
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import Any, Iterable, Optional
+from typing import Any, Iterable, Iterator, Optional
 
 from mockcn.control import Control
 from mockcn.layout import THIN_TOOLS
@@ -71,6 +72,23 @@ class MockNode:
         """The node's file `path`."""
         with open(self.root + path, encoding="utf-8") as file:
             return file.read()
+
+    @contextlib.contextmanager
+    def vmadmd(self) -> "Iterator[subprocess.Popen[str]]":
+        """The node's vmadmd, which answers on its socket while the block runs."""
+        with subprocess.Popen(
+            [sys.executable, os.path.join(CHECKOUT, "mockcn"), "vmadmd", "--root", self.root],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as child:
+            try:
+                assert child.stdout is not None
+                if not child.stdout.readline():
+                    raise NotStarted("vmadmd did not start")
+                yield child
+            finally:
+                child.terminate()
 
     def said(self) -> str:
         """What the node has written on standard error so far."""

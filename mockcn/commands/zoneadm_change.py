@@ -57,6 +57,7 @@ def _ready(node: Node, zone: Zone, words: list[str], output: Output) -> int:
 
 def _boot(node: Node, zone: Zone, words: list[str], output: Output) -> int:
     _given("boot [-X] [-- boot arguments]", words, "Xfi:m:s")
+    guest.check_bootable(node, zone)
     transitions.boot(node, zone, _alone(output))
     guest.booted(node, zone)
     return 0
@@ -74,6 +75,7 @@ def _halt(node: Node, zone: Zone, words: list[str], output: Output) -> int:
 
 def _reboot(node: Node, zone: Zone, words: list[str], output: Output) -> int:
     _given("reboot [-X] [-- boot arguments]", words, "X")
+    guest.check_bootable(node, zone)
     transitions.reboot(node, zone, _alone(output))
     guest.booted(node, zone)
     return 0

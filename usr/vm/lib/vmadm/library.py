@@ -21,7 +21,7 @@ from typing import Any, Literal, Optional, Union, overload
 from vmadm.actions import creating, deleting, failing, lifecycle, snapshots, updating, validating
 from vmadm.actions.following import Follower
 from vmadm.actions.session import Session, nobody
-from vmadm.cli.info import VMADMD_HOST, VMADMD_PORT, info_of
+from vmadm.cli.info import info_of, vmadmd_of
 from vmadm.cli.matching import checked_filters, found
 from vmadm.errors import DaemonAway, VmNotFound, WrongState
 from vminfod.client import HTTPStatusError, VminfodClient, VminfodError
@@ -118,8 +118,8 @@ class Vmadm:
         """What vmadmd knows of a running bhyve or kvm VM, as it answers; no `types` means all.
 
         Raises VmNotFound, DaemonAway, and VmadmError if the VM is no such VM, or vmadmd does not answer."""
-        vmadmd = VminfodClient(READER, host=VMADMD_HOST, port=VMADMD_PORT, log=self._log, timeout=INFO_LIMIT)
-        return info_of(self.load(uuid), types, vmadmd)
+        vm = self.load(uuid)
+        return info_of(vm, types, vmadmd_of(uuid, self._root, READER, INFO_LIMIT, self._log))
 
     def wait_for(
         self, uuid: str, state: Optional[str] = None, *, zone_state: Optional[str] = None, timeout: float = WAIT

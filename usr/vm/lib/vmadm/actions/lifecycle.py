@@ -14,9 +14,11 @@ from vmadm.actions.conflicts import check_tags_of
 from vmadm.actions.following import Check, Follower
 from vmadm.actions.outcome import confirmed, exactly
 from vmadm.actions.session import Session
+from vmadm.actions.vmadmd import check_there, reboot_kvm, reset_kvm, stop_kvm
 from vmadm.errors import AlreadyInState, NotReached, ToolFailed, VmadmError, VmNotFound, WrongState
-from vmadm.node import zonecfg
+from vmadm.node import startvm, zonecfg
 from vmadm.node.machine import FIRST, Result, failure
+from vmadm.node.zonefolder import ZoneFolder
 from vmload import Vm, brands
 
 START_LIMIT = 300.0  # seconds until the VM runs, or has run
@@ -55,7 +57,9 @@ def start(session: Session, uuid: str) -> Vm:
 
 
 def boot(session: Session, vm: Vm) -> None:
-    """Boot the zone, and have it booted with the node from now on. Raises ToolFailed."""
+    """Boot the zone, and have it booted with the node from now on. Raises ToolFailed, NotWritten."""
+    if vm["brand"] == "kvm":
+        startvm.write(ZoneFolder(session.node, vm["zonepath"]), vm)
     prefixed(session.node.run("zoneadm", "-u", vm["uuid"], "boot", "-X"), "zoneadm")
     if not vm.get("docker") or vm.get("internal_metadata", {}).get("docker:restartpolicy"):
         set_autoboot(session, vm, True)
@@ -97,6 +101,8 @@ def stop(session: Session, uuid: str, *, force: bool = False, timeout: Optional[
     graceful = vm.get("docker") or brands.is_hvm(vm["brand"])
     if timeout is not None and not graceful:
         raise VmadmError(f"{FIRST}Timeout option is only supported for bhyve, KVM and docker containers.")
+    if vm["brand"] == "kvm" and vm.get("state") == "running":
+        check_there(session, "stop")
     result = session.zonecfg(uuid, zonecfg.autoboot(False, vm["brand"]))
     if result.status != 0:
         raise failure("zonecfg", result)
@@ -105,8 +111,6 @@ def stop(session: Session, uuid: str, *, force: bool = False, timeout: Optional[
         raise not_running(vm)
     with Follower(session, vm["zonename"], name) as follower:
         if vm["brand"] == "kvm":
-            from vmadm.actions.vmadmd import stop_kvm
-
             stop_kvm(session, vm, timeout)
         elif graceful:
             _end_init(session, vm, timeout)
@@ -229,11 +233,12 @@ def reboot(session: Session, uuid: str, *, force: bool = False) -> Vm:
         if state == "running":
             stop(session, uuid, timeout=GRACE["docker"])
         return start(session, uuid)
+    if force and vm["brand"] == "kvm":
+        reset_kvm(session, vm)  # the guest begins anew, its zone runs on: there is no state to wait for
+        return _present(session, vm, name)
     with Follower(session, vm["zonename"], name) as follower:
         if vm["brand"] == "kvm":
-            from vmadm.actions.vmadmd import reboot_kvm
-
-            reboot_kvm(session, vm, force=force)
+            reboot_kvm(session, vm)
         elif force:
             session.node.must("zoneadm", "-u", uuid, "reboot", "-X")
         else:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What vmadm leaves to vmadmd, the daemon that holds a kvm VM's monitor: graceful stop, reboot, reset
+"""What vmadm leaves to vmadmd, the daemon that holds a kvm VM's monitor: graceful stop, reboot, reset, and displays
 (docs/platform.md, "vmadmd").
 
-A mock node has no vmadmd, and what listens on its port there is somebody else: we do not ask."""
+Always: a command that needs vmadmd finds out whether it is there before it changes anything (check_there())."""
 
 from __future__ import annotations
 
+import http.client
+import socket
 import time
 from typing import Optional
 
@@ -13,11 +15,25 @@ from vmadm.actions.session import Session
 from vmadm.errors import VmadmError
 from vmadm.node import zonecfg
 from vmadm.node.machine import failure
+from vmadm.node.vmadmdplace import HOST, PORT, socket_of
 from vmload import Vm
 
-HOST, PORT = "127.0.0.1", 8080
 STOP_LIMIT = 180.0  # seconds that the guest has for shutting down
 ANSWER_LIMIT = 30.0  # seconds
+ACCEPTED = (200, 202, 204)
+
+
+def check_there(session: Session, what: str) -> None:
+    """Raises VmadmError unless vmadmd takes connections; `what` would be asked of it."""
+    connection = _connection(session)
+    try:
+        connection.connect()
+    except OSError as error:
+        raise VmadmError(
+            f'Unable to post "{what}" to vmadmd: {_reason(session, error)}; nothing was changed'
+        ) from error
+    finally:
+        connection.close()
 
 
 def stop_kvm(session: Session, vm: Vm, timeout: Optional[float]) -> None:
@@ -28,39 +44,73 @@ def stop_kvm(session: Session, vm: Vm, timeout: Optional[float]) -> None:
     )
 
 
-def reboot_kvm(session: Session, vm: Vm, *, force: bool) -> None:
-    """Have vmadmd reset the VM, or stop it and start it again. Raises VmadmError."""
-    if force:
-        _post(session, vm, "action=reset")
-    else:
-        _stop(session, vm, "start", STOP_LIMIT)
+def reboot_kvm(session: Session, vm: Vm) -> None:
+    """Have vmadmd stop the VM and start it again. Raises VmadmError."""
+    _stop(session, vm, "start", STOP_LIMIT)
+
+
+def reset_kvm(session: Session, vm: Vm) -> None:
+    """Have vmadmd press the guest's reset button: its zone runs on. Raises VmadmError."""
+    _post(session, vm, "reset", "action=reset")
+
+
+def reload_display(session: Session, vm: Vm) -> None:
+    """Have vmadmd open a running VM's display anew, with the port and the password that it has now. Raises
+    VmadmError."""
+    _post(session, vm, "reload_display", "action=reload_display")
 
 
 def _stop(session: Session, vm: Vm, to: str, seconds: float) -> None:
-    _check_there(session)
+    check_there(session, "stop")
     expire = int((time.time() + seconds) * 1000)
     result = session.zonecfg(vm["uuid"], zonecfg.set_transition("stopping", to, expire))
     if result.status != 0:
         raise failure("zonecfg", result)
-    _post(session, vm, f"action=stop&timeout={seconds:g}")
+    try:
+        _post(session, vm, "stop", f"action=stop&timeout={seconds:g}")
+    except VmadmError:
+        # Nobody is going to take the mark away: the VM would show `stopping` for ever.
+        session.try_to(
+            "remove the transition",
+            lambda: session.must_zonecfg(vm["uuid"], zonecfg.REMOVE_TRANSITION),
+            uuid=vm["uuid"],
+        )
+        session.show(vm["zonename"], f"VM.js VM.stop ({vm['uuid']})")
+        raise
 
 
-def _check_there(session: Session) -> None:
-    if session.node.is_mock:
-        raise VmadmError("kvm VMs are stopped and reset by vmadmd, which is not on a mock node; use stop -F")
-
-
-def _post(session: Session, vm: Vm, query: str) -> None:
-    import http.client
-
-    _check_there(session)
-    connection = http.client.HTTPConnection(HOST, PORT, timeout=ANSWER_LIMIT)
+def _post(session: Session, vm: Vm, what: str, query: str) -> None:
+    connection = _connection(session)
     try:
         connection.request("POST", f"/vm/{vm['uuid']}?{query}")
-        status = connection.getresponse().status
+        response = connection.getresponse()
+        status, text = response.status, response.read(1000).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
-        raise VmadmError(f"vmadmd does not answer: {error}") from error
+        raise VmadmError(f'Unable to post "{what}" to vmadmd: {_reason(session, error)}') from error
     finally:
         connection.close()
-    if status not in (200, 202, 204):
-        raise VmadmError(f"vmadmd refused: status {status}")
+    if status not in ACCEPTED:
+        raise VmadmError(f'vmadmd refused "{what}": {text or status}')
+
+
+def _connection(session: Session) -> http.client.HTTPConnection:
+    path = socket_of(session.node.root or "/")
+    return http.client.HTTPConnection(HOST, PORT, timeout=ANSWER_LIMIT) if path is None else _Local(path)
+
+
+def _reason(session: Session, error: Exception) -> str:
+    where = socket_of(session.node.root or "/") or f"{HOST}:{PORT}"
+    return f"{getattr(error, 'strerror', None) or error}: {where}"
+
+
+class _Local(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=ANSWER_LIMIT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)

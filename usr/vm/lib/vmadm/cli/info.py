@@ -6,7 +6,10 @@ runs."""
 
 from __future__ import annotations
 
+import os
+
 from vmadm.errors import CommandFailed, VmadmError
+from vmadm.node.vmadmdplace import HOST, PORT, socket_of
 from vminfod.client import HTTPStatusError, VminfodClient, VminfodError, vm_path
 from vminfod.clients.plainjson import parsed_as_spelled
 from vmload import brands
@@ -14,12 +17,22 @@ from vmload import brands
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+    from typing import Any, Optional
 
-VMADMD_HOST = "127.0.0.1"
-VMADMD_PORT = 8080
+    from vminfod.clients.clientlog import Logger
 
 STATES = ("running", "stopping")
+
+
+def vmadmd_of(uuid: str, root: str, name: str, timeout: float, log: Optional[Logger] = None) -> VminfodClient:
+    """A client of the vmadmd of the node at `root`. Raises VmadmError where a mock node, about whose VM `uuid` it would
+    be asked, has none."""
+    path = socket_of(root)
+    if path is None:
+        return VminfodClient(name, host=HOST, port=PORT, timeout=timeout, log=log)
+    if not os.path.exists(path):
+        raise _failed(uuid, f"vmadmd is not running on this mock node: python3 mockcn vmadmd --root {root}")
+    return VminfodClient(name, socket=path, timeout=timeout, log=log)
 
 
 def info_of(vm: dict[str, Any], words: Iterable[str], vmadmd: VminfodClient) -> Any:

@@ -94,7 +94,7 @@ def _read(command: str, word: str, words: list[str], environ: Mapping[str, str])
     elif command == "lookup":
         reads.lookup(client, words)
     elif command == "info":
-        reads.info(client, words, read_limit(environ))
+        reads.info(client, words, read_limit(environ), environ.get("VMADM_ROOT") or "/")
     else:
         reads.get(client, words, word)
     return 0

@@ -72,15 +72,15 @@ def get(client: VminfodClient, words: list[str], command: str) -> None:
     put(pretty(_vm(client, uuid_operand(left, command))) + "\n")
 
 
-def info(client: VminfodClient, words: list[str], limit: float) -> None:
-    """`info <uuid> [type,...]`; vmadmd may take `limit` seconds, too, 0 for no limit. Raises BadUsage, CommandFailed,
-    VminfodError."""
-    from vmadm.cli.info import VMADMD_HOST, VMADMD_PORT, info_of
-    from vminfod.client import VminfodClient
+def info(client: VminfodClient, words: list[str], limit: float, root: str) -> None:
+    """`info <uuid> [type,...]` of a VM of the node at `root`; vmadmd may take `limit` seconds, too, 0 for no limit.
+
+    Raises BadUsage, CommandFailed, VminfodError."""
+    from vmadm.cli.info import info_of, vmadmd_of
 
     _, left = parsed_words(words, ())
     vm = _vm(client, uuid_operand(left, "info"))
-    vmadmd = VminfodClient(CLIENT_NAME, host=VMADMD_HOST, port=VMADMD_PORT, timeout=limit)
+    vmadmd = vmadmd_of(vm["uuid"], root, CLIENT_NAME, limit)
     put(pretty(info_of(vm, left[1:], vmadmd)) + "\n")
 
 
