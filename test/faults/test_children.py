@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from support.convergence import assert_converges, fresh_load
+from support.convergence import Listener, assert_converges, fresh_load, served
 from support.processes import children_of, gone, is_alive
 from support.running_daemon import RunningDaemon, eventually
 
@@ -320,6 +320,27 @@ def test_all_children_killed_again_and_again_cost_nothing_that_lasts(node, daemo
         for name in CHILDREN:
             a_new_one_is_up(daemon, name, restarts=round_ + 1)
     assert_converges(daemon)
+    assert len(children_of(daemon.process.pid)) == 3, "the dead are buried"
+
+
+@pytest.mark.parametrize("name", list(CHILDREN))
+def test_child_that_is_killed_whenever_it_is_up_loses_nothing_in_the_end(node, daemon, name):
+    """Each change is made while it is up, while it dies, or while there is none; a listener's mirror is right, too."""
+    tool, match = CHILDREN[name]
+    uuid = a_zone(daemon)
+    mirror = Listener(daemon)
+    try:
+        while child(daemon, name)["restarts"] < 4:
+            change(node, uuid)
+            node.control.kill_child(tool, match=match)
+        last = change(node, uuid)
+        eventually("it is up at last", lambda: child(daemon, name)["state"] == "up", 60.0)
+        eventually("the last change is read", lambda: is_known(daemon, uuid, last), 60.0)
+        assert_converges(daemon)
+        mirror.caught_up(int(daemon.get("/ping").headers["x-vminfod-rev"]))
+        assert mirror.vms == served(daemon)
+    finally:
+        mirror.close()
     assert len(children_of(daemon.process.pid)) == 3, "the dead are buried"
 
 
