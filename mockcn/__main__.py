@@ -162,7 +162,7 @@ def run(layout: Layout, options: argparse.Namespace, ending: threading.Event) ->
             say("the process that started this node is gone, so the node ends too")
             break
     server.stop()
-    node.overlays.drop_below("/")
+    node.overlays.close()
     return 0
 
 

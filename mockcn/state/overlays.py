@@ -6,7 +6,7 @@
 
 Always: what is mounted is really there, for all who look at the path; without the privilege nothing but a snapshot can
         be mounted, and mount says so. What a mount covers comes back when it goes.
-Always: nothing is left mounted when the node has ended.
+Always: nothing is left mounted when the node has ended, however it did (unmounter.py).
 Not here: zfs filesystems (mounts.py), the words of mount and umount (commands/mounting.py)."""
 
 import ctypes
@@ -17,6 +17,7 @@ import stat
 from dataclasses import dataclass
 
 from mockcn.state.trees import Files, fill
+from mockcn.state.unmounter import Unmounter
 
 BIND, REMOUNT, READ_ONLY, PRIVATE = 4096, 32, 1, 1 << 18  # flags of mount(2)
 DETACH = 2  # of umount2(2)
@@ -46,6 +47,7 @@ class Overlays:
         self._aside = aside
         self._kernel = kernel
         self._number = 0
+        self._unmounter = Unmounter(root)
         self._table: dict[str, Overlay] = {}  # by node path
 
     def rows(self) -> list[tuple[str, str, str]]:
@@ -106,7 +108,13 @@ class Overlays:
         for path in reversed(self.below(where)):
             self.remove(path, force=True)
 
+    def close(self) -> None:
+        """Unmount all. To be called when the node ends."""
+        self.drop_below("/")
+        self._unmounter.close()
+
     def _bind(self, source: str, where: str, *, read_only: bool) -> None:
+        self._unmounter.ensure()
         libc = ctypes.CDLL(None, use_errno=True)
         target = os.fsencode(self._root + where)
         if libc.mount(os.fsencode(source), target, None, ctypes.c_ulong(BIND), None) != 0:

@@ -11,6 +11,8 @@ import pytest
 
 from mockcn import process
 from mockcn.process import MockNode
+from mockcn.state.unmounter import mounted_below
+from support.running_daemon import eventually
 from support.zonemaking import installed, new_uuid, running
 
 MIB = 1 << 20
@@ -198,6 +200,30 @@ def test_mounted_folder_is_the_same_folder_twice(node: MockNode, zfs: Callable[.
     assert node.run("zfs", "umount", root).stderr == f"cannot unmount '/{root}': Device busy\n"
     node.run("umount", f"/{root}/at", check=True)
     assert os.listdir(f"{node.root}/{root}/at") == []
+
+
+@pytest.mark.parametrize("ending", ["is killed outright", "is stopped"])
+def test_nothing_is_left_mounted_however_the_node_ends(root: str, ending: str) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="cn- with a blank ") as folder,
+        process.start(folder + "/node", vms=1, seconds={"install": 0, "boot": 0}) as node,
+    ):
+        for name in ("from", "at", "at too"):
+            os.makedirs(f"{node.root}/zones/{name}")
+        put(node, "/zones/from/file", "x")
+        for where in ("/zones/at", "/zones/at too"):
+            done = node.run("mount", "-F", "lofs", "/zones/from", where)
+            if done.stderr == "mount: insufficient privileges\n":
+                pytest.skip("mounting takes a privilege that these tests do not have")
+        assert len(mounted_below(folder)) == 2
+        if ending == "is killed outright":
+            node.child.kill()
+        else:
+            node.stop()
+        eventually("nothing is mounted", lambda: not mounted_below(folder))
+        if ending == "is killed outright":
+            assert os.listdir(f"{node.root}/zones/at too") == []
+            assert os.listdir(f"{node.root}/zones/from") == ["file"]
 
 
 # -- volumes -----------------------------------------------------------------------------------------------------------
