@@ -14,7 +14,7 @@ import pytest
 
 from mockcn import process
 from support.running_daemon import CHECKOUT, RunningDaemon, eventually
-from vminfod.serving import api, httpserver, hub
+from vminfod.serving import api, httpconnection, httpserver, hub, requesthead
 
 with open(os.path.join(CHECKOUT, "docs", "http-api.md"), encoding="utf-8") as _file:
     DOCUMENT = _file.read()
@@ -217,12 +217,12 @@ def test_examples_are_true_from_top_to_bottom(run):
     [
         (httpserver.CONNECTIONS, "| connections at once | 2,000 |"),
         (api.LISTENERS, "| `/events` streams at once | 1,500 |"),
-        (httpserver.REQUEST_LINE, "| request line | 8,192 bytes |"),
-        (httpserver.HEADER_BYTES >> 10, "| headers of a request | 32 KiB, "),
-        (httpserver.HEADER_COUNT, " KiB, 100 lines |"),
-        (httpserver.HEADER_SECONDS, "| time for the headers | 10 s |"),
-        (httpserver.IDLE_SECONDS, "| idle time between requests | 300 s |"),
-        (httpserver.SEND_SECONDS, "| time for taking one response, streams aside | 60 s |"),
+        (requesthead.REQUEST_LINE, "| request line | 8,192 bytes |"),
+        (requesthead.HEADER_BYTES >> 10, "| headers of a request | 32 KiB, "),
+        (requesthead.HEADER_COUNT, " KiB, 100 lines |"),
+        (httpconnection.HEADER_SECONDS, "| time for the headers | 10 s |"),
+        (httpconnection.IDLE_SECONDS, "| idle time between requests | 300 s |"),
+        (httpconnection.SEND_SECONDS, "| time for taking one response, streams aside | 60 s |"),
         (hub.BACKLOG_BYTES >> 20, "| unread by one listener | 8 MiB, "),
         (hub.BACKLOG_EVENTS, "8 MiB, 10,000 events | closed |"),
         (hub.ALL_BACKLOGS_BYTES >> 20, "| unread by all listeners together | 64 MiB |"),

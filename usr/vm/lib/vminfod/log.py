@@ -173,6 +173,10 @@ class BunyanLog:
         """A log whose records carry `fields` as well."""
         return BunyanLog(self._logger, {**self._fields, **fields}, self._complaints)
 
+    def writes(self, level: int) -> bool:
+        """Whether records of `level` (DEBUG, INFO, ...) are written: for whom making one costs too much."""
+        return bool(_LOGBOOK_LEVEL[level] >= self._logger.level)
+
     def trace(self, msg: str, **fields: Any) -> None:
         self._log(TRACE, msg, fields)
 

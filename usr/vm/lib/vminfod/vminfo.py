@@ -34,11 +34,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from socket import socket
 from typing import Any
 
 import gevent
 from gevent.queue import SimpleQueue
 
+from vminfod.bunyan import DEBUG
 from vminfod.freshness.activity import Activity
 from vminfod.freshness.applying import Applying
 from vminfod.freshness.datasetevents import DatasetEvents
@@ -217,8 +219,9 @@ class Vminfod:
         except OSError as error:
             self._log.warn("not serving on the Unix socket", path=self._run_files.socket_path, reason=str(error))
 
-    def _serve_on(self, sock: Any) -> None:
-        server = Server(sock, self._api, self._log_request, self._log_failure)
+    def _serve_on(self, sock: socket) -> None:
+        ready_log = self._log_ready if self._log.writes(DEBUG) else None
+        server = Server(sock, self._api, self._log_request, self._log_failure, ready_log)
         server.start()
         self._servers.append(server)
 
@@ -250,6 +253,10 @@ class Vminfod:
 
     def _log_request(self, request: dict[str, Any], status: str, size: int, seconds: float) -> None:
         self._log.info("request", req=request, status=status, bytes=size, ms=round(seconds * 1000, 1))
+
+    def _log_ready(self, request: dict[str, Any], status: str, size: int, seconds: float) -> None:
+        """What is answered from ready bytes: tens of thousands a second, if clients want it."""
+        self._log.debug("request", req=request, status=status, bytes=size, ms=round(seconds * 1000, 1))
 
     def _log_failure(self, error: BaseException, request: dict[str, Any]) -> None:
         self._log.error("a request failed unexpectedly", req=request, err=error)

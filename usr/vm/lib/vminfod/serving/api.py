@@ -7,21 +7,21 @@ Always: every response says `application/json` and carries the epoch and the rev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional, Protocol
 from urllib.parse import parse_qs
 
 import bottle
-import gevent
-from gevent import socket as gsocket
-from gevent.event import Event as Flag
 
-from vminfod.serving import httpserver, jsontext
+from vminfod.serving import jsontext
 from vminfod.serving.cache import Cache
+from vminfod.serving.eventsender import Sender, Turn
 from vminfod.serving.health import Verdict
 from vminfod.serving.hub import Hub
-from vminfod.serving.listener import Listener, Selection, Stream
+from vminfod.serving.listener import Selection, Stream
+from vminfod.serving.ready import PONG, Answer, ReadyAnswers, common_headers
+from vminfod.serving.requesthead import Request
 from vminfod.serving.target import is_own_host, target_of
 
 EVENT_TYPES = frozenset({"create", "modify", "delete"})
@@ -33,10 +33,6 @@ HEARTBEAT_MOST = 86_400.0
 
 # Streams at once, so that listeners can never use up all the connections.
 LISTENERS = 1500
-
-_BATCH = 256 << 10  # bytes handed to the socket in one go
-
-_LAST_WORDS = 0.5  # seconds that a stream which is ended has to end in good order before its socket is shut
 
 
 class Reports(Protocol):
@@ -79,6 +75,8 @@ class Api:
         self._hub = hub
         self._reports = reports
         self._fresh_reads = fresh_reads
+        self._ready = ReadyAnswers(cache, hub, reports.unreadable)
+        self._turn = Turn()
         self._app = bottle.Bottle(catchall=False)  # what fails is the server's to log and answer
         self._app.route("/ping", callback=self._ping)
         self._app.route("/status", callback=self._status)
@@ -88,6 +86,10 @@ class Api:
         self._app.route("/health", callback=self._health)
         self._app.error(404, callback=self._unsupported)
         self._app.error(405, callback=self._unsupported)
+
+    def ready(self, request: Request) -> Optional[Answer]:
+        """The answer to `request`, if it is ready and needs no route."""
+        return self._ready(request)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         if not _is_for_us(environ):
@@ -109,7 +111,7 @@ class Api:
     # Routes.
 
     def _ping(self) -> bottle.HTTPResponse:
-        return self._answer(200, b'{"ping":"pong"}')
+        return self._answer(200, PONG)
 
     def _status(self) -> bottle.HTTPResponse:
         return self._answer(200, jsontext.encode(self._reports.status(bool(_query().get("full")))))
@@ -152,14 +154,16 @@ class Api:
         if len(self._hub) >= LISTENERS:
             return self._answer(503, f"Too many listeners: {LISTENERS} streams are open".encode())
         snapshot = self._cache.vms_escaped(selection.uuids) if with_vms else None
-        sender = _Sender(self._hub, environ["vminfod.socket"], heartbeat)
-        stream = Stream(_user_agent(environ), sender.on_lines, sender.on_cut, framed=False)
+        framed = environ["SERVER_PROTOCOL"] != "HTTP/1.0"
+        sender = Sender(self._hub, self._turn, environ["vminfod.connection"], heartbeat, framed=framed)
+        stream = Stream(_user_agent(environ), sender.on_lines, sender.on_cut, framed=framed)
         unreadable = self._reports.unreadable()
         sender.listen(self._hub.subscribe(selection, stream, vms=snapshot, since=since, unreadable=unreadable))
-        return self._answer(200, sender, {"Connection": "close"})
+        environ["vminfod.take_over"](sender)
+        return self._answer(200, None, {"Connection": "close"})
 
     def _unsupported(self, _error: Any) -> bytes:
-        for name, value in self._headers().items():
+        for name, value in common_headers(self._hub):
             bottle.response.set_header(name, value)
         bottle.response.status = 404
         return b"Unsupported URL Path"
@@ -177,16 +181,9 @@ class Api:
             raise _Refused(410, {**body, **self._hub.dump_ring()})
         return int(rev)
 
-    def _headers(self) -> dict[str, str]:
-        return {
-            "Content-Type": "application/json",
-            "X-Vminfod-Epoch": self._hub.epoch,
-            "X-Vminfod-Rev": str(self._hub.rev),
-        }
-
     def _answer(self, status: int, body: Any, headers: Optional[dict[str, str]] = None) -> bottle.HTTPResponse:
         response = bottle.HTTPResponse(body, status)
-        for name, value in {**self._headers(), **(headers or {})}.items():
+        for name, value in (*common_headers(self._hub), *(headers or {}).items()):
             response.set_header(name, value)
         if isinstance(body, bytes) and status != 304:
             response.set_header("Content-Length", str(len(body)))
@@ -204,64 +201,6 @@ class Api:
 
     def _refuse(self, refused: _Refused) -> bottle.HTTPResponse:
         return self._answer(refused.status, jsontext.encode(refused.body))
-
-
-class _Sender:
-    """The body of one /events response: lines until the client goes or the listener is cut."""
-
-    def __init__(self, hub: Hub, sock: Any, heartbeat: Optional[float]):
-        self._hub = hub
-        self._socket = sock
-        self._heartbeat = heartbeat
-        self._listener: Optional[Listener] = None
-        self._input = gevent.get_hub().loop.io(sock.fileno(), 1)
-        self._wake = Flag()
-
-    def listen(self, listener: Listener) -> None:
-        self._listener = listener
-        self._socket.settimeout(None)  # from here on the hub limits what waits, and for how long
-        self._input.start(self._on_input)
-
-    def _on_input(self) -> None:
-        if not httpserver.discard_input(self._socket):
-            self._input.stop()
-            if self._listener is not None:
-                self._listener.cut("the client closed the connection")
-
-    def on_lines(self) -> None:
-        self._wake.set()
-
-    def on_cut(self) -> None:
-        """The sender may hang in a send that the client does not take: shut the socket if it does not end by itself."""
-        self._wake.set()
-        gevent.spawn_later(_LAST_WORDS, self._shut).name = "end of an event stream"
-
-    def _shut(self) -> None:
-        try:
-            self._socket.shutdown(gsocket.SHUT_RDWR)
-        except (OSError, AttributeError):
-            return  # it has ended by itself
-
-    def __iter__(self) -> Iterator[bytes]:
-        listener = self._listener
-        if listener is None:
-            return
-        while listener.cut_reason is None:
-            self._wake.clear()
-            pieces = listener.waiting()
-            if pieces:
-                batch = b"".join(pieces if sum(map(len, pieces)) <= _BATCH else [pieces[0][:_BATCH]])
-                yield batch
-                if listener.cut_reason is None:
-                    listener.sent(len(batch))
-            elif not self._wake.wait(self._heartbeat):
-                listener.add_line(self._hub.heartbeat())
-
-    def close(self) -> None:
-        self._input.stop()
-        self._input.close()
-        if self._listener is not None:
-            self._hub.unsubscribe(self._listener)
 
 
 def _is_for_us(environ: dict[str, Any]) -> bool:

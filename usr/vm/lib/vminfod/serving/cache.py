@@ -81,6 +81,10 @@ class Cache:
         zonename = self.zonename(key)
         return None if zonename is None else self._entries[zonename].body
 
+    def served(self, key: str) -> Optional[Entry]:
+        """What is served of the VM with this zone name or uuid; None if there is none. Not to be changed."""
+        return self._entries.get(key) or self._entries.get(self._by_uuid.get(key, ""))
+
     def rev_of(self, key: str) -> Optional[int]:
         """The revision at which the VM with this zone name or uuid changed last; None if there is none."""
         zonename = self.zonename(key)

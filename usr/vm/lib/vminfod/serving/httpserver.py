@@ -1,31 +1,33 @@
 # SPDX-License-Identifier: MPL-2.0
-"""gevent's pywsgi with the bounds that a daemon for strangers needs, and without its traps.
+"""The HTTP server on one listening socket: takes connections in, answers from what is ready or by a route, in bounds.
 
 Always: a client can hold a connection and a little memory, never more: the request line, the headers, the time they
         take, idle time, the time a response takes to be read and the number of connections are limited;
         what a client does wrong gets a short answer and a closed connection, never a traceback;
-        TCP_NODELAY is set: pywsgi sends headers and body in two pieces, and Nagle's algorithm would hold back the
-        second for 40 ms on a kept-alive connection (measured).
-Not here: what is served. A stream, once it runs, has no time limit of its own; api.py bounds its backlog."""
+        what is ready (ready.py) is answered in the callback in which the request came; everything else by the WSGI
+        application, in a greenlet of its own, so that one that waits holds up nobody;
+        TCP_NODELAY is set: Nagle's algorithm would hold back the second piece of a response for 40 ms.
+A stream, once it runs, has no time limit of its own; the hub bounds its backlog."""
 
 from __future__ import annotations
 
-import io
-import socket as posix_socket
+import errno
+import socket
 import time
 from collections.abc import Callable
-from typing import Any, Optional
+from email.utils import formatdate
+from typing import Any, Optional, Protocol
 
 import gevent
-from gevent import pywsgi
-from gevent import socket as gsocket
+from gevent.event import Event as Flag
 
-REQUEST_LINE = 8192  # bytes, fixed in pywsgi; the longest path of ours has some hundred
-HEADER_BYTES = 32 << 10  # all headers of a request together; others allow 8 to 64 KiB
-HEADER_COUNT = 100
-HEADER_SECONDS = 10.0  # from the request line to the end of the headers: local clients need microseconds
-IDLE_SECONDS = 300.0  # between two requests of a connection that is kept alive
-SEND_SECONDS = 60.0  # for one response to be taken off our hands
+from vminfod.serving import wsgicall
+from vminfod.serving.httpconnection import Connection, Done, Stream
+from vminfod.serving.ready import Answer
+from vminfod.serving.requesthead import Request
+from vminfod.serving.target import is_own_host
+from vminfod.serving.wsgicall import Application
+
 # Connections at once. A node has some dozens of agents; the rest is room for a flood of short requests. Past it a
 # client is told so at once rather than left waiting.
 CONNECTIONS = 2000
@@ -37,188 +39,228 @@ _BUSY = (
 
 # Request headers that are logged: what says who asks and for what. Never one that holds a secret, as Authorization
 # and Cookie do.
-LOGGED_HEADERS = frozenset({"host", "user-agent", "if-none-match", "accept", "connection", "x-request-id"})
+LOGGED_HEADERS = ("host", "user-agent", "if-none-match", "accept", "connection", "x-request-id")
 _LOGGED_LENGTH = 500  # characters of one, and of the URL
 
-# Enters what was done for a request into the log: method, url, headers, address, port, status, bytes, seconds.
+_ACCEPTED = 64  # connections taken in one turn of the loop
+_LOOK_EVERY = 1.0  # seconds between two looks for connections whose time is up
+_SHORTAGE = 0.2  # seconds without new connections when the system has no descriptors left
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_FAULT = Answer(b"500 Internal Server Error", b"Content-Type: text/plain\r\n", b"Internal Server Error")
+
+# Enters what was done for a request into the log: method, url, headers, address, port; status, bytes, seconds.
 RequestLog = Callable[[dict[str, Any], str, int, float], None]
 
 
-class _TooLarge(ValueError):
-    """The headers are more than we want to read."""
+class Api(Protocol):
+    """What is served: answers that are ready, and a WSGI application for the others."""
+
+    def ready(self, request: Request) -> Optional[Answer]:
+        """The answer, if it is ready."""
+        ...
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """The WSGI application."""
+        ...
 
 
-class _TooSlow(Exception):
-    """The headers did not come in time."""
+class Server:
+    """Serves `api` on one listening socket (listening.py).
 
-
-class _Handler(pywsgi.WSGIHandler):
-    """One connection."""
-
-    server: Server
-
-    def __init__(self, sock: Any, address: Any, server: Server):
-        super().__init__(sock, address, server)
-        if sock.family != posix_socket.AF_UNIX:
-            sock.setsockopt(posix_socket.IPPROTO_TCP, posix_socket.TCP_NODELAY, 1)
-        # A peer that vanishes without a word is found by the kernel; nobody else would tell an idle stream.
-        sock.setsockopt(posix_socket.SOL_SOCKET, posix_socket.SO_KEEPALIVE, 1)
-        sock.settimeout(SEND_SECONDS)
-        self._requests = 0
-
-    def read_requestline(self) -> str:
-        """The next request line; "" ends the connection: the client closed it, or says nothing."""
-        self._requests += 1
-        with gevent.Timeout(HEADER_SECONDS if self._requests == 1 else IDLE_SECONDS, False):
-            self.socket.settimeout(None)
-            try:
-                return str(self.rfile.readline(REQUEST_LINE).decode("latin-1"))
-            finally:
-                self.socket.settimeout(SEND_SECONDS)
-        return ""
-
-    def read_request(self, raw_requestline: str) -> bool:
-        with gevent.Timeout(HEADER_SECONDS, _TooSlow):
-            return bool(super().read_request(raw_requestline))
-
-    def MessageClass(self, fp: Any, *args: Any) -> Any:  # noqa: N802 the name is pywsgi's
-        """The headers, read with a bound on all of them together."""
-        lines: list[bytes] = []
-        size = 0
-        while True:
-            line = fp.readline(HEADER_BYTES + 1)
-            size += len(line)
-            lines.append(line)
-            if size > HEADER_BYTES or len(lines) > HEADER_COUNT + 1:
-                raise _TooLarge
-            if line in (b"\r\n", b"\n", b""):
-                return pywsgi.headers_factory(io.BytesIO(b"".join(lines)), *args)
-
-    def get_environ(self) -> dict[str, Any]:
-        environ: dict[str, Any] = super().get_environ()
-        environ["vminfod.raw_path"] = self.path or "/"
-        environ["vminfod.socket"] = self.socket
-        environ["vminfod.listens_on"] = self.server.address_of(self.socket)
-        if self.content_length or self.wsgi_input.chunked_input:
-            # No request of ours has a body. Not reading it means that the connection cannot be used again.
-            self.close_connection = True
-            self.wsgi_input.content_length = 0
-            self.wsgi_input.chunked_input = False
-        return environ
-
-    def finalize_headers(self) -> None:
-        super().finalize_headers()
-        if self.close_connection and not any(name.lower() == b"connection" for name, _ in self.response_headers):
-            self.response_headers.append((b"Connection", b"close"))
-
-    def handle_one_request(self) -> Any:
-        try:
-            return super().handle_one_request()
-        except (OSError, gevent.Timeout) as error:
-            # The connection broke or stood still in the midst of something: there is nobody to answer.
-            self.server.request_log(self._shown(with_headers=False), f"aborted: {error}", 0, 0.0)
-            return None
-
-    def _handle_client_error(self, ex: BaseException) -> Any:
-        if isinstance(ex, _TooLarge):
-            answer = "431 Request Header Fields Too Large"
-        elif isinstance(ex, (_TooSlow, gsocket.timeout)):
-            answer = "408 Request Timeout"
-        else:
-            answer = "400 Bad Request"
-        self.server.request_log(self._shown(with_headers=False), answer, 0, time.time() - self.time_start)
-        head = f"HTTP/1.1 {answer}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        return answer, head.encode("ascii")
-
-    def _log_error(self, t: type[BaseException], v: BaseException, tb: Any) -> None:
-        if issubclass(t, OSError):
-            # The client went, did not take its answer in time, or was cut in the midst of a send.
-            self.server.request_log(self._shown(with_headers=True), f"aborted: {v}", self.response_length, 0.0)
-        elif not issubclass(t, gevent.GreenletExit):
-            self.server.failure_log(v, self._shown(with_headers=True))
-
-    def log_request(self) -> None:
-        if getattr(self, "environ", None) is not None and self.status is not None:
-            status = self.status.decode("latin-1") if isinstance(self.status, bytes) else str(self.status)
-            took = (self.time_finish or time.time()) - self.time_start
-            self.server.request_log(self._shown(with_headers=True), status, self.response_length, took)
-
-    def _shown(self, *, with_headers: bool) -> dict[str, Any]:
-        """The request as bunyan's readers know it."""
-        headers: dict[str, str] = {}
-        if with_headers and self.headers is not None:
-            headers = {
-                name.lower(): value[:_LOGGED_LENGTH]
-                for name, value in self.headers.items()
-                if name.lower() in LOGGED_HEADERS
-            }
-        remote = self.client_address[:2] if isinstance(self.client_address, tuple) else ("unix", 0)
-        return {
-            "method": self.command,
-            "url": (self.path or "")[:_LOGGED_LENGTH],
-            "headers": headers,
-            "remoteAddress": remote[0],
-            "remotePort": remote[1],
-        }
-
-
-class Server(pywsgi.WSGIServer):
-    """Serves `application` on one listening socket (listening.py).
-
-    `failure_log(error, request)` is told of what goes wrong in the application; the client gets a 500."""
-
-    handler_class = _Handler
+    `failure_log(error, request)` is told of what goes wrong in the application; the client gets a 500. Answers that are
+    ready can be tens of thousands a second: they go into `ready_log`, the others into `request_log`."""
 
     def __init__(
         self,
-        sock: Any,
-        application: Any,
+        sock: socket.socket,
+        api: Api,
         request_log: RequestLog,
         failure_log: Callable[[BaseException, dict[str, Any]], None],
+        ready_log: Optional[RequestLog] = None,
         connections: int = CONNECTIONS,
     ):
-        # With the name given, pywsgi does not ask the DNS for it.
-        super().__init__(sock, application, log=None, error_log=None, environ={"SERVER_NAME": "vminfod"})
-        self.request_log = request_log
-        self.failure_log = failure_log
-        self.connections = 0
+        self._socket = sock
+        self._api = api
+        self._application: Application = api
+        self._request_log = request_log
+        self._ready_log = ready_log
+        self._failure_log = failure_log
         self._most = connections
+        self._open: set[Connection] = set()
+        self._none_open = Flag()
+        self._date = (0, b"")  # a second, and what a head says of it
+        loop = gevent.get_hub().loop
+        self._acceptor = loop.io(sock.fileno(), 1)
+        self._look = loop.timer(_LOOK_EVERY, _LOOK_EVERY)
+        self._pause = loop.timer(_SHORTAGE)
+        self._serving = False
 
-    @staticmethod
-    def address_of(sock: Any) -> Optional[str]:
-        """The address of this machine that a client is connected to; None for the Unix socket."""
-        return None if sock.family == posix_socket.AF_UNIX else str(sock.getsockname()[0])
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._open)
 
-    def handle(self, sock: Any, address: Any) -> None:
-        if self.connections >= self._most:
-            _refuse(sock)
+    # Starting and stopping.
+
+    def start(self) -> None:
+        """Take connections from now on."""
+        self._serving = True
+        self._acceptor.start(self._on_connections)
+        self._look.start(self._look_for_late)
+
+    def close(self) -> None:
+        """Take no more connections."""
+        if self._serving:
+            self._serving = False
+            for watcher in (self._acceptor, self._pause):
+                watcher.stop()
+                watcher.close()
+            self._socket.close()
+
+    def stop(self, timeout: float) -> None:
+        """Close, and end all connections: at once where nothing is being answered, else within `timeout` seconds."""
+        self.close()
+        for connection in [one for one in self._open if one.idle]:
+            connection.close()
+        if self._open:
+            self._none_open.clear()
+            self._none_open.wait(timeout)
+        for connection in list(self._open):
+            connection.close()
+        self._look.stop()
+        self._look.close()
+
+    # Connections.
+
+    def _on_connections(self) -> None:
+        for _ in range(_ACCEPTED):
+            try:
+                sock, address = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _SHORT:
+                    self._acceptor.stop()
+                    self._pause.start(self._on_pause_over)
+                return  # else that client has gone again already
+            if len(self._open) >= self._most:
+                _refuse(sock)
+                continue
+            try:
+                sock.setblocking(False)
+                if sock.family != socket.AF_UNIX:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                # A peer that vanishes without a word is found by the kernel; nothing else would end an idle stream.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            except OSError:
+                sock.close()  # it has gone: some systems say so here
+                continue
+            connection = Connection(self, sock, address)
+            self._open.add(connection)
+            connection.begin()
+
+    def _on_pause_over(self) -> None:
+        self._pause.stop()
+        if self._serving:
+            self._acceptor.start(self._on_connections)
+
+    def _look_for_late(self) -> None:
+        now = time.monotonic()
+        for connection in [one for one in self._open if one.deadline < now]:
+            connection.expire()
+
+    def closed(self, connection: Connection) -> None:
+        """The connection is no more."""
+        self._open.discard(connection)
+        if not self._open:
+            self._none_open.set()
+
+    # Requests.
+
+    def answer(self, connection: Connection, request: Request) -> None:
+        """Send what is ready, else have it made."""
+        began = time.monotonic()
+        answer = self._api.ready(request)
+        if answer is None or not _is_own(connection, request):
+            gevent.spawn(self._call, connection, request, began)
             return
-        self.connections += 1
+        done = None
+        if self._ready_log is not None:
+            done = Done(request, answer.status.decode(), 0, began, ready=True)
+        head = b"HTTP/1.1 %b\r\n%b%b\r\n" % (answer.status, answer.lines, self._connection_lines(request))
+        connection.send(head, answer.body, done, ends=not request.keep_alive)
+
+    def _call(self, connection: Connection, request: Request, began: float) -> None:
+        """In a greenlet: the answer of the application."""
+        taken: list[Stream] = []
+        extra = {
+            "vminfod.raw_path": request.target,
+            "vminfod.listens_on": connection.listens_on,
+            "vminfod.connection": connection,
+            "vminfod.take_over": taken.append,
+        }
         try:
-            super().handle(sock, address)
-        except OSError as error:
-            # The client did not wait to be told what was wrong with its request.
-            self.request_log({"remoteAddress": str(address)}, f"aborted: {error}", 0, 0.0)
-        finally:
-            self.connections -= 1
+            answer = wsgicall.called(self._application, wsgicall.environ_of(request, extra))
+        except Exception as error:  # noqa: BLE001 the client gets a 500, the log the rest
+            self.failed(connection, request, error)
+            answer = _FAULT
+        ends = not request.keep_alive or answer is _FAULT or bool(taken)
+        answer = wsgicall.without_length(answer) if taken else wsgicall.with_length(answer)
+        lines = self._connection_lines(request, ends=ends, said=b"\r\nConnection:" in answer.lines)
+        if taken and request.version != "HTTP/1.0":
+            lines += b"Transfer-Encoding: chunked\r\n"
+        head = b"HTTP/1.1 %b\r\n%b%b\r\n" % (answer.status, answer.lines, lines)
+        if taken:
+            connection.take_over(taken[0])
+        connection.send(head, answer.body, Done(request, answer.status.decode("latin-1"), 0, began), ends=ends)
+        connection.proceed()
+
+    def _connection_lines(self, request: Request, *, ends: Optional[bool] = None, said: bool = False) -> bytes:
+        """What a head says of the time and of the connection; `said`: of the latter it says it already."""
+        now = int(time.time())
+        if self._date[0] != now:
+            self._date = (now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode())
+        date = self._date[1]
+        closes = not request.keep_alive if ends is None else ends
+        if said:
+            return date
+        if request.version == "HTTP/1.0":
+            return (b"Connection: close\r\n" if closes else b"Connection: keep-alive\r\n") + date
+        return date + b"Connection: close\r\n" if closes else date
+
+    # The log.
+
+    def done(self, connection: Connection, done: Done) -> None:
+        """The answer has been taken, or will never be."""
+        log = self._ready_log if done.ready else self._request_log
+        if log is not None:
+            log(_shown(connection, done.request), done.status, done.size, time.monotonic() - done.began)
+
+    def failed(self, connection: Connection, request: Optional[Request], error: Exception) -> None:
+        """A fault of ours."""
+        self._failure_log(error, _shown(connection, request))
 
 
-def _refuse(sock: Any) -> None:
+def _is_own(connection: Connection, request: Request) -> bool:
+    listens_on = connection.listens_on
+    return listens_on is None or is_own_host(request.headers.get("host"), listens_on)
+
+
+def _shown(connection: Connection, request: Optional[Request]) -> dict[str, Any]:
+    """The request as bunyan's readers know it."""
+    remote = connection.address[:2] if isinstance(connection.address, tuple) else ("unix", 0)
+    shown: dict[str, Any] = {"remoteAddress": remote[0], "remotePort": remote[1]}
+    if request is None:
+        return shown
+    headers = {name: request.headers[name][:_LOGGED_LENGTH] for name in LOGGED_HEADERS if name in request.headers}
+    return {"method": request.method, "url": request.target[:_LOGGED_LENGTH], "headers": headers, **shown}
+
+
+def _refuse(sock: socket.socket) -> None:
     try:
-        sock.settimeout(1.0)
-        sock.sendall(_BUSY)
+        sock.setblocking(False)
+        sock.send(_BUSY)
     except OSError:
-        return  # gone already: nobody to tell
+        pass  # gone already: nobody to answer
     finally:
         sock.close()
-
-
-def discard_input(sock: Any) -> bool:
-    """Throw away what the client sends on a stream that only goes the other way. False: it closed the connection."""
-    try:
-        # gevent's own recv would wait for more.
-        return bool(sock._sock.recv(65536, posix_socket.MSG_DONTWAIT))
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False

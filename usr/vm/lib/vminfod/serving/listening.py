@@ -11,10 +11,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import socket as posix_socket
-from typing import Any, Optional
-
-from gevent import socket as gsocket
+import socket
+from typing import Optional
 
 FOLDER = "/var/run"  # below the node's root
 SOCKET = "vminfod.sock"
@@ -23,12 +21,12 @@ PID_FILE = "vminfod.pid"
 _WAITING = 1024  # connections that the kernel keeps for us
 
 
-def bound(address: tuple[str, int]) -> Any:
+def bound(address: tuple[str, int]) -> socket.socket:
     """A listening TCP socket. Raises OSError."""
-    family = posix_socket.AF_INET6 if ":" in address[0] else posix_socket.AF_INET
-    sock = gsocket.socket(family, posix_socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.setsockopt(posix_socket.SOL_SOCKET, posix_socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
         sock.listen(_WAITING)
     except OSError:
@@ -86,12 +84,12 @@ class RunFiles:
                 os.close(fd)
         return None
 
-    def listen(self) -> Any:
+    def listen(self) -> socket.socket:
         """The listening Unix socket, in the place of one that a dead daemon left. Raises OSError."""
         if self._lock is None or self._is_answered():
             raise OSError(errno.EADDRINUSE, "another daemon listens there")
         new_path = f"{self.socket_path}.{os.getpid()}"
-        sock = gsocket.socket(posix_socket.AF_UNIX, posix_socket.SOCK_STREAM)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             if os.path.lexists(new_path):
                 os.unlink(new_path)
@@ -109,7 +107,7 @@ class RunFiles:
         return sock
 
     def _is_answered(self) -> bool:
-        with posix_socket.socket(posix_socket.AF_UNIX, posix_socket.SOCK_STREAM) as probe:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.setblocking(False)  # one that has too many waiting says EAGAIN: somebody is there
             try:
                 probe.connect(self.socket_path)

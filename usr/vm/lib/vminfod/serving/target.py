@@ -8,6 +8,7 @@ Always: a path is normalised before it is decoded, so that `%2F` never splits a 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from dataclasses import dataclass
 from typing import Optional
@@ -51,6 +52,7 @@ def _decoded(segment: str) -> str:
     return unquote_to_bytes(segment.encode("latin-1")).decode("utf-8", "replace")
 
 
+@functools.lru_cache(256)
 def is_own_host(host: Optional[str], listens_on: str) -> bool:
     """Whether `host`, the value of a Host header, means this daemon. None and "" do: HTTP/1.0 clients send none.
 

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Sends what waits for the listeners of /events, from callbacks of gevent's loop.
+
+Always: in one turn of the loop a listener gets all that waits for it in one call to the kernel, however many events
+        came; a listener that does not take it waits for room, and costs nothing until then;
+        a stream that is cut ends in good order (the last chunk of the body) if nothing of a line was left behind, else
+        in the midst, so that the client can see it.
+Not here: what waits (listener.py), and who is cut (hub.py)."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Optional
+
+from gevent import get_hub
+
+from vminfod.serving.httpconnection import Connection
+from vminfod.serving.hub import Hub
+from vminfod.serving.listener import Listener
+
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Turn:
+    """The senders that have something to do in this turn of the loop."""
+
+    def __init__(self) -> None:
+        self._due: list[Sender] = []
+        self._loop = get_hub().loop
+
+    def add(self, sender: Sender) -> None:
+        """Have flush() called, once, before the loop waits again."""
+        if not self._due:
+            self._loop.run_callback(self._flush)
+        self._due.append(sender)
+
+    def _flush(self) -> None:
+        due, self._due = self._due, []
+        for sender in due:
+            sender.flush()
+
+
+class Sender:
+    """The stream of one listener on a connection. `heartbeat`: seconds of silence before a line that says so; None:
+    never. `framed`: the body is sent in chunks."""
+
+    def __init__(self, hub: Hub, turn: Turn, connection: Connection, heartbeat: Optional[float], *, framed: bool):
+        self._hub = hub
+        self._turn = turn
+        self._connection = connection
+        self._framed = framed
+        self._listener: Optional[Listener] = None
+        self._open = False  # the head is sent, and the connection is still there
+        self._behind = False  # the kernel did not take all of what was there
+        self._due = False
+        self._heartbeat: Any = None if heartbeat is None else get_hub().loop.timer(heartbeat, heartbeat)
+
+    def listen(self, listener: Listener) -> None:
+        """What waits for `listener` is sent from on_open() on."""
+        self._listener = listener
+
+    # What the listener tells.
+
+    def on_lines(self) -> None:
+        """There is something to send."""
+        if not (self._due or self._behind) and self._open:
+            self._due = True
+            self._turn.add(self)
+
+    def on_cut(self) -> None:
+        """The stream has to end."""
+        if not self._due and self._open:
+            self._due = True
+            self._turn.add(self)
+
+    # What the connection tells.
+
+    def on_open(self) -> None:
+        """The head is sent."""
+        self._open = True
+        self.flush()
+
+    def on_room(self) -> None:
+        """The kernel can take more."""
+        self._behind = False
+        self.flush()
+
+    def on_end_of_input(self) -> None:
+        """The client has closed its side, or all of it."""
+        if self._listener is not None:
+            self._hub.unsubscribe(self._listener)
+
+    def on_gone(self) -> None:
+        """The connection is no more."""
+        self._open = False
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+            self._heartbeat.close()
+            self._heartbeat = None
+        if self._listener is not None:
+            self._hub.unsubscribe(self._listener)
+
+    # Sending.
+
+    def flush(self) -> None:
+        """Send what waits, as far as the kernel takes it."""
+        self._due = False
+        listener = self._listener
+        if not self._open or listener is None:
+            return
+        if listener.cut_reason is not None:
+            self._end()
+            return
+        if self._behind:
+            return
+        pieces = listener.waiting()
+        try:
+            taken = self._connection.write(pieces) if pieces else 0
+        except OSError:
+            self._connection.close()
+            return
+        listener.sent(taken)
+        if listener.unsent:
+            self._behind = True
+            self._connection.wait_for_room()
+        elif self._heartbeat is not None:
+            self._heartbeat.again(self._on_silence)
+
+    def _end(self) -> None:
+        if self._behind:
+            self._connection.close()
+            return
+        if self._framed:
+            with contextlib.suppress(OSError):  # the client did not wait for it
+                self._connection.write([_LAST_CHUNK])
+        self._connection.end()
+
+    def _on_silence(self) -> None:
+        if self._listener is not None and self._listener.cut_reason is None and not self._behind:
+            self._listener.add_line(self._hub.heartbeat())
+            self.flush()

@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: MPL-2.0
+"""One connection of a client: what came from it, the answer that goes to it, and the time that it may take for either.
+It lives in callbacks of gevent's own loop.
+
+Always: a callback neither blocks nor switches greenlets;
+        requests are answered one after the other, in order: the next one is looked at when the kernel has taken the
+        whole answer to the one before, and until then no more is read than what came with it;
+        what is sent is not copied: an answer that the client does not take holds a reference to bytes that are shared;
+        a broken connection is closed without a word, a fault of ours costs this one connection and is logged.
+Not here: what the answer is (`Front`)."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import time
+from collections import deque
+from itertools import islice
+from typing import Any, NamedTuple, Optional, Protocol, Union
+
+from gevent import get_hub
+
+from vminfod.serving import requesthead
+from vminfod.serving.requesthead import HeadersTooLarge, LineTooLong, Malformed, Request
+
+HEADER_SECONDS = 10.0  # from the request line to the end of the headers: local clients need microseconds
+IDLE_SECONDS = 300.0  # between two requests of a connection that is kept alive
+SEND_SECONDS = 60.0  # for one response to be taken off our hands
+
+Bytes = Union[bytes, memoryview]
+
+_AT_ONCE = 65536  # bytes read in one call
+_GATHERED = 64  # pieces written in one call; systems take some 1,000
+_JOINED = 32 << 10  # bytes: below, one piece copied together costs less than two to gather
+_READ, _WRITE = 1, 2  # of gevent's loop
+
+_REFUSAL = "HTTP/1.1 {}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_TOO_LONG = b"HTTP/1.1 414 Request URI Too Long\r\nConnection: close\r\nContent-length: 0\r\n\r\n"
+
+
+class Done(NamedTuple):
+    """A request that was answered or given up, for the log. `request` is None if it was none; `size`: bytes of the
+    answer; `began`: monotonic seconds."""
+
+    request: Optional[Request]
+    status: str
+    size: int
+    began: float
+    ready: bool = False
+
+
+class Front(Protocol):
+    """What a connection needs of its server."""
+
+    def answer(self, connection: Connection, request: Request) -> None:
+        """Answer with send(), now or later."""
+        ...
+
+    def done(self, connection: Connection, done: Done) -> None:
+        """The answer has been taken, or will never be."""
+        ...
+
+    def failed(self, connection: Connection, request: Optional[Request], error: Exception) -> None:
+        """A fault of ours: for the log."""
+        ...
+
+    def closed(self, connection: Connection) -> None:
+        """The connection is no more."""
+        ...
+
+
+class Stream(Protocol):
+    """What takes a connection over and writes without an end."""
+
+    def on_open(self) -> None:
+        """The head is sent: write."""
+        ...
+
+    def on_room(self) -> None:
+        """There is room again after a write that was not taken whole."""
+        ...
+
+    def on_end_of_input(self) -> None:
+        """The client sends no more: it wants no more."""
+        ...
+
+    def on_gone(self) -> None:
+        """The connection is no more."""
+        ...
+
+
+class Connection:
+    """A client's connection, from begin() on."""
+
+    __slots__ = (
+        "address",
+        "deadline",
+        "_asking",
+        "_done",
+        "_ends",
+        "_front",
+        "_heard_all",
+        "_listens_on",
+        "_reader",
+        "_received",
+        "_sent",
+        "_socket",
+        "_stream",
+        "_unsent",
+        "_working",
+        "_writer",
+    )
+
+    def __init__(self, front: Front, sock: socket.socket, address: Any):
+        self.address = address
+        self.deadline = time.monotonic() + HEADER_SECONDS  # monotonic seconds; past it expire() is called
+        self._front = front
+        self._socket: Optional[socket.socket] = sock
+        self._reader: Any = None
+        self._writer: Any = None
+        self._received = b""
+        self._asking = False  # a request line has come, its headers not yet
+        self._heard_all = False  # the client sends no more
+        self._working = False  # an answer is being made
+        self._unsent: deque[memoryview] = deque()
+        self._ends = False  # to be closed when all is sent
+        self._sent = 0  # bytes of the answer, or of the stream
+        self._done: Optional[Done] = None  # what to log when all is sent
+        self._stream: Optional[Stream] = None
+        self._listens_on: Optional[str] = None
+
+    def begin(self) -> None:
+        """Take in the first request: it has mostly come with the connection."""
+        self._on_readable()
+        if self._socket is not None and self._reader is None:
+            self._reader = get_hub().loop.io(self._socket.fileno(), _READ)
+            self._reader.start(self._on_readable)
+
+    @property
+    def listens_on(self) -> Optional[str]:
+        """The address of this machine that the client is connected to; None for the Unix socket."""
+        if self._listens_on is None and self._socket is not None and self._socket.family != socket.AF_UNIX:
+            self._listens_on = str(self._socket.getsockname()[0])
+        return self._listens_on
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being answered."""
+        return not (self._working or self._unsent or self._stream is not None)
+
+    # Reading.
+
+    def _on_readable(self) -> None:
+        try:
+            self._read()
+        except Exception as error:  # noqa: BLE001 a fault of ours costs one connection
+            self._front.failed(self, None, error)
+            self.close()
+
+    def _read(self) -> None:
+        if self._socket is None:
+            return
+        if self._working or self._unsent and self._stream is None:
+            self._reader.stop()  # until the answer is out, proceed() starts it
+            return
+        try:
+            data = self._socket.recv(_AT_ONCE)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        if self._stream is not None:
+            if not data:
+                self._reader.stop()
+                self._stream.on_end_of_input()
+            return  # a stream goes only the other way
+        if data:
+            self._received = self._received + data if self._received else data
+        else:
+            self._heard_all = True
+            if self._reader is not None:
+                self._reader.stop()
+            if self._received:
+                # More will not come: that was the head.
+                self._received += b"\r\n" if self._received.endswith(b"\n") else b"\r\n\r\n"
+        self.proceed()
+
+    def proceed(self) -> None:
+        """Answer what has come, as far as the client takes the answers."""
+        while self._received and self._socket is not None and self.idle and not self._ends:
+            if not self._answer_next():
+                break
+        if self._socket is None or not self.idle:
+            return
+        if self._heard_all:
+            self.close()
+        elif self._reader is not None and not self._reader.active:
+            self._reader.start(self._on_readable)
+
+    def _answer_next(self) -> bool:
+        """Whether there was a whole request."""
+        try:
+            size = requesthead.end_of_head(self._received)
+            if not size:
+                if not self._asking and requesthead.has_request_line(self._received):
+                    self._asking = True
+                    self.deadline = time.monotonic() + HEADER_SECONDS
+                return False
+            head, self._received = self._received[:size], self._received[size:]
+            request = requesthead.known(head)
+        except LineTooLong:
+            self._refuse("414 Request URI Too Long", _TOO_LONG)
+            return False
+        except HeadersTooLarge:
+            self._refuse("431 Request Header Fields Too Large")
+            return False
+        except Malformed:
+            self._refuse("400 Bad Request")
+            return False
+        self._asking = False
+        self._working = True
+        self.deadline = math.inf
+        self._front.answer(self, request)
+        return True
+
+    def _refuse(self, status: str, answer: Optional[bytes] = None) -> None:
+        """What came is no request: a short answer and the end."""
+        self._received = b""
+        self.send(answer or _REFUSAL.format(status).encode(), b"", Done(None, status, 0, time.monotonic()), ends=True)
+
+    # Writing.
+
+    def send(self, head: bytes, body: bytes, done: Optional[Done], *, ends: bool) -> None:
+        """Send this answer. `done` is handed on when the client has taken it. `ends`: close then."""
+        self._working = False
+        self._done, self._ends, self._sent = done, ends, 0
+        if self._socket is None:
+            self._finish("aborted: the client went")
+            return
+        size = len(head) + len(body)
+        try:
+            taken = self._socket.send(head + body) if size <= _JOINED else self._socket.sendmsg((head, body))
+        except BlockingIOError:
+            taken = 0
+        except OSError as error:
+            self._finish(f"aborted: {error}")
+            self.close()
+            return
+        self._sent = taken
+        if taken == size:
+            self._on_all_sent()
+            return
+        self.deadline = time.monotonic() + SEND_SECONDS
+        self._unsent.extend(_without([memoryview(head), memoryview(body)], taken))
+        self.wait_for_room()
+
+    def wait_for_room(self) -> None:
+        """Have on_room() called, or go on with the answer, when the kernel can take more."""
+        if self._writer is None and self._socket is not None:
+            self._writer = get_hub().loop.io(self._socket.fileno(), _WRITE)
+        if self._writer is not None and not self._writer.active:
+            self._writer.start(self._on_writable)
+
+    def _on_writable(self) -> None:
+        try:
+            self._write_on()
+        except Exception as error:  # noqa: BLE001 a fault of ours costs one connection
+            self._front.failed(self, None, error)
+            self.close()
+
+    def _write_on(self) -> None:
+        if not self._unsent:
+            self._writer.stop()
+            if self._stream is not None:
+                self._stream.on_room()
+            return
+        try:
+            taken = self.write(list(islice(self._unsent, _GATHERED)))
+        except OSError as error:
+            self._finish(f"aborted: {error}")
+            self.close()
+            return
+        self._unsent = deque(_without(self._unsent, taken))
+        if not self._unsent:
+            self._writer.stop()
+            self._on_all_sent()
+            self.proceed()
+
+    def write(self, pieces: list[Any]) -> int:
+        """How many of these bytes the kernel takes now. OSError: the connection is broken."""
+        if self._socket is None:
+            raise ConnectionError("the connection is closed")
+        try:
+            taken = self._socket.sendmsg(pieces)
+        except BlockingIOError:
+            return 0
+        self._sent += taken
+        return taken
+
+    def _on_all_sent(self) -> None:
+        if self._stream is not None:
+            self.deadline = math.inf  # from here on the hub limits what waits, and for how long
+            self._stream.on_open()
+            self._watch_for_end(self._stream)
+            return
+        self._finish()
+        if self._ends:
+            self.end()
+        else:
+            self.deadline = time.monotonic() + IDLE_SECONDS
+
+    def _finish(self, instead: Optional[str] = None) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            self._front.done(self, done._replace(size=self._sent, status=instead or done.status))
+
+    # Streams.
+
+    def take_over(self, stream: Stream) -> None:
+        """From the next answer's head on, this connection is `stream`'s."""
+        self._stream = stream
+
+    def _watch_for_end(self, stream: Stream) -> None:
+        if self._heard_all:
+            stream.on_end_of_input()
+        elif self._reader is not None and not self._reader.active:
+            self._reader.start(self._on_readable)
+
+    # The end.
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        if self._unsent:
+            self._finish(f"aborted: the answer was not taken in {SEND_SECONDS:g} s")
+            self.close()
+        elif self._asking:
+            self._asking = False
+            self._refuse("408 Request Timeout")
+        else:
+            self.close()
+
+    def end(self) -> None:
+        """Close after the last answer. What came and was not asked for is read first: the kernel would tell the client
+        of a broken connection otherwise, and that may overtake the answer."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # there was nothing, or nobody
+                self._socket.recv(_AT_ONCE)
+        self.close()
+
+    def close(self) -> None:
+        """At once, also in the midst of something."""
+        sock, self._socket = self._socket, None
+        if sock is None:
+            return
+        for watcher in (self._reader, self._writer):
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
+        self._reader = self._writer = None
+        self._unsent.clear()
+        sock.close()
+        self._front.closed(self)
+        stream, self._stream = self._stream, None
+        if not self._working:
+            self._finish(None if stream is not None else "aborted: the client went")
+        if stream is not None:
+            stream.on_gone()
+
+
+def _without(pieces: Any, count: int) -> list[memoryview]:
+    """The pieces without their first `count` bytes, and without those that are empty."""
+    left = []
+    for piece in pieces:
+        if count >= len(piece):
+            count -= len(piece)
+            continue
+        left.append(piece[count:])
+        count = 0
+    return left
