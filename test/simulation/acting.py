@@ -69,11 +69,19 @@ class Actor:
         if zone is None:
             return "no such zone"
         self.world.largest = max(self.world.largest, size)
+        self.world.large.add(zone["zonename"])
         text = random.Random(size).randbytes(size // 2).hex()
         self.control.write_config(zone["zonename"], "metadata", {"customer_metadata": {"large": text}})
         with contextlib.suppress(OSError):
             ask(self.world.daemon.port, f"/vms/{zone['zonename']}?fresh=true&timeout=10")
         return str(zone["zonename"])
+
+    def do_shrink(self) -> None:
+        """The large metadata are small again."""
+        for zone in self.zones():
+            if zone["zonename"] in self.world.large:
+                self.control.write_config(zone["zonename"], "metadata", {"customer_metadata": {"large": "no more"}})
+        self.world.large.clear()
 
     def do_vmadm(self, words: list[str], number: int) -> str:
         """`vmadm WORD ZONE WORDS`, as an operator does; what it confirms is a promise."""
@@ -272,6 +280,7 @@ class Actor:
         self.control.clear_faults()
         self.do_thaw()
         self.do_mend()
+        self.do_shrink()
         for follower in self.world.followers.values():
             follower.go_on()
         if not self.world.is_up:

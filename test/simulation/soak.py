@@ -5,7 +5,8 @@
 
 Always: one daemon lives through all rounds of a seed, so that what grows can be seen to grow; after each calm it is
         asked for a full refresh, which must find nothing (drift);
-        a round that breaks a guarantee leaves the file of its seed's steps so far, is in the report, and ends its seed.
+        a round that breaks a guarantee leaves the files of its seed's steps so far and of what the daemon logged, is in
+        the report, and ends its seed.
 The report says what was measured; only a broken guarantee makes the exit status 1."""
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def soak(minutes: float, folder: str, seed: int) -> list[Seed]:
 def _one_seed(one: Seed, until: float, path: str) -> None:
     began = time.monotonic()
     one.result.path = path
-    with World(VMS) as world, open(path, "w", encoding="utf-8") as file:
+    log = path.replace(".steps", ".log")
+    with World(VMS, log=log) as world, open(path, "w", encoding="utf-8") as file:
         file.write(Plan((), one.seed, VMS).text())
         actor = Actor(world)
         actor.calm()
@@ -78,6 +80,8 @@ def _one_seed(one: Seed, until: float, path: str) -> None:
                 one.drift.append(f"round {one.result.rounds} ({', '.join(steps[-1].args['themes'])}): {found} events")
             actor.log.clear()
     one.result.seconds = time.monotonic() - began
+    if not one.result.broken:
+        os.unlink(log)
 
 
 def write_report(seeds: list[Seed], path: str) -> None:

@@ -209,7 +209,7 @@ BREAKS = [
     ("Bounded", lambda record: record.samples.append(sample(ring_events=10_001))),
     ("Bounded", lambda record: record.samples.append(sample(backlog_bytes=1001))),
     ("Bounded", lambda record: record.samples.append(sample(threads=500))),
-    ("Bounded", lambda record: record.samples.append(sample(queued=1))),
+    ("Bounded", lambda record: record.samples.append(sample(descriptors=81))),
     ("Alive", lambda record: record.trouble.append("no answer")),
 ]
 

@@ -30,7 +30,8 @@ from support.running_daemon import RunningDaemon, eventually
 INSIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside")
 BACKLOG = 2_000_000  # bytes that a listener may leave unread
 OPTIONS = ["--refresh-interval", "86400", "--listener-backlog-bytes", str(BACKLOG)]
-OTHERS = 500_000  # bytes of a list of all VMs without the largest
+ESCAPED = 1.3  # times as long a list is in `ready`
+SMALL_EVENTS = 100_000  # bytes
 LIMITS = {"zone": 2.0, "node": 20.0, "child": 5.0}  # seconds
 START_WITHIN = 90.0  # seconds, on a machine that does much else
 
@@ -64,7 +65,9 @@ class World:
         self.needs_refresh = False  # something was lost without a sign
         self.frozen: set[int] = set()  # pids of stopped children
         self.broken: dict[str, Optional[bytes]] = {}  # path of a file that was broken -> what it said
+        self.large: set[str] = set()  # zones whose metadata are large now
         self.largest = 0  # bytes of the largest metadata so far
+        self.longest = 0  # bytes of the longest list of all VMs so far
         environ = {
             "PYTHONPATH": INSIDE,
             "SIMULATION_CLOCK": self._clock_file,
@@ -202,6 +205,7 @@ class World:
         pid = self.daemon.process.pid
         try:
             status = self.daemon.status(full=False)
+            self.longest = max(self.longest, len(self.daemon.get("/vms").body))
             with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
                 facts = dict(line.split(":", 1) for line in file if ":" in line)
             descriptors = len(os.listdir(f"/proc/{pid}/fd"))
@@ -219,13 +223,20 @@ class World:
             ring_bytes=events["ringBytes"],
             waiting_bytes=events["waitingBytes"],
             backlog_bytes=max((one["backlogBytes"] for one in listeners), default=0),
-            allowed_bytes=BACKLOG + 4 * self.largest + OTHERS,
+            allowed_bytes=self._allowed(),
             queued=status["queue"]["vasync_queue"]["nqueued"],
             listeners=len(listeners),
             rev=events["rev"],
         )
         self.record.samples.append(one)
         return one
+
+    def _allowed(self) -> int:
+        """Bytes that may wait for one listener (docs/http-api.md, "Listeners that do not read"): its bound, or a
+        snapshot and half of that, and one event, which goes into an empty backlog whatever its size."""
+        return (
+            max(BACKLOG, int(ESCAPED * (self.longest + self.largest)) + BACKLOG // 2) + 4 * self.largest + SMALL_EVENTS
+        )
 
     def _greenlets(self) -> Optional[int]:
         with contextlib.suppress(FileNotFoundError):
