@@ -23,6 +23,7 @@ UNANNOUNCED = {
 }
 
 TOOLS = ("zoneadm", "zfs", "kstat")
+TOLD_BY = {"zoneadm": "boot", "zfs": "snapshot", "kstat": "init_restart"}  # a change that the tool has to tell of
 LIST_OF_ALL = "list -p -c"  # the words of a zoneadm that is asked for all zones
 CHILDREN = ("zones", "zfs", "files")
 FILES = ("xml", "tags", "metadata", "routes", "lastexited", "sysinfo")
@@ -52,7 +53,10 @@ def deaf_watcher(random: Random) -> list[Step]:
 
 
 def failing_tools(random: Random) -> list[Step]:
-    steps = [_failure(random, random.choice(TOOLS)) for _ in range(random.randint(4, 8))]
+    """Each before a change that it has to tell of."""
+    steps = []
+    for tool in random.choices(list(TOLD_BY), k=random.randint(4, 7)):
+        steps += [_failure(random, tool), Step("churn", {"kind": TOLD_BY[tool], "seed": random.randrange(10**6)})]
     return [*steps, Step("refresh")] if random.random() < 0.5 else steps
 
 

@@ -120,10 +120,10 @@ MUTANTS = (
         "a mark that comes while the zone is read is forgotten",
         "Convergence",
         "freshness/reloads.py",
-        "        stale.add(parts, datasets, cause)\n        if waiter is not None:\n",
-        "        if zonename not in self._reading or waiter is not None:\n"
-        "            stale.add(parts, datasets, cause)\n"
-        "        if waiter is not None:\n",
+        "        self._entry(zonename).add(parts, datasets, cause)\n        self._retrying.wake(zonename)\n",
+        "        if zonename not in self._greenlets or self._stale[zonename]:\n"
+        "            self._entry(zonename).add(parts, datasets, cause)\n"
+        "        self._retrying.wake(zonename)\n",
     ),
     Mutant(
         "a new file watcher is not told what to watch",
@@ -137,8 +137,8 @@ MUTANTS = (
         "what could not be read is not tried again",
         "Convergence",
         "freshness/reloads.py",
-        "                self._stale[zonename] = stale\n                self._back_off",
-        "                self._back_off",
+        "        self._stale[zonename] = failed\n",
+        "",
     ),
     Mutant(
         "a fresh read is answered before it is done",
@@ -161,7 +161,7 @@ MUTANTS = (
         "freshness/reloads.py",
         "        except LoadError as error:\n            return error\n        except Exception as error:",
         "        except LoadError as error:\n"
-        '            self._apply(f"delete {zonename}", lambda extras: self._cache.drop(zonename, _cause(stale)))\n'
+        "            self._cache.drop(zonename, stale.cause or REFRESH)\n"
         "            return error\n        except Exception as error:",
     ),
     Mutant(
