@@ -48,7 +48,7 @@ def uuid(cn):
         ),
         ({"limit_priv": "default,-proc_fork"}, {"limit_priv": "default,-proc_fork"}),
         ({"fs_allowed": ["ufs", "pcfs"]}, {"fs_allowed": "ufs,pcfs"}),
-        ({"fs_allowed": ""}, {"fs_allowed": None}),
+        ({"fs_allowed": ""}, {"fs_allowed": ""}),
         ({"autoboot": "false"}, {"autoboot": False}),
         (
             {"hostname": "web0", "dns_domain": "example.com", "billing_id": "b"},
@@ -213,7 +213,7 @@ def test_nic_is_added_changed_and_removed(cn):
     nic = cn.api.update(uuid, update_nics=[{"mac": NIC["mac"], "ip": ""}])["nics"][0]
     assert not nic.keys() & {"ip", "ips", "netmask"}
     cn.api.update(uuid, update_nics=[{"mac": NIC["mac"], "ip": "10.2.121.70", "netmask": "255.255.0.0"}])
-    nic = cn.api.update(uuid, update_nics=[{"mac": NIC["mac"], "ip": "10.2.121.71", "gateway": ""}])["nics"][0]
+    nic = cn.api.update(uuid, update_nics=[{"mac": NIC["mac"], "ip": "10.2.121.71", "gateways": []}])["nics"][0]
     assert (nic["ip"], nic["ips"], nic.get("gateway"), nic.get("gateways")) == (
         "10.2.121.71",
         ["10.2.121.71/16"],
@@ -316,8 +316,11 @@ def test_no_nic_no_nictagadm(cn, uuid):
     ("nic", "text"),
     [
         ({"nic_tag": "nosuch"}, 'Invalid nic tag "nosuch"'),
-        ({"mac": "x"}, "Invalid value(s) for: add_nics.0.mac"),
-        ({}, "invalid or missing .nic_tag option for NIC: {}"),
+        ({"mac": "x"}, "Invalid value(s) for: nics.*.mac"),
+        (
+            {"mac": "b2:0:0:0:9:9"},
+            'invalid or missing .nic_tag option for NIC: {"mac":"b2:0:0:0:9:9","ips":[]}',
+        ),
     ],
 )
 def test_bad_nics(cn, uuid, nic, text):
@@ -350,8 +353,10 @@ def test_filesystems_are_added_changed_and_removed(cn):
     uuid = cn.add(alias="fs", state="stopped")
     vm = cn.api.update(uuid, add_filesystems=[{"source": "/a", "target": "/b", "type": "lofs", "options": ["ro"]}])
     assert vm["filesystems"] == [{"source": "/a", "target": "/b", "type": "lofs", "options": ["ro"]}]
-    vm = cn.api.update(uuid, update_filesystems=[{"source": "/c", "target": "/b", "type": "lofs"}])
-    assert vm["filesystems"] == [{"source": "/c", "target": "/b", "type": "lofs"}]
+    vm = cn.api.update(uuid, update_filesystems=[{"source": "/c", "target": "/b"}])
+    assert vm["filesystems"] == [{"source": "/c", "target": "/b", "type": "lofs", "options": ["ro"]}]
+    vm = cn.api.update(uuid, update_filesystems=[{"target": "/b", "options": ["rw", "nodevices"]}])
+    assert vm["filesystems"] == [{"source": "/c", "target": "/b", "type": "lofs", "options": ["rw", "nodevices"]}]
     assert "filesystems" not in cn.api.update(uuid, remove_filesystems=["/b"])
 
 
@@ -383,7 +388,9 @@ def test_disk_and_quota_of_a_stopped_bhyve(cn):
     path = cn.vm(uuid)["disks"][0]["path"]
     assert cn.api.update(uuid, update_disks=[{"path": path, "size": 2048}])["disks"][0]["size"] == 2048
     assert cn.api.update(uuid, quota=3)["quota"] == 3
-    vm = cn.api.update(uuid, add_disks=[{"image_uuid": ZVOL_IMAGE, "model": "virtio", "image_size": 10240}])
+    cloned = {"image_uuid": ZVOL_IMAGE, "refreservation": 0}  # all of it reserved would not fit into the quota
+    vm = cn.api.update(uuid, add_disks=[cloned])
+    assert (vm["disks"][1]["image_size"], vm["disks"][1]["model"], vm["bootrom"]) == (10240, "virtio", "uefi")
     assert (vm["disks"][1]["image_uuid"], vm["disks"][1]["size"]) == (ZVOL_IMAGE, 10240)
     assert (
         cn.fails("update", uuid, payload={"update_disks": [{"path": path, "size": 1024}]})
@@ -476,16 +483,16 @@ def test_bad_payload_touches_nothing_and_tells_all(cn, uuid):
                 "set_tags": "y",
                 "zfs_root_recsize": 5,
                 "set_routes": {"z": "w"},
-                "add_nics": [{"ip": "dhcp"}],
+                "add_nics": [{"ip": "dhcp", "mac": "b2:0:0:0:9:9"}],
             },
         )
     assert raised.value.errors == [
         "Invalid value for quota: null:number",
         "Invalid value(s) for: set_tags",
-        "invalid zfs_root_recsize (5), must be 512-131072 and a power of 2. (0 to disable)",
+        'invalid or missing .nic_tag option for NIC: {"mac":"b2:0:0:0:9:9","ips":["dhcp"]}',
         'Invalid route destination: "z" (must be IP address or CIDR)',
-        'Invalid route gateway: "w" (must be IPv4 address, nics[N] or macs[M])',
-        'invalid or missing .nic_tag option for NIC: {"ip":"dhcp"}',
+        'Invalid route gateway: "w" (must be IP address, MAC address, or nic)',
+        "invalid zfs_root_recsize (5), must be 512-131072 and a power of 2. (0 to disable)",
     ]
     assert cn.zone_xml(uuid) == before
     assert cn.commands() == []

@@ -3,15 +3,18 @@
 
 import pytest
 
+from support.payload_vectors import recorded_node
 from vmadm.node.zonecfg import create_script, ncpus, update_script
-from vmadm.payload import nics
-from vmadm.payload.normalise import for_create, for_update
+from vmadm.payload.macs import full_mac
+from vmadm.payload.parsing import parse_create, parse_update
 
 pytestmark = pytest.mark.pure
 
 U = "698fed0c-b754-4073-e230-9f37c6b4d79f"
 IMAGE = "01b2c898-945f-11e1-a523-af1afbe22822"
+LX_IMAGE = "63d6e664-3f1f-11e8-aef6-a3120cf8dd9d"
 MAC = "b2:1e:ba:0a:06:71"
+NODE = recorded_node()
 
 RFD_PAYLOAD = {"brand": "joyent-minimal", "image_uuid": IMAGE, "alias": "foo"}
 RFD_SCRIPT = f"""\
@@ -44,13 +47,15 @@ add attr; set name="alias"; set type=string; set value="Zm9v"; end
 
 
 def script_of(payload, brand, *, autoboot=True):
-    vm = for_create(payload, brand, U)
-    return create_script(vm, created="2018-04-11T17:19:02.755Z", transition_expire=1523467442755 if autoboot else None)
+    change = parse_create(payload, NODE, U)
+    return create_script(
+        change, created="2018-04-11T17:19:02.755Z", transition_expire=1523467442755 if autoboot else None
+    )
 
 
 def added(payload, brand="joyent-minimal"):
     """The lines of a create's script that the least payload of that brand has not."""
-    least = {"brand": brand, "image_uuid": IMAGE}
+    least = {"brand": brand, "image_uuid": LX_IMAGE if brand == "lx" else IMAGE, "kernel_version": "4.3.0"}
     known = script_of(least, brand).splitlines()
     return [line for line in script_of({**least, **payload}, brand).splitlines() if line not in known]
 
@@ -171,7 +176,7 @@ def test_nics_of_a_new_vm_and_the_first_is_primary():
 
 
 def test_nics_of_lx_are_eth():
-    assert "set physical=eth0" in added({"nics": [{"nic_tag": "admin"}], "kernel_version": "4.3.0"}, "lx")
+    assert "set physical=eth0" in added({"nics": [{"nic_tag": "admin"}]}, "lx")
 
 
 def test_filesystems_of_a_new_vm():
@@ -199,9 +204,8 @@ def test_docker_brings_its_attributes_along():
         'add attr; set name="init-name"; set type=string; set value="/usr/vm/sbin/dockerinit"; end',
         'add attr; set name="internal-metadata-namespaces"; set type=string; set value="docker"; end',
     ]
-    assert for_create({"brand": "lx", "docker": True}, "lx", U)["internal_metadata"] == {
-        "docker:id": (U + U).replace("-", "")
-    }
+    payload = {"brand": "lx", "docker": True, "image_uuid": LX_IMAGE, "kernel_version": "4.3.0"}
+    assert parse_create(payload, NODE, U).maps.internal_metadata.set == {"docker:id": (U + U).replace("-", "")}
 
 
 def test_script_of_a_new_kvm():
@@ -299,7 +303,7 @@ VM = {
 
 def update_of(payload, **vm):
     present = {**VM, **vm}
-    return update_script(for_update(payload, present), present).splitlines()
+    return update_script(parse_update(payload, present, NODE), present).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -349,11 +353,12 @@ def update_of(payload, **vm):
         ({"tmpfs": 0}, {}, ['select attr name=tmpfs; set value="0"; end']),
         ({"zlog_max_size": 0}, {"zlog_max_size": 9}, ["remove -F attr name=zlog-max-size;"]),
         ({"fs_allowed": ["ufs"]}, {}, ['set fs-allowed="ufs"']),
-        ({"fs_allowed": ""}, {"fs_allowed": "ufs"}, ["clear fs-allowed"]),
+        ({"fs_allowed": ""}, {"fs_allowed": "ufs"}, ['set fs-allowed=""']),
+        ({"limit_priv": ""}, {}, ['set limitpriv=""']),
         ({"set_tags": {"a": 1}, "image_uuid": IMAGE, "state": "stopped", "nonsense": 1}, {}, []),
         (
             {"add_filesystems": [{"source": "/a", "target": "/b", "type": "lofs"}], "remove_filesystems": ["/c"]},
-            {},
+            {"filesystems": [{"source": "/a", "target": "/c", "type": "lofs"}]},
             ["remove fs dir=/c", "add fs", "set dir=/b", "set special=/a", "set type=lofs", "end"],
         ),
         ({}, {}, []),
@@ -425,25 +430,31 @@ def test_kvm_keeps_autoboot_in_an_attribute():
     assert update_of({"autoboot": False}, brand="kvm") == ["select attr name=vm-autoboot; set value=false; end"]
 
 
-def test_bhyve_writes_its_ports_with_every_update():
-    assert update_of({"alias": "bar"}, brand="bhyve", com1="/dev/zconsole", zlog_mode="g--") == [
+def test_bhyve_gets_its_ports_with_an_update_if_it_has_none():
+    assert update_of({"alias": "bar"}, brand="bhyve", zlog_mode="g--") == [
         'select attr name=alias; set value="YmFy"; end',
-        'select attr name=com1; set value="/dev/zconsole"; end',
+        'add attr; set name="com1"; set type=string; set value="/dev/zconsole"; end',
         'add attr; set name="com2"; set type=string; set value="socket,/tmp/vm.ttyb"; end',
         'select attr name=zlog-mode; set value="g--"; end',
         'add attr; set name="zlog-name"; set type=string; set value="platform.log"; end',
     ]
 
 
+def test_bhyve_keeps_a_port_of_its_own():
+    lines = update_of({"alias": "bar"}, brand="bhyve", com1="none", zlog_mode="g--", zlog_name="platform.log")
+    assert not [line for line in lines if "com" in line.partition("name=")[2][:5]]
+
+
 def test_disks_of_an_update():
     disk = {"path": "/dev/zvol/rdsk/zones/u-disk0", "boot": True, "model": "virtio", "media": "disk", "size": 1024}
-    vm = {**VM, "brand": "kvm", "state": "stopped", "disks": [disk]}
-    change = for_update({"update_disks": [{"path": disk["path"], "boot": False}], "remove_disks": ["/dev/old"]}, vm)
-    assert update_script(change, vm).splitlines() == [
-        "remove -F device match=/dev/old",
+    payload = {"update_disks": [{"path": disk["path"], "boot": False}], "remove_disks": ["/dev/old"]}
+    vm = {"brand": "kvm", "state": "stopped", "disks": [disk, {"path": "/dev/old"}], "vm_autoboot": True}
+    assert update_of(payload, **vm) == [
         "remove -F device match=/dev/zvol/rdsk/zones/u-disk0",
+        "remove -F device match=/dev/old",
         "add device",
         "set match=/dev/zvol/rdsk/zones/u-disk0",
+        'add property (name=boot, value="false")',
         'add property (name=model, value="virtio")',
         'add property (name=media, value="disk")',
         'add property (name=size, value="1024")',
@@ -452,4 +463,4 @@ def test_disks_of_an_update():
 
 
 def test_mac_without_leading_zeros():
-    assert nics.full_mac("0208200A0001") == "02:08:20:0a:00:01"
+    assert full_mac("0208200A0001") == "02:08:20:0a:00:01"

@@ -3,20 +3,32 @@
 
 import pytest
 
-from vmadm.payload.propertychecks import allowed_part, look_through
+from support.payload_vectors import recorded_node
+from vmadm.payload.asked import not_storable, request_of
+from vmadm.payload.change import named
+from vmadm.payload.findings import look_through
 
 pytestmark = pytest.mark.pure
 
 IMAGE = "01b2c898-945f-11e1-a523-af1afbe22822"
-POOLS = ("zones", "tank")
+LX_IMAGE = "63d6e664-3f1f-11e8-aef6-a3120cf8dd9d"
+DISK_IMAGE = "e1faace4-e19b-11e5-928b-83849e2fd94a"
+NODE = recorded_node()
+
+
+def looked_through(payload, brand, action):
+    """What validation finds, and what cannot be stored."""
+    found = look_through(payload, brand, action, NODE)
+    found.bad_values += [name for name in not_storable(payload, brand, action) if name not in found.bad_values]
+    return found
 
 
 def texts(payload, brand="joyent-minimal", action="update"):
-    return look_through(payload, brand, action, POOLS).texts()
+    return looked_through(payload, brand, action).texts()
 
 
 def is_good(name, value, brand="joyent-minimal", action="update"):
-    found = look_through({name: value}, brand, action, POOLS)
+    found = looked_through({name: value}, brand, action)
     assert found.bad_properties == [], f"{name} is not allowed for {brand} {action}"
     return found.bad_values == []
 
@@ -73,7 +85,7 @@ def is_good(name, value, brand="joyent-minimal", action="update"):
         ("resolvers", "8.8.8.8,8.8.4.4", True),
         ("resolvers", "", True),
         ("resolvers", [], True),
-        ("resolvers", None, True),
+        ("resolvers", None, False),
         ("resolvers", ["8.8.8.8,8.8.4.4"], False),
         ("resolvers", ["nowhere"], False),
         ("resolvers", [True], False),
@@ -124,7 +136,7 @@ def test_value_of_a_property(name, value, good):
     ],
 )
 def test_value_of_a_property_of_new_vms(name, value, good):
-    found = look_through({"image_uuid": IMAGE, name: value}, "joyent", "create", POOLS)
+    found = looked_through({"image_uuid": IMAGE, name: value}, "joyent", "create")
     assert (name not in found.bad_values) is good
 
 
@@ -155,8 +167,8 @@ def test_value_of_a_property_of_new_vms(name, value, good):
     ],
 )
 def test_value_of_a_member_of_a_nic(member, value, good):
-    found = look_through({"add_nics": [{}, {member: value}]}, "joyent", "update", POOLS)
-    assert found.bad_values == ([] if good else [f"add_nics.1.{member}"])
+    found = looked_through({"add_nics": [{}, {member: value}]}, "joyent", "update")
+    assert found.bad_values == ([] if good else [f"nics.*.{member}"])
 
 
 @pytest.mark.parametrize(
@@ -170,7 +182,7 @@ def test_value_of_a_member_of_a_nic(member, value, good):
     ],
 )
 def test_sector_size_of_a_bhyve_disk(value, good):
-    found = look_through({"add_disks": [{"guest_block_size": value}]}, "bhyve", "update", POOLS)
+    found = looked_through({"add_disks": [{"guest_block_size": value, "size": 1}]}, "bhyve", "update")
     assert (found.bad_values == []) is good
 
 
@@ -185,7 +197,7 @@ def test_all_that_is_wrong_is_told_in_one_go():
     assert texts(payload) == [
         "Invalid value for quota: null:number",
         "Invalid value for ram: null:number",
-        "Invalid value(s) for: alias,add_nics.0.vlan_id,add_nics.1.mac,remove_nics",
+        "Invalid value(s) for: alias,nics.*.vlan_id,nics.*.mac,remove_nics",
         "remove_nics must be an array.",
     ]
 
@@ -206,7 +218,7 @@ def test_map_given_as_a_word_is_a_bad_value():
     ],
 )
 def test_what_a_new_vm_of_each_brand_must_be_told(brand, missing):
-    assert look_through({"brand": brand}, brand, "create", POOLS).missing_properties == missing
+    assert looked_through({"brand": brand}, brand, "create").missing_properties == missing
 
 
 def test_bad_values_are_told_before_missing_ones():
@@ -217,7 +229,7 @@ def test_bad_values_are_told_before_missing_ones():
 
 
 def test_blank_counts_as_missing():
-    assert texts({"brand": "lx", "image_uuid": IMAGE, "kernel_version": ""}, "lx", "create") == [
+    assert texts({"brand": "lx", "image_uuid": LX_IMAGE, "kernel_version": ""}, "lx", "create") == [
         "Missing required properties: kernel_version"
     ]
 
@@ -242,26 +254,24 @@ def test_nothing_is_missing_from_an_update():
         ("com1", "kvm", "create"),
     ],
 )
-def test_property_that_is_not_allowed_is_noted_and_not_looked_into(name, brand, action):
-    found = look_through({name: object()}, brand, action, POOLS)
+def test_property_that_is_not_allowed_is_noted_and_not_asked(name, brand, action):
+    found = looked_through({name: "1"}, brand, action)
     assert found.bad_properties == [name]
-    assert found.bad_values == []
+    assert dict(request_of({name: "1"}, brand, action, found).items()) == {}
 
 
-def test_member_that_is_not_allowed_is_noted_by_its_place():
-    found = look_through({"add_nics": [{"model": "virtio", "nonsense": 1}]}, "joyent", "update", POOLS)
-    assert found.bad_properties == ["add_nics.0.model", "add_nics.0.nonsense"]
-    assert look_through({"add_nics": [{"model": "virtio"}]}, "kvm", "update", POOLS).bad_properties == []
+def asked(payload, brand):
+    return request_of(payload, brand, "update", looked_through(payload, brand, "update"))
 
 
 def test_what_is_not_allowed_is_dropped_from_lists_of_objects_too():
     payload = {"alias": "x", "nonsense": 1, "state": "running", "add_nics": [{"mac": "1:2:3:4:5:6", "model": "virtio"}]}
-    assert allowed_part(payload, "joyent", "update") == {"alias": "x", "add_nics": [{"mac": "1:2:3:4:5:6"}]}
+    request = asked(payload, "joyent")
+    assert [name for name, _ in request.items()] == ["alias", "add_nics"]
+    assert named(request.nics.add[0]) == {"mac": "01:02:03:04:05:06"}
 
 
 def test_members_of_an_update_of_disks_are_fewer_than_of_new_ones():
-    disk = {"path": "/dev/x", "image_uuid": IMAGE, "compression": "lz4"}
-    assert allowed_part({"add_disks": [disk]}, "kvm", "update") == {"add_disks": [disk]}
-    assert allowed_part({"update_disks": [disk]}, "kvm", "update") == {
-        "update_disks": [{"path": "/dev/x", "compression": "lz4"}]
-    }
+    disk = {"path": "/dev/x", "image_uuid": DISK_IMAGE, "compression": "lz4"}
+    assert named(asked({"add_disks": [disk]}, "kvm").disks.add[0]) == disk
+    assert named(asked({"update_disks": [disk]}, "kvm").disks.update[0]) == {"path": "/dev/x", "compression": "lz4"}

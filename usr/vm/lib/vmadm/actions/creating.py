@@ -14,24 +14,27 @@ from __future__ import annotations
 
 import time
 import uuid as uuids
+from dataclasses import replace
 from typing import Optional
 
-from vmadm.actions import checks, lifecycle
-from vmadm.actions.conflicts import check_tags_of
+from vmadm.actions import lifecycle
 from vmadm.actions.deleting import clean_up, exists
 from vmadm.actions.failing import give_up
 from vmadm.actions.following import Follower
-from vmadm.actions.outcome import Expected, confirmed, exactly
+from vmadm.actions.gathering import check_tags_of, gather
+from vmadm.actions.outcome import Expected, confirmed, exactly, of_create
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Step, Steps
 from vmadm.actions.updating import write_config
-from vmadm.errors import NotReached, VmadmError, VmNotFound
+from vmadm.errors import BadPayload, NotReached, VmadmError, VmNotFound
 from vmadm.node import volumes, zfs, zonecfg, zonecfg_blocks, zoneroot
 from vmadm.node.machine import INSTALL_LIMIT
 from vmadm.node.zonefolder import ZoneFolder
-from vmadm.payload import metadata
-from vmadm.payload.normalise import DEFAULT_BRAND, MAPS, for_create, renamed
-from vmadm.payload.propertychecks import is_unset
+from vmadm.payload import Payload, metadata
+from vmadm.payload.change import Change, Elements, Filesystem, Properties, named
+from vmadm.payload.nodefacts import facts_needed
+from vmadm.payload.parsing import brand_of, parse_create
+from vmadm.payload.unset import UNSET, said
 from vmload import Vm, brands
 from vmload.uuids import is_uuid
 
@@ -42,19 +45,19 @@ REPOSITORY = "root/etc/svc/repository.db"  # of the zone's services
 CREATE_VOLUME = "create-volume"  # as the source of a filesystem: make one
 
 
-def create(session: Session, payload: Vm) -> Vm:
+def create(session: Session, payload: Payload) -> Vm:
     """Make the VM; gives it as it then is. Raises VmadmError."""
-    brand = checks.check_brand(DEFAULT_BRAND if is_unset(payload.get("brand")) else payload["brand"])
-    given = renamed({**payload, "brand": brand}, brand)
-    uuid = given["uuid"] if is_uuid(given.get("uuid")) else str(uuids.uuid4())
-    given.setdefault("uuid", uuid)
+    brand_of(payload)
+    given = payload.get("uuid")
+    uuid = str(given if is_uuid(given) else uuids.uuid4())
     name = f"VM.js createZone ({uuid})"
     making = _Making(session, name, uuid)
     try:
         _look(session, uuid, name)  # no lock file before vminfod has answered
         with session.config_lock(uuid):
-            checks.check_create(session, given, brand, _look(session, uuid, name), name)
-            making.make(for_create(given, brand, uuid))
+            if _look(session, uuid, name) is not None:
+                raise BadPayload([f"VM with UUID {uuid} already exists"])
+            making.make(parse_create(payload, gather(session, facts_needed(payload), name, uuid), uuid))
         return making.boot()
     except _NotProvisioned:
         raise
@@ -73,33 +76,43 @@ class _Making:
 
     def __init__(self, session: Session, name: str, uuid: str) -> None:
         self.session, self.node, self.name, self.uuid = session, session.node, name, uuid
-        self.vm: Vm = {}
+        self._change: Optional[Change] = None
         self.made: list[str] = []
         self.steps = Steps(session.check_interrupted)
         self.expire = 0.0
         self.legacy_image = False
 
     @property
+    def change(self) -> Change:
+        """What is made; there is one once the payload has been parsed."""
+        assert self._change is not None
+        return self._change
+
+    @property
+    def vm(self) -> Properties:
+        """The new VM's properties."""
+        return self.change.properties
+
+    @property
     def root(self) -> str:
         """The root dataset."""
-        return f"{self.vm['zpool']}/{self.vm['zonename']}"
+        return f"{self.change.zpool}/{self.change.zonename}"
 
     @property
     def folder(self) -> ZoneFolder:
         """What lies below the zonepath."""
         return ZoneFolder(self.node, f"/{self.root}")
 
-    def make(self, vm: Vm) -> None:
+    def make(self, change: Change) -> None:
         """Everything up to a VM that is stopped, or about to boot. Raises VmadmError."""
-        self.vm = vm
+        self._change = change
         self._check_image()
         self._check_free()
-        volumes.place(vm["disks"], brand=vm["brand"], root=self.root, taken=[], pool=vm["zpool"])
         self.steps.run(self._steps())
 
     def boot(self) -> Vm:
         """Boot it if it is to be, and wait until it is provisioned. Raises VmadmError."""
-        if self.vm["autoboot"]:
+        if self.vm.autoboot is True:
             self.steps.run([("boot", self._boot)])
             return self._confirmed([])
         return self._confirmed([exactly("state", "stopped")])
@@ -109,7 +122,8 @@ class _Making:
         raised = error if isinstance(error, VmadmError) else VmadmError("interrupted")
         if not self.made:
             return raised
-        left = clean_up(self.session, self.vm, self.made, self.name)
+        where = {"uuid": self.uuid, "zonename": self.change.zonename, "zpool": self.change.zpool}
+        left = clean_up(self.session, where, self.made, self.name)
         if left:
             what = f"could not remove all that was made of it ({'; '.join(left)}): run vmadm delete {self.uuid}"
         else:
@@ -120,10 +134,10 @@ class _Making:
     # Before anything is touched.
 
     def _check_image(self) -> None:
-        brand, image = self.vm["brand"], self.vm.get("image_uuid")
+        brand, image = self.change.brand, said(self.vm.image_uuid, "")
         if brand not in ("joyent", "builder", "lx") or not image:
             return
-        dataset = f"{self.vm['zpool']}/{image}"
+        dataset = f"{self.change.zpool}/{image}"
         mountpoint = self.node.must("zfs", "get", "-H", "-o", "value", "mountpoint", dataset).stdout.strip()
         if brand == "lx":
             return
@@ -134,27 +148,28 @@ class _Making:
 
     def _check_free(self) -> None:
         """Nobody else's zone or dataset stands where ours is to be."""
-        if self.node.exists(f"/etc/zones/{self.vm['zonename']}.xml"):
-            raise VmadmError(f"zone {self.vm['zonename']} exists already")
-        if exists(self.node, self.root):
-            raise VmadmError(f"dataset {self.root} exists already")
+        if self.node.exists(f"/etc/zones/{self.change.zonename}.xml"):
+            raise VmadmError(f"zone {self.change.zonename} exists already")
+        for dataset in (self.root, *(disk.volume for disk in self.change.disks.add if disk.volume is not None)):
+            if exists(self.node, dataset):
+                raise VmadmError(f"dataset {dataset} exists already")
 
     # The steps.
 
     def _steps(self) -> list[Step]:
         vm = self.vm
         steps: list[Step] = []
-        if brands.is_hvm(vm["brand"]):
+        if brands.is_hvm(self.change.brand):
             steps.append(("disks", self._make_disks))
         steps += [("zonecfg", self._configure), ("install", self._install)]
-        given = {name: vm[name] for name in zfs.ROOT_PROPERTIES if name in vm}
-        if given:
+        settings = named(vm)
+        if settings.keys() & zfs.ROOT_PROPERTIES.keys():
             steps.append(
-                ("zfs properties", lambda: zfs.set_properties(self.node, given, {"zfs_filesystem": self.root}))
+                ("zfs properties", lambda: zfs.set_properties(self.node, settings, {"zfs_filesystem": self.root}))
             )
-        if vm.get("indestructible_zoneroot"):
+        if vm.indestructible_zoneroot is True:
             steps.append(("indestructible zoneroot", lambda: zfs.make_indestructible(self.node, self.root)))
-        if vm.get("delegate_dataset"):
+        if vm.delegate_dataset is True:
             steps.append(("delegated dataset", self._delegate))
         steps += [
             ("config files", self._write_config),
@@ -165,50 +180,46 @@ class _Making:
         return steps
 
     def _make_disks(self) -> None:
-        if self.vm["brand"] == "bhyve":
+        change = self.change
+        if change.brand == "bhyve":
             self.made.append(self.root)
             self.node.must("zfs", "create", self.root)
-        for disk in self.vm["disks"]:
-            if "zfs_filesystem" in disk and not disk.get("nocreate"):
-                if exists(self.node, disk["zfs_filesystem"]):
-                    raise VmadmError(f"dataset {disk['zfs_filesystem']} exists already")
-                if self.vm["brand"] != "bhyve":
-                    self.made.append(disk["zfs_filesystem"])
-                volumes.create_volumes(self.node, [disk])
+        else:
+            self.made += [disk.volume for disk in change.disks.add if disk.volume is not None]
+        volumes.create_volumes(self.node, change.disks.add, self.root, self.uuid)
 
     def _configure(self) -> None:
-        vm = self.vm
-        now = time.time()
-        seconds = PROVISION_LIMIT
-        if brands.is_hvm(vm["brand"]):
-            seconds *= max(1, vm["ram"] // RAM_A_LIMIT)
+        change, now, seconds = self.change, time.time(), PROVISION_LIMIT
+        if brands.is_hvm(change.brand):
+            seconds *= max(1, said(change.properties.ram, 0) // RAM_A_LIMIT)
         self.expire = now + seconds
-        plain = {**vm, "filesystems": [fs for fs in vm["filesystems"] if not _is_volume(fs)]}
+        plain = Elements(add=tuple(each for each in change.filesystems.add if not _is_volume(each)))
         script = zonecfg.create_script(
-            plain, created=_iso(now), transition_expire=int(self.expire * 1000) if vm["autoboot"] else None
+            replace(change, filesystems=plain),
+            created=_iso(now),
+            transition_expire=int(self.expire * 1000) if change.properties.autoboot is True else None,
         )
         self.made.append("zone")
-        self.session.must_zonecfg(self.uuid, script=script, zonename=vm["zonename"])
+        self.session.must_zonecfg(self.uuid, script=script, zonename=change.zonename)
         self._confirmed([])
 
     def _install(self) -> None:
-        vm = self.vm
-        words = ["-z", vm["zonename"], "install", "-q", str(vm["quota"])]
-        if vm["brand"] == "bhyve":
+        change, quota = self.change, said(self.vm.quota, 0)
+        words = ["-z", change.zonename, "install", "-q", str(quota)]
+        if change.brand == "bhyve":
             words += ["-x", "nodataset"]
-        elif vm.get("image_uuid"):
-            words += ["-t", vm["image_uuid"], "-x", "nodataset"]
+        elif said(self.vm.image_uuid, ""):
+            words += ["-t", str(self.vm.image_uuid), "-x", "nodataset"]
         if self.root not in self.made:
             self.made.append(self.root)
         self.node.must("zoneadm", *words, limit=INSTALL_LIMIT)
-        if vm["brand"] == "bhyve" and vm["quota"]:
-            volumes = [disk for disk in vm["disks"] if "zfs_filesystem" in disk]
-            zfs.set_bhyve_quota(self.node, {**vm, "disks": volumes, "zfs_filesystem": self.root}, vm["quota"] * zfs.GIB)
+        if change.brand == "bhyve":
+            zfs.set_bhyve_quota(self.node, self.root, quota, said(self.vm.flexible_disk_size, 0))
         self._confirmed(
             [
                 exactly("zone_state", "installed"),
                 exactly("zfs_filesystem", self.root),
-                exactly("zpool", vm["zpool"]),
+                exactly("zpool", change.zpool),
                 exactly("zonepath", f"/{self.root}"),
             ]
         )
@@ -216,12 +227,12 @@ class _Making:
     def _delegate(self) -> None:
         vm, data = self.vm, f"{self.root}/data"
         options = []
-        for name, prop in (("zfs_data_compression", "compression"), ("zfs_data_recsize", "recsize")):
-            if vm.get(name):
-                options += ["-o", f"{prop}={vm[name]}"]
+        for value, prop in ((vm.zfs_data_compression, "compression"), (vm.zfs_data_recsize, "recsize")):
+            if value is not UNSET and value:
+                options += ["-o", f"{prop}={value}"]
         self.node.must("zfs", "create", *options, data)
         self.session.must_zonecfg(self.uuid, zonecfg.add_dataset(data))
-        if vm.get("indestructible_delegated"):
+        if vm.indestructible_delegated is True:
             zfs.make_indestructible(self.node, data)
 
     def _write_config(self) -> None:
@@ -230,22 +241,20 @@ class _Making:
         self.folder.make_folder("config")
         there = {"zonepath": f"/{self.root}"}
         write_config(self.session, there, dict.fromkeys(metadata.FILES, metadata.EMPTY_FILE))
-        changed = {name: self.vm[name] for name in MAPS if self.vm[name]}
-        write_config(self.session, there, metadata.file_contents(changed, {}))
+        write_config(self.session, there, metadata.file_contents(metadata.changed_maps(self.change.maps, {}), {}))
 
     def _add_volumes(self) -> None:
-        for filesystem in [fs for fs in self.vm["filesystems"] if _is_volume(fs)]:
-            volume = filesystem["source"] if filesystem["source"] != CREATE_VOLUME else str(uuids.uuid4())
+        for filesystem in [each for each in self.change.filesystems.add if _is_volume(each)]:
+            volume = filesystem.source if filesystem.source != CREATE_VOLUME else str(uuids.uuid4())
             source = f"/{self.root}/volumes/{volume}"
             self.folder.make_folder(f"volumes/{volume}")
-            lines = zonecfg_blocks.filesystem_lines([{**filesystem, "source": source, "type": "lofs"}])
+            lines = zonecfg_blocks.filesystem_lines([replace(filesystem, source=source, type="lofs")])
             self.session.must_zonecfg(self.uuid, script="\n".join(lines) + "\n")
 
     def _prepare_root(self) -> None:
-        vm = self.vm
-        zoneroot.prepare(self.folder, vm, legacy_image=self.legacy_image)
-        if brands.facts(vm["brand"])["mdata_restart"]:
-            seconds = vm.get("mdata_exec_timeout", zoneroot.MDATA_TIMEOUT)
+        zoneroot.prepare(self.folder, self.change, legacy_image=self.legacy_image)
+        if brands.facts(self.change.brand)["mdata_restart"]:
+            seconds = said(self.vm.mdata_exec_timeout, zoneroot.MDATA_TIMEOUT)
             self.session.try_to(
                 "set the metadata service's time limit", lambda: self._set_timeout(seconds), uuid=self.uuid
             )
@@ -261,20 +270,17 @@ class _Making:
 
     def _unmark(self) -> None:
         self.session.must_zonecfg(self.uuid, zonecfg.REMOVE_PROVISIONING)
-        vm = self.vm
-        wanted = [exactly("provisioning", None), *(exactly(name, vm[name]) for name in MAPS)]
-        wanted += [exactly(name, True) for name in ("indestructible_zoneroot",) if vm.get(name)]
-        self._confirmed(wanted)
+        self._confirmed([exactly("provisioning", None), *of_create(self.change)])
 
     # Booting.
 
     def _boot(self) -> None:
         session, uuid = self.session, self.uuid
         before = self._confirmed([])
-        with Follower(session, self.vm["zonename"], f"VM.js startZone ({uuid})") as follower:
+        with Follower(session, self.change.zonename, f"VM.js startZone ({uuid})") as follower:
             check_tags_of(self.node, before)
             lifecycle.boot(session, before)
-            if self.vm.get("nowait"):
+            if self.vm.nowait is True:
                 # Whoever asked for this waits for the services, and takes the transition away.
                 follower.until(_runs, lifecycle.START_LIMIT, f"timed out waiting for VM {uuid} to boot")
                 return
@@ -293,13 +299,13 @@ class _Making:
         session, uuid = self.session, self.uuid
         with session.held():
             give_up(session, uuid)
-            session.show(self.vm["zonename"], self.name)
+            session.show(self.change.zonename, self.name)
         raise _NotProvisioned(
             f"VM {uuid} is left in state failed: timed out waiting for /var/svc/provisioning to move for {uuid}"
         )
 
     def _confirmed(self, wanted: list[Expected]) -> Vm:
-        return confirmed(self.session, self.vm["zonename"], wanted, self.name, f"VM {self.uuid} was made")
+        return confirmed(self.session, self.change.zonename, wanted, self.name, f"VM {self.uuid} was made")
 
 
 def _look(session: Session, uuid: str, name: str) -> Optional[Vm]:
@@ -309,9 +315,8 @@ def _look(session: Session, uuid: str, name: str) -> Optional[Vm]:
         return None
 
 
-def _is_volume(filesystem: Vm) -> bool:
-    source = str(filesystem.get("source"))
-    return source == CREATE_VOLUME or is_uuid(source)
+def _is_volume(filesystem: Filesystem) -> bool:
+    return filesystem.source == CREATE_VOLUME or is_uuid(filesystem.source)
 
 
 def _runs(vm: Optional[Vm]) -> bool:

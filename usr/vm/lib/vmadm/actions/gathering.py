@@ -6,14 +6,16 @@ Always: nothing is changed, and only what is needed is asked. An image that imga
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Optional
 
-from vmadm.actions.images import manifest
 from vmadm.actions.session import Session
 from vmadm.errors import VmadmError
 from vmadm.node.machine import Node
+from vmadm.payload.nicconflicts import with_tags
 from vmadm.payload.nodefacts import FactsNeeded, Image, NicTag, NodeFacts, image_of
+from vmload import Vm
 
 
 def gather(session: Session, needed: FactsNeeded, name: str, uuid: Optional[str] = None) -> NodeFacts:
@@ -48,6 +50,14 @@ def nic_tags(node: Node, names: Iterable[str]) -> dict[str, NicTag]:
     return {tag: _tag(rows.get(tag)) for tag in wanted if tag not in missing}
 
 
+def check_tags_of(node: Node, vm: Vm, prefix: str = "") -> None:
+    """The NIC tags of a VM that is about to boot. Raises VmadmError."""
+    nics = [nic for nic in vm.get("nics") or [] if nic.get("nic_tag")]
+    texts = with_tags(nics, nic_tags(node, dict.fromkeys(str(nic["nic_tag"]) for nic in nics)))
+    if texts:
+        raise VmadmError(prefix + "; ".join(texts))
+
+
 def _tag(row: Optional[list[str]]) -> NicTag:
     """A line of `nictagadm list`: tag, MAC, link, type; a platform that tells the MTU does so in a fifth column. An
     overlay's tag, such as sdc_overlay/7, has no line."""
@@ -57,5 +67,10 @@ def _tag(row: Optional[list[str]]) -> NicTag:
 
 
 def _image(node: Node, pool: str, image: str) -> Optional[Image]:
-    found = manifest(node, pool, image)
-    return None if found is None else image_of(found)
+    """None if there is none such, or imgadm says nothing sensible."""
+    try:
+        result = node.run("imgadm", "get", "-P", pool, image)
+        found = json.loads(result.stdout)["manifest"] if result.status == 0 else None
+    except (VmadmError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return image_of(found)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Optional
 
-from vmadm.actions.conflicts import check_tags_of
 from vmadm.actions.following import Check, Follower
+from vmadm.actions.gathering import check_tags_of
 from vmadm.actions.outcome import confirmed, exactly
 from vmadm.actions.session import Session
 from vmadm.actions.vmadmd import check_there, reboot_kvm, reset_kvm, stop_kvm

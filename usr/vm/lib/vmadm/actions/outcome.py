@@ -8,35 +8,32 @@ was written and what is shown, and blames no one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from vmadm.actions.session import Session
 from vmadm.errors import OutcomeMissed, VmNotFound
-from vmadm.payload.metadata import changed_maps
-from vmadm.payload.nics import by_mac
+from vmadm.payload import addresses, memoryrules, metadata
+from vmadm.payload.change import Change, NicChange, members
+from vmadm.payload.macs import full_mac
+from vmadm.payload.unset import UNSET
 from vmadm.payload.vmfacts import has_data
 from vminfod.clients.plainjson import compact
 from vmload import Vm, brands, properties
 
 Find = Callable[[Vm], Optional[Vm]]
 
-# Not compared: other members of the table say what they mean, or the VM object does not show them.
+OF_DATA = ("indestructible_delegated", "zfs_data_compression", "zfs_data_recsize")  # of a delegated dataset
 JOINED = ("limit_priv", "fs_allowed")  # lists in payloads, comma-joined text in VM objects
-ADDRESS_MEMBERS = ("ip", "ips", "netmask", "gateway", "gateways")  # of a NIC; what it has not is to be gone
-INDIRECT = frozenset(
-    (
-        "ram",
-        "mdata_exec_timeout",
-        "nowait",
-        "autoboot",
-        "indestructible_zoneroot",
-        "indestructible_delegated",
-        "zfs_data_compression",
-        "zfs_data_recsize",
-    )
-)
+ADDRESS_MEMBERS = ("ip", "netmask", "gateway")  # of a NIC; what they say is shown in `ips` and `gateways`, too
+
+# What a rule may make of a value that was asked: memory has limits, no quota is 0, no record size is zfs's own.
+SETTLED = frozenset((*memoryrules.MEMORY, "quota", "zfs_root_recsize", "zfs_data_recsize"))
+
+# What a VM object shows of disks, of what can be said of them.
+DISK_MEMBERS = ("boot", "model", "media", "image_uuid", "image_size", "pci_slot", "uuid", "notrim", "guest_block_size")
+VOLUME_MEMBERS = ("size", "compression", "refreservation")
 
 
 @dataclass(frozen=True)
@@ -62,24 +59,20 @@ def confirmed(session: Session, uuid: str, wanted: list[Expected], name: str, wh
     return vm
 
 
-def of_update(change: Vm, vm: Vm) -> list[Expected]:
-    """What an update (normalise.for_update()) makes of the VM `vm`."""
-    wanted = [_simple(name, value) for name, value in change.items() if _is_simple(name)]
-    wanted += [_exactly(name, value) for name, value in changed_maps(change, vm).items()]
-    if change.get("autoboot") is not None:
-        wanted.append(_exactly("autoboot", change["autoboot"]))
-    if "ram" in change and brands.is_hvm(vm["brand"]):
-        wanted.append(_exactly("ram", change["ram"]))
-    for name in ("indestructible_zoneroot", "indestructible_delegated"):
-        if name in change:
-            wanted.append(_simple(name, change[name]))
-    if has_data(vm):
-        wanted += [
-            _simple(name, change[name]) for name in ("zfs_data_compression", "zfs_data_recsize") if name in change
-        ]
-    wanted += _of_nics(change)
-    wanted += _of_members(change, "disks", "path", ("boot", "model", "media", "size", "compression", "refreservation"))
-    return wanted + _of_members(change, "filesystems", "target", ("source", "type"))
+def of_update(change: Change, vm: Vm) -> list[Expected]:
+    """What the VM `vm` is to show after an update: what the payload's own keys asked, removals included."""
+    expected = list(_of_properties(change, has_data(vm)))
+    for name, asked in change.maps.items():
+        expected.append(exactly(name, asked.applied(vm.get(name) or {})))
+    return [*expected, *_of_lists(change)]
+
+
+def of_create(change: Change) -> list[Expected]:
+    """What a new VM is to show: what the payload's own keys asked. Maps are shown whole, also empty ones."""
+    expected = list(_of_properties(change, change.properties.delegate_dataset is True))
+    for name in metadata.MAPS:
+        expected.append(exactly(name, dict(getattr(change.maps, name).set)))
+    return [*expected, *_of_lists(change)]
 
 
 def gone_from(list_name: str, key: str, value: str) -> Expected:
@@ -94,85 +87,137 @@ def there_in(list_name: str, key: str, value: str) -> Expected:
 
 def exactly(name: str, value: Any) -> Expected:
     """The property has just this value."""
-    return _exactly(name, value)
+    return Expected(name, _text(value), lambda vm: _is(vm.get(name), value), lambda vm: vm.get(name))
 
 
-def _is_simple(name: str) -> bool:
-    entry = properties.table().get(name)
-    return (
-        entry is not None
-        and entry["in_vm_object"]
-        and entry["payload"] is not None
-        and name not in INDIRECT
-        and entry["payload"]["type"] != "object-array"
-    )
+def _of_lists(change: Change) -> list[Expected]:
+    expected = [*_of_nics(change), *_of_disks(change)]
+    expected += [gone_from("filesystems", "target", target) for target in change.request.filesystems.remove]
+    there = {each.target for each in (*change.filesystems.add, *change.filesystems.update)}
+    for filesystem in (*change.request.filesystems.add, *change.request.filesystems.update):
+        if filesystem.target in there:
+            shown = dict(filesystem.items())
+            if not str(filesystem.source).startswith("/"):
+                shown = {name: value for name, value in shown.items() if name in ("target", "options")}  # a volume
+            expected.append(_has("filesystems", "target", filesystem.target, shown))
+    expected += [gone_from("pci_devices", "path", path) for path in change.request.pci_devices.remove]
+    for device in (*change.pci_devices.add, *change.pci_devices.update):
+        expected.append(_has("pci_devices", "path", device.path, dict(members(device))))
+    return expected
 
 
-def _simple(name: str, value: Any) -> Expected:
-    if name in JOINED and isinstance(value, list):
-        value = ",".join(value)
+def _of_properties(change: Change, has_dataset: bool) -> Iterator[Expected]:
+    for name, asked in change.request.properties.items():
+        if not properties.table()[name]["in_vm_object"] or (name in OF_DATA and not has_dataset):
+            continue
+        if name == "ram" and not brands.is_hvm(change.brand):
+            continue
+        settled = change.properties.get(name) if name in SETTLED else asked
+        yield _property(name, settled)
+
+
+def _property(name: str, asked: Any) -> Expected:
     facts = properties.table()[name]["payload"]
-    may_lack = value in (None, "", 0, []) or value == facts.get("default")
-    if name in JOINED and not value and name == "limit_priv":
-        return Expected(name, "nothing", lambda vm: True, lambda vm: vm.get(name))
+    value = ",".join(asked) if name in JOINED else list(asked) if isinstance(asked, tuple) else asked
+    fitting = [value]
+    if value in (None, "", []) or _is(value, facts.get("default")):
+        fitting += [None, "", [], facts.get("default")]
+    elif value is False or (_is(value, 0) and not facts["keep_zero"]):
+        fitting.append(None)
 
     def is_shown(vm: Vm) -> bool:
-        if may_lack and vm.get(name) in (None, "", [], facts.get("default"), value):
-            return True
-        return bool(vm.get(name) == value)
+        return any(_is(vm.get(name), each) for each in fitting)
 
     return Expected(name, _text(value), is_shown, lambda vm: vm.get(name))
 
 
-def _exactly(name: str, value: Any) -> Expected:
-    return Expected(name, _text(value), lambda vm: vm.get(name) == value, lambda vm: vm.get(name))
+def _of_nics(change: Change) -> Iterator[Expected]:
+    for mac in change.request.nics.remove:
+        yield _gone(f"nic {mac}", _nic_with(mac))
+    whole = {nic.old_mac or nic.mac: nic for nic in change.nics.update}
+    updated = [(asked, whole[str(asked.mac)]) for asked in change.request.nics.update if asked.mac in whole]
+    for asked, nic in (*zip(change.request.nics.add, change.nics.add), *updated):
+        said = dict(asked.items())
+        for name in ("mac", "primary", *(["interface"] if nic.old_mac is None else [])):
+            said.pop(name, None)
+        yield _with_members(f"nic {nic.mac}", _nic_with(nic.mac), _addresses_of(asked, said))
+    if change.new_primary is not None:
+        yield _with_members(f"nic {change.new_primary}", _nic_with(change.new_primary), {"primary": True})
 
 
-def _of_nics(change: Vm) -> list[Expected]:
-    wanted = [_gone(f"nic {mac}", _nic_with(mac)) for mac in change.get("remove_nics") or []]
-    for nic in [*(change.get("add_nics") or []), *(change.get("update_nics") or [])]:
-        shown = {**dict.fromkeys(ADDRESS_MEMBERS), **nic}
-        shown = {
-            name: None if value == [] else value for name, value in shown.items() if name not in ("mac", "primary")
-        }
-        wanted.append(_with_members(f"nic {nic['mac']}", _nic_with(nic["mac"]), shown))
-    if change.get("new_primary"):
-        wanted.append(
-            _with_members(f"nic {change['new_primary']}", _nic_with(change["new_primary"]), {"primary": True})
-        )
-    return wanted
+def _addresses_of(asked: NicChange, said: dict[str, Any]) -> dict[str, Any]:
+    """What a NIC is to show: the short forms count only where the long ones are not said."""
+    shown = {name: value for name, value in said.items() if name not in ADDRESS_MEMBERS}
+    if asked.ips is UNSET:
+        if asked.ip in addresses.AUTOMATIC:
+            shown["ips"] = (asked.ip,)
+        elif asked.ip is None:
+            shown["ips"] = ()
+        elif asked.ip is not UNSET:
+            shown["ip"] = asked.ip
+        if isinstance(asked.netmask, str) and asked.ip not in (*addresses.AUTOMATIC, None):
+            shown["netmask"] = asked.netmask
+    if asked.gateways is UNSET and isinstance(asked.gateway, str):
+        shown["gateways"] = (asked.gateway,)
+    return shown
 
 
-def _of_members(change: Vm, list_name: str, key: str, compared: tuple[str, ...]) -> list[Expected]:
-    """remove_X, add_X and update_X of a list of objects that are known by their `key`."""
-    wanted = [gone_from(list_name, key, value) for value in change.get(f"remove_{list_name}") or []]
-    for element in [*(change.get(f"add_{list_name}") or []), *(change.get(f"update_{list_name}") or [])]:
-        shown = {name: element[name] for name in compared if name in element and element[name] is not False}
-        value = element[key]
-        wanted.append(_with_members(f"{list_name} {value}", _element_with(list_name, key, value), shown))
-    return wanted
+def _of_disks(change: Change) -> Iterator[Expected]:
+    for path in change.request.disks.remove:
+        yield gone_from("disks", "path", path)
+    settles_all = any(name in dict(change.request.properties.items()) for name in ("quota", "flexible_disk_size"))
+    whole = {disk.path: disk for disk in change.disks.update}
+    updated = [(asked, whole[str(asked.path)]) for asked in change.request.disks.update if asked.path in whole]
+    for asked, disk in (*zip(change.request.disks.add, change.disks.add), *updated):
+        names = (*DISK_MEMBERS, *(VOLUME_MEMBERS if disk.volume is not None else ()))
+        said = {name: value for name, value in asked.items() if name in names}
+        if settles_all and change.brand == "bhyve":
+            said.pop("refreservation", None)  # a change of the quota sets all of them anew
+        if asked.image_uuid is UNSET and asked.path is UNSET:
+            said.pop("image_size", None)
+        yield _has("disks", "path", disk.path, said)
 
 
 def _gone(name: str, find: Find) -> Expected:
     return Expected(name, "its removal", lambda vm: find(vm) is None, lambda vm: "there")
 
 
-def _with_members(name: str, find: Find, members: Vm) -> Expected:
-    """What `find` finds is there and has these members."""
+def _has(list_name: str, key: str, value: str, said: dict[str, Any]) -> Expected:
+    return _with_members(f"{list_name} {value}", _element_with(list_name, key, value), said)
+
+
+def _with_members(name: str, find: Find, said: dict[str, Any]) -> Expected:
+    """What `find` finds is there and has these members; one that is false, or an empty list, may be left out."""
+    wanted = {member: list(value) if isinstance(value, tuple) else value for member, value in said.items()}
 
     def is_shown(vm: Vm) -> bool:
         found = find(vm)
-        return found is not None and all(found.get(member) == value for member, value in members.items())
+        if found is None:
+            return False
+        return all(
+            _is(found.get(member), value) or _is_left_out(found, member, value) for member, value in wanted.items()
+        )
 
-    return Expected(name, compact(members), is_shown, find)
+    return Expected(name, compact(wanted), is_shown, find)
+
+
+def _is_left_out(found: Vm, member: str, value: Any) -> bool:
+    return member not in found and value in (False, None, [], "") and not _is(value, 0)
 
 
 def _nic_with(mac: str) -> Find:
-    return lambda vm: by_mac(vm["nics"], mac)
+    return lambda vm: next((nic for nic in vm.get("nics") or [] if full_mac(str(nic.get("mac"))) == mac), None)
 
 
 def _element_with(list_name: str, key: str, value: str) -> Find:
     return lambda vm: next((element for element in vm.get(list_name) or [] if element.get(key) == value), None)
+
+
+def _is(one: Any, other: Any) -> bool:
+    """Equal, and of the same type, also within a map: 0 is not false, 1 not true."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is(one[key], other[key]) for key in one)
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 def _text(value: Any) -> str:

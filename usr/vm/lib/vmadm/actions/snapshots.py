@@ -7,6 +7,7 @@ Always: the config lock is held; the VM's XML is touched afterwards, so that las
 
 from __future__ import annotations
 
+import re
 from typing import Optional
 
 from vmadm.actions import lifecycle
@@ -17,10 +18,10 @@ from vmadm.actions.updating import touch
 from vmadm.errors import AlreadyInState, VmadmError, WrongState
 from vmadm.node.machine import FIRST, failure
 from vmadm.node.zonefolder import ZoneFolder
-from vmadm.payload.crosschecks import SNAPSHOT_NAME
 from vmload import Vm
 
 NOT_MOUNTED = (" not mounted", " no such file or directory")  # in what umount says when there is nothing to do
+SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9_.:%-]{1,64}")
 
 
 def create_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:

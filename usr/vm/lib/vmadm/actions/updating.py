@@ -9,22 +9,25 @@ Always: nothing is touched unless the whole payload is good; a change without ef
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import partial
 
-from vmadm.actions import checks
+from vmadm.actions.gathering import gather
 from vmadm.actions.outcome import confirmed, of_update
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Step, Steps
 from vmadm.errors import VmadmError, WrongState
 from vmadm.node import volumes, zfs, zonecfg
 from vmadm.node.zonefolder import ZoneFolder
-from vmadm.payload import metadata
-from vmadm.payload.normalise import for_update
+from vmadm.payload import Payload, addresses, metadata
+from vmadm.payload.change import Change, named
+from vmadm.payload.nodefacts import facts_needed
+from vmadm.payload.parsing import parse_update
+from vmadm.payload.unset import UNSET, said
 from vmload import Vm, brands
 from vmload.units import MIB
 
 MDATA_RESTART_LIMIT = 60.0  # seconds for each of the two calls
-ROUTES = ("set_routes", "remove_routes")
 
 # Resource controls that a running zone takes at once, and what a unit of the property is.
 LIVE_CONTROLS = {
@@ -50,17 +53,16 @@ PROTECTIONS = {
 }
 
 
-def update(session: Session, uuid: str, payload: Vm) -> Vm:
+def update(session: Session, uuid: str, payload: Payload) -> Vm:
     """Change the VM; gives it as it is afterwards. Raises VmadmError."""
     name = f"VM.js update ({uuid})"
     session.check_known(uuid, name)
     with session.config_lock(uuid):
         vm = session.look(uuid, name)
-        checks.check_brand_of(vm)
-        checks.check_update(session, payload, vm, name)
-        change = for_update(payload, vm)
+        if not brands.is_supported(str(vm.get("brand"))):
+            raise VmadmError(f"Unsupported brand: {vm.get('brand')}")
+        change = parse_update(payload, vm, gather(session, facts_needed(payload), name, uuid))
         _check_dataset(change, vm)
-        volumes.place_new(change, vm)
         steps = Steps(session.check_interrupted)
         try:
             steps.run(_steps(session, change, vm))
@@ -70,55 +72,80 @@ def update(session: Session, uuid: str, payload: Vm) -> Vm:
         return confirmed(session, vm["zonename"], of_update(change, vm), name, f"VM {uuid} was updated")
 
 
-def _check_dataset(change: Vm, vm: Vm) -> None:
+def _check_dataset(change: Change, vm: Vm) -> None:
     """A VM that was never installed has no dataset that could be changed. Raises WrongState."""
-    needed = ["quota", "add_disks", *zfs.ROOT_PROPERTIES, "indestructible_zoneroot"]
-    asked = [name for name in needed if change.get(name)]
-    if asked and "zfs_filesystem" not in vm:
-        raise WrongState(f"VM {vm['uuid']} has no dataset, cannot change: {','.join(asked)}")
+    asked = named(change.properties)
+    needed = [name for name in ("quota", *zfs.ROOT_PROPERTIES, "indestructible_zoneroot") if asked.get(name)]
+    needed += ["add_disks"] if change.disks.add else []
+    if needed and "zfs_filesystem" not in vm:
+        raise WrongState(f"VM {vm['uuid']} has no dataset, cannot change: {','.join(needed)}")
 
 
-def _steps(session: Session, change: Vm, vm: Vm) -> list[Step]:
+def _steps(session: Session, change: Change, vm: Vm) -> list[Step]:
     node, uuid = session.node, vm["uuid"]
     steps: list[Step] = []
-    if change.get("remove_disks"):
-        steps.append(("destroy disks", lambda: volumes.destroy_removed(node, change, vm)))
-    if change.get("add_disks"):
-        steps.append(("create disks", lambda: volumes.create_volumes(node, change["add_disks"])))
-    contents = metadata.file_contents(metadata.changed_maps(change, vm), vm)
+    if change.disks.remove:
+        steps.append(("destroy disks", lambda: volumes.destroy_removed(node, change.disks.remove, vm)))
+    if change.disks.add:
+        root = str(vm.get("zfs_filesystem"))
+        steps.append(("create disks", lambda: volumes.create_volumes(node, change.disks.add, root, uuid)))
+    contents = metadata.file_contents(metadata.changed_maps(change.maps, vm), vm)
     if contents:
         steps.append((", ".join(contents), lambda: write_config(session, vm, contents)))
     script = zonecfg.update_script(change, vm)
     steps.append(("zonecfg", lambda: session.must_zonecfg(uuid, script=script)))
     if _wants_mdata_restart(change, vm):
         steps.append(("restart the metadata service", lambda: _restart_mdata(session, vm)))
-    if change.get("update_nics") and vm.get("state") == "running":
+    if change.nics.update and vm.get("state") == "running":
         steps.append(("links", lambda: _set_links(session, change, vm)))
-    if any(disk.keys() & volumes.VOLUME_MEMBERS for disk in change.get("update_disks") or []):
-        steps.append(("resize disks", lambda: volumes.change_volumes(node, change, vm)))
     if "zfs_filesystem" in vm:
         steps += _zfs_steps(session, change, vm)
-    if brands.facts(vm["brand"])["live_rctl_update"]:
-        controls = [name for name in LIVE_CONTROLS if change.get(name) is not None]
+    settings = named(change.properties)
+    if brands.facts(change.brand)["live_rctl_update"]:
+        controls = {name: settings[name] for name in LIVE_CONTROLS if settings.get(name) is not None}
         if controls:
-            steps.append(("resource controls", lambda: _set_controls(session, change, vm, controls)))
-    if change.get("tmpfs") and vm.get("tmpfs"):
-        steps.append(("size of /tmp", lambda: _remount_tmp(session, vm, change["tmpfs"])))
+            steps.append(("resource controls", lambda: _set_controls(session, vm, controls)))
+    if settings.get("tmpfs") and vm.get("tmpfs"):
+        steps.append(("size of /tmp", lambda: _remount_tmp(session, vm, settings["tmpfs"])))
     if _needs_touch(change, vm):
         steps.append(("last_modified", lambda: _touch_after(session, vm)))
     return steps
 
 
-def _zfs_steps(session: Session, change: Vm, vm: Vm) -> list[Step]:
-    node = session.node
-    steps: list[Step] = []
-    if change.get("quota") is not None:
-        steps.append(("quota", lambda: zfs.set_quota(node, vm, change["quota"])))
-    if change.keys() & {*zfs.ROOT_PROPERTIES, *zfs.DATA_PROPERTIES}:
-        steps.append(("zfs properties", lambda: zfs.set_properties(node, change, vm)))
-    if change.keys() & {"indestructible_zoneroot", "indestructible_delegated"}:
-        steps.append(("indestructible", lambda: zfs.set_indestructible(node, change, vm)))
+def _zfs_steps(session: Session, change: Change, vm: Vm) -> list[Step]:
+    """A quota that grows comes before the disks that need it, one that shrinks behind them."""
+    node, settings = session.node, named(change.properties)
+    quota: list[Step] = [("quota", lambda: _set_quota(session, change, vm))] if _changes_quota(change, vm) else []
+    disks: list[Step] = []
+    asked = [disk for disk in change.request.disks.update if volumes.changes_volume(disk)]
+    if asked:
+        disks.append(("resize disks", lambda: volumes.change_volumes(node, asked, vm)))
+    grows = any(disk.size is not UNSET and disk.dangerous_allow_shrink is not True for disk in asked)
+    steps = quota + disks if grows else disks + quota
+    if settings.keys() & {*zfs.ROOT_PROPERTIES, *zfs.DATA_PROPERTIES}:
+        steps.append(("zfs properties", lambda: zfs.set_properties(node, settings, vm)))
+    if settings.keys() & {"indestructible_zoneroot", "indestructible_delegated"}:
+        steps.append(("indestructible", lambda: zfs.set_indestructible(node, settings, vm)))
     return steps
+
+
+def _changes_quota(change: Change, vm: Vm) -> bool:
+    """With bhyve all of the flexible disk space is in it, too."""
+    new = change.properties
+    if new.quota is not UNSET and new.quota != vm.get("quota"):
+        return True
+    flexible = new.flexible_disk_size
+    return change.brand == "bhyve" and flexible is not UNSET and (flexible or 0) != (vm.get("flexible_disk_size") or 0)
+
+
+def _set_quota(session: Session, change: Change, vm: Vm) -> None:
+    new, dataset = change.properties, vm["zfs_filesystem"]
+    quota = vm.get("quota") or 0 if new.quota is UNSET else new.quota or 0
+    if change.brand != "bhyve":
+        zfs.set_quota(session.node, dataset, quota)
+        return
+    flexible = vm.get("flexible_disk_size") if new.flexible_disk_size is UNSET else new.flexible_disk_size
+    zfs.set_bhyve_quota(session.node, dataset, quota, flexible or 0)
 
 
 def write_config(session: Session, vm: Vm, contents: dict[str, str]) -> None:
@@ -140,22 +167,18 @@ def touch(session: Session, vm: Vm) -> None:
     session.try_to("touch the zone's XML", lambda: session.node.touch(path, time.time()), uuid=vm["uuid"])
 
 
-def _needs_touch(change: Vm, vm: Vm) -> bool:
-    if change.get("quota") is not None and change["quota"] != vm.get("quota"):
-        return True
-    if "flexible_disk_size" in change and change["flexible_disk_size"] != vm.get("flexible_disk_size"):
-        return True
-    resized = any("size" in disk for disk in change.get("update_disks") or [])
-    return resized or any(name in change for name in ROUTES)
+def _needs_touch(change: Change, vm: Vm) -> bool:
+    resized = any(disk.size is not UNSET for disk in change.request.disks.update)
+    return resized or bool(change.request.maps.routes) or _changes_quota(change, vm)
 
 
-def _wants_mdata_restart(change: Vm, vm: Vm) -> bool:
+def _wants_mdata_restart(change: Change, vm: Vm) -> bool:
     if not brands.facts(vm["brand"])["mdata_restart"] or vm.get("state") != "running":
         return False
-    maintained = change.get("maintain_resolvers", vm.get("maintain_resolvers", False))
-    return any(name in change for name in ("maintain_resolvers", "tmpfs", *ROUTES)) or (
-        "resolvers" in change and bool(maintained)
-    )
+    new = named(change.properties)
+    if "maintain_resolvers" in new or "tmpfs" in new or change.request.maps.routes:
+        return True
+    return "resolvers" in new and bool(vm.get("maintain_resolvers"))
 
 
 def _restart_mdata(session: Session, vm: Vm) -> None:
@@ -176,12 +199,12 @@ def _restart_mdata(session: Session, vm: Vm) -> None:
         )
 
 
-def _set_links(session: Session, change: Vm, vm: Vm) -> None:
+def _set_links(session: Session, change: Change, vm: Vm) -> None:
     """Tell a running zone's links what they may send. The configuration is written: errors are only logged."""
-    for nic in change["update_nics"]:
-        protections = [word for member, word in PROTECTIONS.items() if not nic.get(member)]
-        allowed = [str(ip).partition("/")[0] for ip in nic.get("ips") or [] if "/" in str(ip)]
-        allowed += [str(ip) for ip in nic.get("allowed_ips") or []]
+    for nic in change.nics.update:
+        protections = [word for member, word in PROTECTIONS.items() if getattr(nic, member) is not True]
+        allowed = [addresses.address_of(ip) for ip in addresses.static(said(nic.ips, ()))]
+        allowed += said(nic.allowed_ips, ())
         for prop, values in (("protection", protections), ("allowed-ips", allowed)):
             words = (
                 ("set-linkprop", "-t", "-z", vm["zonename"], "-p", f"{prop}={','.join(values)}")
@@ -189,14 +212,14 @@ def _set_links(session: Session, change: Vm, vm: Vm) -> None:
                 else ("reset-linkprop", "-t", "-z", vm["zonename"], "-p", prop)
             )
             session.try_to(
-                "set a link property", partial(session.node.must, "dladm", *words, nic["interface"]), uuid=vm["uuid"]
+                "set a link property", partial(session.node.must, "dladm", *words, nic.interface), uuid=vm["uuid"]
             )
 
 
-def _set_controls(session: Session, change: Vm, vm: Vm, names: list[str]) -> None:
+def _set_controls(session: Session, vm: Vm, controls: Mapping[str, int]) -> None:
     """Tell a running zone its resource controls. The configuration is written: errors are only logged."""
-    for name in names:
-        control, value = f"zone.{name.replace('_', '-')}", change[name] * LIVE_CONTROLS[name]
+    for name, amount in controls.items():
+        control, value = f"zone.{name.replace('_', '-')}", amount * LIVE_CONTROLS[name]
         session.try_to(
             "set a resource control",
             partial(_prctl, session, vm["zonename"], control, value),

@@ -1,153 +1,175 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Volumes of hardware VMs: where they are, and making, changing and destroying them.
+"""Volumes of hardware VMs: making, changing and destroying them (docs/vmadm.md, "Disks").
 
-bhyve keeps a VM's volumes below its root dataset, `<fs>/disk<N>`; kvm beside it, `<pool>/<uuid>-disk<N>`.
-A disk in here has the members of a payload's disk, and `path` and `zfs_filesystem` once it has its place."""
+A volume below a bhyve VM's root dataset needs room for what zfs keeps beside its data, too: quota and reservation of
+the root are raised by that before it is made or grows, and lowered after it shrank.
+Always: a disk that has no volume of ours (a CD-ROM, nocreate) is left alone; the Change says which volume one has."""
 
 from __future__ import annotations
 
-import re
-import uuid as uuids
-from typing import Any
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Optional
 
 from vmadm.errors import VmadmError
 from vmadm.node.machine import Node
-from vmadm.node.zfs import destroy_volume
+from vmadm.node.zfs import destroy_volume, number
+from vmadm.payload.change import Disk, DiskChange
+from vmadm.payload.unset import UNSET, said
 from vmload import Vm
 from vmload.units import MIB
 
-DEVICES = "/dev/zvol/rdsk/"
-INDEX = re.compile(r"[-/]disk([0-9]+)$")
-VOLUME_MEMBERS = frozenset(("size", "compression", "refreservation"))  # of update_disks: kept by zfs, not by the zone
-DEFAULT_MEDIA = "disk"
-PCI_DISKS = 4  # the device number under which a bhyve guest finds its disks, each with a function of its own
-Disk = dict[str, Any]
+SNAPSHOT_IS_MISSING = "dataset does not exist"
+DEFAULT_BLOCK = 8192  # bytes
+
+Settings = Mapping[str, str]
 
 
-def place(disks: list[Disk], *, brand: str, root: str, taken: list[str], pool: str) -> None:
-    """Give each disk the lowest free number, and with it its volume and path. `root` is the VM's root dataset, `taken`
-    the paths that are in use."""
-    used = {int(found.group(1)) for path in taken if (found := INDEX.search(path))}
-    for disk in disks:
-        disk.setdefault("media", DEFAULT_MEDIA)
-        if "path" in disk:
-            continue
-        number = next(number for number in range(len(used) + 1) if number not in used)
-        used.add(number)
-        if brand == "bhyve":
-            disk["zfs_filesystem"] = f"{root}/disk{number}"
-            disk.setdefault("pci_slot", f"0:{PCI_DISKS}:{number}")
-            disk.setdefault("uuid", str(uuids.uuid4()))
-        else:
-            disk["zfs_filesystem"] = f"{disk.get('zpool') or pool}/{root.rpartition('/')[2]}-disk{number}"
-        disk["path"] = DEVICES + disk["zfs_filesystem"]
-
-
-def place_new(change: Vm, vm: Vm) -> None:
-    """As place(), for the add_disks of an update."""
-    if change.get("add_disks"):
-        gone = set(change.get("remove_disks") or [])
-        taken = [disk["path"] for disk in vm.get("disks") or [] if disk.get("path") and disk["path"] not in gone]
-        place(change["add_disks"], brand=vm["brand"], root=vm["zfs_filesystem"], taken=taken, pool=vm["zpool"])
-
-
-def create_volumes(node: Node, disks: list[Disk]) -> list[str]:
-    """Make the volumes of new disks; their names. Raises ToolFailed, and VmadmError for a disk without a size."""
-    made = []
-    for disk in disks:
-        if "zfs_filesystem" not in disk or disk.get("nocreate") or disk["media"] != DEFAULT_MEDIA:
-            continue
-        made.append(disk["zfs_filesystem"])
-        _create_volume(node, disk)
+def create_volumes(node: Node, disks: Iterable[Disk], root: str, uuid: str) -> list[str]:
+    """Make the volumes of new disks; their names. `root` is the VM's root dataset. If one fails those that were made
+    go again. Raises ToolFailed."""
+    made: list[str] = []
+    try:
+        for disk in disks:
+            if disk.volume is not None:
+                _create(node, disk, disk.volume, root, uuid)
+                made.append(disk.volume)
+    except VmadmError:
+        for volume in made:
+            with contextlib.suppress(VmadmError):
+                destroy_volume(node, volume)
+        raise
     return made
 
 
-def _create_volume(node: Node, disk: Disk) -> None:
-    volume = disk["zfs_filesystem"]
-    options = []
-    if disk.get("compression"):
-        options += ["-o", f"compression={disk['compression']}"]
-    if disk.get("refreservation") is not None:
-        options += ["-o", f"refreservation={disk['refreservation']}M"]
-    if disk.get("image_uuid"):
-        pool = disk.get("zpool") or volume.partition("/")[0]
-        node.must("zfs", "clone", "-F", *options, f"{pool}/{disk['image_uuid']}@final", volume)
-        if disk.get("size"):
-            node.must("zfs", "set", f"volsize={disk['size'] * MIB}", volume)
-        return
-    if not disk.get("size"):
-        raise VmadmError(f"a disk without an image needs a size: {volume}")
-    if disk.get("block_size"):
-        options += ["-o", f"volblocksize={disk['block_size']}"]
-    node.must("zfs", "create", *options, "-V", f"{disk['size']}M", volume)
-
-
-def destroy_removed(node: Node, change: Vm, vm: Vm) -> None:
-    """The volumes of remove_disks. Raises ToolFailed."""
-    gone = set(change["remove_disks"])
+def destroy_removed(node: Node, paths: Iterable[str], vm: Vm) -> None:
+    """The volumes of the VM's disks with these paths. Raises ToolFailed."""
+    gone = set(paths)
     for disk in vm.get("disks") or []:
-        if disk.get("path") in gone and disk.get("zfs_filesystem"):
+        if disk.get("path") in gone and disk.get("zfs_filesystem") and not disk.get("missing"):
             destroy_volume(node, disk["zfs_filesystem"])
 
 
-def change_volumes(node: Node, change: Vm, vm: Vm) -> None:
+def change_volumes(node: Node, asked: Iterable[DiskChange], vm: Vm) -> None:
     """Sizes, compressions and reservations of update_disks. Raises ToolFailed."""
     present = {disk.get("path"): disk for disk in vm.get("disks") or []}
-    for update in change["update_disks"]:
-        old = present[update["path"]]
+    for update in asked:
+        old = present[update.path]
         volume = old.get("zfs_filesystem")
         if not volume:
             continue
-        if update.get("size") not in (None, old.get("size")):
-            _resize(node, vm, volume, old["size"], update["size"])
-        if update.get("compression") not in (None, old.get("compression")):
-            node.must("zfs", "set", f"compression={update['compression']}", volume)
-        if update.get("refreservation") not in (None, old.get("refreservation")):
-            node.must("zfs", "set", f"refreservation={update['refreservation']}M", volume)
+        if update.size is not UNSET and update.size != old.get("size"):
+            _resize(node, vm, volume, update.size * MIB)
+        if said(update.compression, "") and update.compression != old.get("compression"):
+            node.must("zfs", "set", f"compression={update.compression}", volume)
+        if update.refreservation is not UNSET and update.refreservation != old.get("refreservation"):
+            node.must("zfs", "set", f"refreservation={update.refreservation}M", volume)
 
 
-def _resize(node: Node, vm: Vm, volume: str, old_size: int, size: int) -> None:
-    """`old_size` and `size` in MiB. bhyve's quota makes room before a volume grows, and closes up after it shrank."""
-    if vm["brand"] != "bhyve":
-        node.must("zfs", "set", f"volsize={size * MIB}", volume)
+def changes_volume(asked: DiskChange) -> bool:
+    """Whether an update of a disk is about its volume."""
+    return any(value is not UNSET for value in (asked.size, asked.compression, asked.refreservation))
+
+
+def _create(node: Node, disk: Disk, volume: str, root: str, uuid: str) -> None:
+    options = []
+    if said(disk.compression, ""):
+        options += ["-o", f"compression={disk.compression}"]
+    reserved = None if disk.refreservation in (UNSET, None) else disk.refreservation
+    if disk.image_uuid is not UNSET:
+        size = said(disk.size, 0) or said(disk.image_size, 0)
+        if said(disk.size, 0):
+            options += ["-o", f"volsize={disk.size}M"]
+        options += ["-o", "refreservation=auto" if reserved is None else f"refreservation={reserved}M"]
+        snapshot = _image_snapshot(node, volume.partition("/")[0], disk.image_uuid, said(disk.uuid, uuid))
+        image = _properties(node, snapshot.partition("@")[0], "volblocksize,copies")
+        with _room(node, root, volume, size * MIB, image, needed=reserved is None):
+            node.must("zfs", "clone", "-F", *options, snapshot, volume)
         return
-    text = node.must(
-        "zfs", "get", "-Hpo", "property,value", "volsize,volblocksize,copies,refreservation", volume
-    ).stdout
-    now = dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line)
-    dry = node.must(
-        "zfs",
-        "create",
-        "-nPV",
-        str(size * MIB),
-        "-o",
-        f"copies={now.get('copies', '1')}",
-        "-o",
-        f"volblocksize={now.get('volblocksize', '8192')}",
-        volume,
+    block = said(disk.block_size, 0)
+    if block:
+        options += ["-o", f"volblocksize={block}"]
+    if reserved is not None:
+        options += ["-o", f"refreservation={reserved}M"]
+    size = said(disk.size, 0)
+    settings = {"volblocksize": str(block or DEFAULT_BLOCK)}
+    with _room(node, root, volume, size * MIB, settings, needed=reserved is None):
+        node.must("zfs", "create", *options, "-V", f"{size}M", volume)
+
+
+def _image_snapshot(node: Node, pool: str, image: str, disk_uuid: str) -> str:
+    """The snapshot of an image that a disk is cloned from; one is made where the image has none."""
+    final = f"{pool}/{image}@final"
+    found = node.run("zfs", "get", "-Ho", "value", "name", final)
+    if found.status == 0 or SNAPSHOT_IS_MISSING not in found.stderr:
+        return final
+    own = f"{pool}/{image}@{disk_uuid}"
+    node.must("zfs", "snapshot", own)
+    return own
+
+
+@contextlib.contextmanager
+def _room(node: Node, root: str, volume: str, size: int, settings: Settings, *, needed: bool) -> Iterator[None]:
+    """Room below `root` for what zfs keeps beside the `size` bytes of a new volume while it is made, and after."""
+    if not needed or not volume.startswith(root + "/") or not number(node, "quota", root):
+        yield
+        return
+    more = _reservation_for(node, volume, size, settings) - size
+    _shift_quota(node, root, more)
+    try:
+        yield
+    except VmadmError:
+        with contextlib.suppress(VmadmError):
+            _shift_quota(node, root, -more)
+        raise
+
+
+def _resize(node: Node, vm: Vm, volume: str, size: int) -> None:
+    """`size` in bytes. A reservation that is more than the volume's size follows it."""
+    if vm["brand"] != "bhyve":
+        node.must("zfs", "set", f"volsize={size}", volume)
+        return
+    now = _properties(node, volume, "volsize,volblocksize,copies,refreservation")
+    old_size, reserved = (
+        int(now[name]) if now.get(name, "").isdigit() else 0 for name in ("volsize", "refreservation")
     )
-    wanted = next(
-        (
-            int(line.split()[-1])
-            for line in dry.stdout.splitlines()
-            if "refreservation" in line and line.split()[-1].isdigit()
-        ),
-        size * MIB,
-    )
-    reserved = int(now["refreservation"]) if now.get("refreservation", "").isdigit() else old_size * MIB
-    if size > old_size:
-        _shift_quota(node, vm["zfs_filesystem"], wanted - reserved)
-    node.must("zfs", "set", f"volsize={size * MIB}", volume)
-    if size < old_size:
-        _shift_quota(node, vm["zfs_filesystem"], wanted - reserved)
+    more = (_reservation_for(node, volume, size, now) - size) - (reserved - old_size)
+    root = vm["zfs_filesystem"]
+    if more > 0:
+        _shift_quota(node, root, more)
+    try:
+        node.must("zfs", "set", f"volsize={size}", volume)
+    except VmadmError:
+        if more > 0:
+            with contextlib.suppress(VmadmError):
+                _shift_quota(node, root, -more)
+        raise
+    if more < 0:
+        _shift_quota(node, root, more)
+
+
+def _reservation_for(node: Node, volume: str, size: int, settings: Settings) -> int:
+    """Bytes that zfs would reserve for a volume of `size` bytes; it is asked, and makes nothing."""
+    options = ["-o", f"copies={settings.get('copies', '1')}"]
+    options += ["-o", f"volblocksize={settings.get('volblocksize', str(DEFAULT_BLOCK))}"]
+    dry = node.must("zfs", "create", "-nPV", str(size), *options, volume).stdout
+    found: Optional[int] = None
+    for line in dry.splitlines():
+        words = line.split()
+        if "refreservation" in words and words[-1].isdigit():
+            found = int(words[-1])
+    if found is None:
+        raise VmadmError("failed to obtain new refreservation")
+    return found
+
+
+def _properties(node: Node, dataset: str, names: str) -> Settings:
+    text = node.must("zfs", "get", "-Hpo", "property,value", names, dataset).stdout
+    return dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line)
 
 
 def _shift_quota(node: Node, dataset: str, by: int) -> None:
-    """Raise or lower quota and reservation, both in bytes, where there are any."""
-    from vmadm.node.zfs import number
-
-    settings = [
-        f"{prop}={max(0, value + by)}" for prop in ("quota", "reservation") if (value := number(node, prop, dataset))
-    ]
-    if settings:
-        node.must("zfs", "set", *settings, dataset)
+    """Raise or lower the quota, in bytes, and the reservation with it. Without a quota there is nothing to shift."""
+    quota = number(node, "quota", dataset)
+    if quota and by:
+        node.must("zfs", "set", f"quota={quota + by}", f"reservation={quota + by}", dataset)

@@ -6,14 +6,15 @@ Always: a value that the VM has already is not set again; `vm` is the VM as a fr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vmadm.node.machine import Node, failure
 from vmadm.payload.vmfacts import has_data
 from vmload import Vm
-from vmload.units import MIB
+from vmload.units import GIB, MIB
 
-GIB = 1 << 30
+Settings = Mapping[str, Any]  # a change's properties by name, those that it has
 HOLD = "do_not_destroy"  # the tag of the hold that makes a snapshot, and with it the dataset, indestructible
 INDESTRUCTIBLE = "indestructible"
 
@@ -27,34 +28,33 @@ ROOT_PROPERTIES = {
 DATA_PROPERTIES = {"zfs_data_compression": ("compression", "off"), "zfs_data_recsize": ("recsize", 131072)}
 
 
-def set_quota(node: Node, vm: Vm, quota: int) -> bool:
-    """`quota` in GiB, 0 for none; whether there was anything to set. Raises ToolFailed."""
-    if quota == vm.get("quota"):
-        return False
-    dataset = vm["zfs_filesystem"]
-    if vm["brand"] == "bhyve":
-        set_bhyve_quota(node, vm, quota * GIB)
-    else:
-        node.must("zfs", "set", f"quota={quota}g" if quota else "quota=none", dataset)
-    return True
+def set_quota(node: Node, dataset: str, quota: int) -> None:
+    """`quota` in GiB, 0 for none. Raises ToolFailed."""
+    node.must("zfs", "set", f"quota={quota}g" if quota else "quota=none", dataset)
 
 
-def set_bhyve_quota(node: Node, vm: Vm, refquota: int) -> None:
-    """A bhyve VM's quota covers its own data (`refquota`, bytes), and what its disks and their snapshots may take."""
-    dataset = vm["zfs_filesystem"]
-    volumes = [disk["zfs_filesystem"] for disk in vm.get("disks") or [] if disk.get("zfs_filesystem")]
-    node.must("zfs", "set", "refreservation=none", f"refquota={refquota}", dataset)
-    reserved = volsizes = 0
+def set_bhyve_quota(node: Node, dataset: str, quota: int, flexible: int) -> None:
+    """A bhyve VM's `quota` (GiB, at least 1) covers its own data; what its disks may take comes on top: what they
+    reserve, or all of `flexible` MiB, whether disks use it yet or not. Raises ToolFailed."""
+    own = max(1, quota) * GIB
+    node.must("zfs", "set", "refreservation=none", f"refquota={own}", dataset)
+    volumes = _numbers(node.must("zfs", "list", "-Hrpt", "volume", "-o", "name,volsize", dataset).stdout)
     for volume in volumes:
         node.must("zfs", "set", "refreservation=auto", volume)
-        reserved += number(node, "refreservation", volume)
-        volsizes += number(node, "volsize", volume)
-    quota = refquota + reserved
-    if vm.get("flexible_disk_size"):
-        quota += vm["flexible_disk_size"] * MIB - volsizes
-    node.must(
-        "zfs", "set", f"quota={quota}", f"reservation={quota}", f"refreservation={max(0, refquota - MIB)}", dataset
-    )
+    total = own
+    if volumes:
+        reserved = node.must("zfs", "list", "-Hpr", "-t", "volume", "-o", "name,refreservation", dataset).stdout
+        total += sum(_numbers(reserved).values())
+    if flexible:
+        total += flexible * MIB - sum(volumes.values())
+    text = f"{quota}g" if quota * GIB > total else str(total)
+    node.must("zfs", "set", f"quota={text}", f"reservation={text}", f"refreservation={max(0, own - MIB)}", dataset)
+
+
+def _numbers(listing: str) -> dict[str, int]:
+    """Lines of a name and a number; what is no number is 0."""
+    rows = [line.split("\t") for line in listing.splitlines() if "\t" in line]
+    return {row[0]: int(row[1]) if row[1].isdigit() else 0 for row in rows}
 
 
 def number(node: Node, prop: str, dataset: str) -> int:
@@ -63,7 +63,7 @@ def number(node: Node, prop: str, dataset: str) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def set_properties(node: Node, change: Vm, vm: Vm) -> None:
+def set_properties(node: Node, change: Settings, vm: Vm) -> None:
     """The zfs properties of the root and the delegated dataset that differ. Raises ToolFailed.
 
     The delegated dataset comes first, and gets its own value even if it shows it already: it may only inherit it from
@@ -83,7 +83,7 @@ def set_properties(node: Node, change: Vm, vm: Vm) -> None:
             node.must("zfs", "set", f"{prop}={value}", root)
 
 
-def _wanted(table: dict[str, tuple[str, Any]], change: Vm) -> list[tuple[str, str, Any]]:
+def _wanted(table: dict[str, tuple[str, Any]], change: Settings) -> list[tuple[str, str, Any]]:
     """(VM property, zfs property, value) of what `change` has; unset means zfs's default."""
     return [
         (name, prop, default if change[name] is None else change[name])
@@ -127,7 +127,7 @@ def make_destructible(node: Node, dataset: str) -> None:
         raise failure("zfs", destroyed)
 
 
-def set_indestructible(node: Node, change: Vm, vm: Vm) -> None:
+def set_indestructible(node: Node, change: Settings, vm: Vm) -> None:
     """Both properties of an update or a create. Raises ToolFailed."""
     for name, dataset in (
         ("indestructible_zoneroot", vm["zfs_filesystem"]),

@@ -2,16 +2,19 @@
 """The scripts that zonecfg reads on its standard input (docs/platform.md, "zonecfg").
 
 Always: pure; one statement a line, except where the original joins them by `;`; the order is the original's, which
-        tests and operators' eyes know. Values have been checked to hold nothing that ends a quoted text (payload.py).
+        tests and operators' eyes know. Values have been checked to hold nothing that ends a quoted text (asked.py).
 Not here: NICs, disks and filesystems, which have blocks of their own (zonecfg_blocks.py), and running zonecfg."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Optional
 
 from vmadm.node import zonecfg_blocks as blocks
+from vmadm.payload.change import Change, named
+from vmadm.payload.unset import UNSET
 from vmload import Vm, brands, properties
 from vmload.units import MIB
 
@@ -69,18 +72,20 @@ HVM_ATTRS = (
 )
 BHYVE_ATTRS = ("com1", "com2", "bootrom", "bhyve_extra_opts")
 ZLOG = {"zlog-mode": "g--", "zlog-name": "platform.log"}  # of every bhyve zone
-COM_DEFAULTS = {"com1": "/dev/zconsole", "com2": "socket,/tmp/vm.ttyb"}
+
+Settings = Mapping[str, Any]  # a change's properties by name, those that it has
 
 
-def create_script(vm: Vm, *, created: str, transition_expire: Optional[int]) -> str:
-    """The zone of a new VM. `vm` is what normalise.for_create() gives; `created` is an ISO date;
-    `transition_expire` (ms since the epoch) only if the VM is to boot."""
-    kvm = brands.facts(vm["brand"])["use_vm_autoboot"]
+def create_script(change: Change, *, created: str, transition_expire: Optional[int]) -> str:
+    """The zone of a new VM. `created` is an ISO date; `transition_expire` (ms since the epoch) only if the VM is to
+    boot."""
+    new = named(change.properties)
+    kvm = brands.facts(change.brand)["use_vm_autoboot"]
     lines = [
         "create -b",
-        f"set zonepath=/{vm['zpool']}/{vm['zonename']}",
-        f"set brand={vm['brand']}",
-        f"set uuid={vm['uuid']}",
+        f"set zonepath=/{change.zpool}/{change.zonename}",
+        f"set brand={change.brand}",
+        f"set uuid={change.uuid}",
         "set ip-type=exclusive",
         'add attr; set name="provisioning"; set type=string; set value=true;end',
         _add_attr("vm-version", "1"),
@@ -88,39 +93,35 @@ def create_script(vm: Vm, *, created: str, transition_expire: Optional[int]) -> 
     ]
     if transition_expire is not None:
         lines.append(set_transition("provisioning", "running", transition_expire))
-    if vm.get("image_uuid"):
-        lines.append(_add_attr("dataset-uuid", vm["image_uuid"]))
+    if new.get("image_uuid"):
+        lines.append(_add_attr("dataset-uuid", new["image_uuid"]))
     if kvm:
         lines.append("set autoboot=false")
-    lines += _limit_lines(vm, {})
+    lines += _limit_lines(new, {})
     if not kvm:
-        lines.append(f"set autoboot={_text(vm['autoboot'])}")
-    lines += _capped_lines(vm, {})
-    lines += _attr_lines(vm, {})
-    lines += blocks.disk_lines(vm["disks"])
-    if vm.get("fs_allowed"):
-        lines.append(f'set fs-allowed="{",".join(vm["fs_allowed"])}"')
-    lines += blocks.filesystem_lines(vm["filesystems"])
-    for nic in vm["nics"]:
-        lines += blocks.nic_lines({name: value for name, value in nic.items() if name != "primary"})
-    lines += [blocks.make_primary(nic["mac"]) for nic in vm["nics"] if nic.get("primary")]
-    lines += blocks.pci_lines(vm["pci_devices"])
+        lines.append(f"set autoboot={_text(new['autoboot'])}")
+    lines += _capped_lines(new, {})
+    lines += _attr_lines(new, {}, change.brand)
+    lines += blocks.disk_lines(change.disks.add)
+    lines += _fs_allowed_lines(new, {})
+    lines += blocks.filesystem_lines(change.filesystems.add)
+    for nic in change.nics.add:
+        lines += blocks.nic_lines(replace(nic, primary=UNSET))
+    lines += [blocks.make_primary(nic.mac) for nic in change.nics.add if nic.primary is True]
+    lines += blocks.pci_lines(change.pci_devices.add)
     return "\n".join(lines) + "\n"
 
 
-def update_script(change: Vm, vm: Vm) -> str:
-    """What makes of the VM `vm` what `change` says (normalise.for_update()); empty if the zone stays as it is."""
-    lines = _limit_lines(change, vm)
-    if change.get("autoboot") is not None:
-        lines.append(autoboot(change["autoboot"], vm["brand"]))
-    lines += _capped_lines(change, vm)
-    lines += _attr_lines(change, vm)
-    lines += blocks.changed_disk_lines(change, vm)
-    if "fs_allowed" in change:
-        if change["fs_allowed"]:
-            lines.append(f'set fs-allowed="{",".join(change["fs_allowed"])}"')
-        elif vm.get("fs_allowed"):
-            lines.append("clear fs-allowed")
+def update_script(change: Change, vm: Vm) -> str:
+    """What makes of the VM `vm` what `change` says; empty if the zone stays as it is."""
+    new = named(change.properties)
+    lines = _limit_lines(new, vm)
+    if "autoboot" in new:
+        lines.append(autoboot(new["autoboot"], change.brand))
+    lines += _capped_lines(new, vm)
+    lines += _attr_lines(new, vm, change.brand)
+    lines += blocks.changed_disk_lines(change)
+    lines += _fs_allowed_lines(new, vm)
     lines += blocks.changed_filesystem_lines(change)
     lines += blocks.changed_nic_lines(change, vm)
     lines += blocks.changed_pci_lines(change)
@@ -155,15 +156,15 @@ def ncpus(cpu_cap: int) -> str:
     return f"{whole}.{hundredths:02d}".rstrip("0").rstrip(".")
 
 
-def _limit_lines(new: Vm, old: Vm) -> list[str]:
+def _limit_lines(new: Settings, old: Vm) -> list[str]:
     lines = []
     for name in LIMITS:
         if name not in new:
             continue
         value = new[name]
         if name == "limit_priv":
-            joined = ",".join(value or [])
-            if joined and joined != old.get(name):
+            joined = ",".join(value)
+            if joined != old.get(name):
                 lines.append(f'set limitpriv="{joined}"')
         elif value is None:
             lines += [f"clear {name.replace('_', '-')}"] if name in old else []
@@ -173,7 +174,7 @@ def _limit_lines(new: Vm, old: Vm) -> list[str]:
     return lines
 
 
-def _capped_lines(new: Vm, old: Vm) -> list[str]:
+def _capped_lines(new: Settings, old: Vm) -> list[str]:
     lines = []
     settings = [f"set {word}={new[name]}m;" for name, word in CAPPED_MEMORY if new.get(name) is not None]
     if settings:
@@ -188,9 +189,16 @@ def _capped_lines(new: Vm, old: Vm) -> list[str]:
     return lines
 
 
-def _attr_lines(new: Vm, old: Vm) -> list[str]:
+def _fs_allowed_lines(new: Settings, old: Vm) -> list[str]:
+    """An empty list is one that allows nothing: it is written, too."""
+    if "fs_allowed" not in new:
+        return []
+    joined = ",".join(new["fs_allowed"])
+    return [f'set fs-allowed="{joined}"'] if joined != old.get("fs_allowed") else []
+
+
+def _attr_lines(new: Settings, old: Vm, brand: str) -> list[str]:
     """Attributes in their order; `old` is empty for a new zone."""
-    brand = old.get("brand") or new["brand"]
     facts = brands.facts(brand)
     lines = [line for name in ATTRS for line in _attr_change(name, new, old)]
     if not old and facts["use_vm_autoboot"]:
@@ -199,8 +207,7 @@ def _attr_lines(new: Vm, old: Vm) -> list[str]:
         return lines
     lines += _attr_change("ram", new, old)
     if brand == "bhyve":
-        for name in BHYVE_ATTRS:
-            lines += _attr_change(name, {**_com_values(new, old), **new}, old)
+        lines += [line for name in BHYVE_ATTRS for line in _attr_change(name, new, old)]
         lines += [
             _select_attr(name, value) if name.replace("-", "_") in old else _add_attr(name, value)
             for name, value in ZLOG.items()
@@ -208,12 +215,7 @@ def _attr_lines(new: Vm, old: Vm) -> list[str]:
     return lines + [line for name in HVM_ATTRS for line in _attr_change(name, new, old)]
 
 
-def _com_values(new: Vm, old: Vm) -> Vm:
-    """bhyve's serial ports are written by every change."""
-    return {name: new.get(name) or old.get(name) or default for name, default in COM_DEFAULTS.items()}
-
-
-def _attr_change(name: str, new: Vm, old: Vm) -> list[str]:
+def _attr_change(name: str, new: Settings, old: Vm) -> list[str]:
     if name not in new:
         return []
     attr, text = name.replace("_", "-"), stored_text(name, new[name])
@@ -229,11 +231,11 @@ def stored_text(name: str, value: Any) -> Optional[str]:
     """The text of an <attr> for a property's value; None if the attribute is to be absent."""
     entry = properties.table()[name]
     facts = entry["payload"]
-    if value is None or value == "" or value == [] or value == facts.get("default"):
+    if value is None or value == "" or value == () or value == facts.get("default"):
         return None
     if facts["type"] == "integer" and value == 0 and not facts["keep_zero"]:
         return None
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         return ",".join(value)
     if entry["translator"] == "base64":
         return base64.b64encode(str(value).encode("utf-8", "surrogatepass")).decode("ascii")

@@ -8,8 +8,10 @@ Names here are relative to the zone's root, `<zonepath>/root`."""
 from __future__ import annotations
 
 from vmadm.node.zonefolder import ZoneFolder
-from vmadm.payload.nics import AUTOMATIC
-from vmload import Vm, brands
+from vmadm.payload import addresses
+from vmadm.payload.change import Change
+from vmadm.payload.unset import said
+from vmload import brands
 
 PROVISIONING = "var/svc/provisioning"  # the zone's services move it away when they are done
 STALE = ("var/adm/utmpx", "var/adm/wtmpx", ".zonecontrol/metadata.sock")  # of the machine that the image was made on
@@ -19,12 +21,12 @@ ZONEINIT = "root/var/zoneinit/zoneinit.json"
 LEGACY_ZONEINIT = "root/var/zoneinit/includes/04-mdata.sh"
 
 
-def prepare(folder: ZoneFolder, vm: Vm, *, legacy_image: bool) -> None:
+def prepare(folder: ZoneFolder, change: Change, *, legacy_image: bool) -> None:
     """All files of a new zone, whose zonepath is `folder`; the provisioning marker last. Raises NotWritten."""
-    if brands.facts(vm["brand"])["write_zone_netfiles"]:
-        files = network_files(vm)
+    if brands.facts(change.brand)["write_zone_netfiles"]:
+        files = network_files(change)
         if legacy_image:
-            files["root/zoneconfig"] = zoneconfig(vm)
+            files["root/zoneconfig"] = zoneconfig(change)
         for name, text in files.items():
             folder.write(f"root/{name}", text)
         for name in STALE[:2]:
@@ -33,35 +35,39 @@ def prepare(folder: ZoneFolder, vm: Vm, *, legacy_image: bool) -> None:
     folder.write(f"root/{PROVISIONING}", "")
 
 
-def network_files(vm: Vm) -> dict[str, str]:
+def network_files(change: Change) -> dict[str, str]:
     """The files under `etc` that plumb the zone's NICs. A NIC without a static address has no hostname.<if>; dhcp and
     the default router are the primary NIC's alone, and all its gateways are written."""
-    files = {"etc/nodename": f"{vm.get('hostname') or vm['zonename']}\n"}
-    for nic in vm["nics"]:
-        interface, ips = nic["interface"], nic.get("ips") or []
-        static = [ip for ip in ips if ip not in AUTOMATIC]
+    files = {"etc/nodename": f"{_hostname(change)}\n"}
+    for nic in change.nics.add:
+        ips = said(nic.ips, ())
+        static = addresses.static(ips)
         if static:
-            files[f"etc/hostname.{interface}"] = "".join(f"{ip} up\n" for ip in static)
+            files[f"etc/hostname.{nic.interface}"] = "".join(f"{ip} up\n" for ip in static)
         if "addrconf" in ips:
-            files[f"etc/addrconf.{interface}"] = ""
-    primary = next((nic for nic in vm["nics"] if nic.get("primary")), None)
+            files[f"etc/addrconf.{nic.interface}"] = ""
+    primary = next((nic for nic in change.nics.add if nic.primary is True), None)
     if primary is not None:
-        if "dhcp" in (primary.get("ips") or []):
-            files[f"etc/dhcp.{primary['interface']}"] = ""
-        gateways = primary.get("gateways") or [gateway for gateway in (primary.get("gateway"),) if gateway]
+        if "dhcp" in said(primary.ips, ()):
+            files[f"etc/dhcp.{primary.interface}"] = ""
+        gateways = said(primary.gateways, ())
         if gateways:
             files["etc/defaultrouter"] = "".join(f"{gateway}\n" for gateway in gateways)
     return files
 
 
-def zoneconfig(vm: Vm) -> str:
+def zoneconfig(change: Change) -> str:
     """What images from before the metadata service read at their first boot."""
     values = {
-        "HOSTNAME": vm.get("hostname") or vm["zonename"],
-        "RESOLVERS": " ".join(vm.get("resolvers") or []),
-        "DEFAULT_GATEWAY": next((nic["gateway"] for nic in vm["nics"] if nic.get("gateway")), ""),
+        "HOSTNAME": _hostname(change),
+        "RESOLVERS": " ".join(said(change.properties.resolvers, ())),
+        "DEFAULT_GATEWAY": next((nic.gateway for nic in change.nics.add if said(nic.gateway, "")), ""),
     }
     return "".join(f'{name}="{value}"\n' for name, value in values.items())
+
+
+def _hostname(change: Change) -> str:
+    return said(change.properties.hostname, "") or change.zonename
 
 
 def image_support(image: ZoneFolder) -> str:

@@ -28,7 +28,7 @@ from vmadm.payload.change import (
 )
 from vmadm.payload.findings import CREATE, Findings, member_action, payload_facts
 from vmadm.payload.macs import full_mac
-from vmadm.payload.valuerules import as_boolean, as_integer, as_list, is_unset
+from vmadm.payload.valuerules import ZONENAME, as_boolean, as_integer, as_list, is_unset
 from vmload import properties
 
 LISTS = ("nics", "disks", "filesystems", "pci_devices")
@@ -112,7 +112,7 @@ def not_storable(payload: Payload, brand: str, action: str) -> Iterator[str]:
             for element in value if isinstance(value, list) else ():
                 if isinstance(element, dict):
                     yield from _bad_members(name, element, brand)
-        elif _holds(_unfit(name), value):
+        elif _holds(_unfit(name), value) or not _has_shape(name, value):
             yield name
 
 
@@ -204,7 +204,9 @@ def _bad_members(key: str, given: Mapping[str, Any], brand: str) -> Iterator[str
 
 
 def _has_shape(member: str, value: Any) -> bool:
-    """Members that go into scripts and names unquoted, and ports."""
+    """What goes into scripts, names and paths as it is, and ports."""
+    if member == "zonename" and isinstance(value, str):
+        return is_unset(value) or ZONENAME.fullmatch(value) is not None
     if member == "interface" and isinstance(value, str):
         return INTERFACE.fullmatch(value) is not None
     if member == "zpool" and isinstance(value, str):

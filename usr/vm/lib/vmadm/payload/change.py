@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: MPL-2.0
 """What a create or an update is asked to do, and what it will do: frozen values.
 
-Not used yet: what makes them of a payload, parse_create() and parse_update() below, is still to be written; create
-and update work with the checked payload itself (normalise.py). A test holds the types against the property table.
-
     Request   the payload itself, typed: what is asked, key by key, and nothing else. The look at the outcome starts
               from here (`request.items()`), so that it can see what the rest of vmadm forgot.
     Change    the request together with all that follows from it: defaults of a create, memory properties that follow
               each other, docker's properties, whole NICs with interface names, disks with paths, slots and models.
               zonecfg, zfs and files are written from here (`change.properties`, `change.nics`, ...).
 
-    change = parse_create(payload, node, uuid=...)      raises BadPayload with all that is wrong
+    change = parse_create(payload, node, uuid)          parsing.py; raises BadPayload with all that is wrong
     change = parse_update(payload, vm, node)            `vm` as a fresh read shows it; `node`: nodefacts.py
 
 Always: each number is an int in the unit that its type names; each text can be stored by zonecfg; a required member is

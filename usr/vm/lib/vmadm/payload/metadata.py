@@ -6,14 +6,15 @@
     routes.json     {...}
 
 Always: pure; a new map is the old one less the removed keys, plus the set ones; a file is only written if one of its
-        maps changes. They are written whole, under another name, and renamed into place (node.py)."""
+        maps changes. They are written whole, under another name, and renamed into place."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from vminfod.clients.plainjson import pretty
+from vmadm.payload.change import Maps
+from vminfod.clients.plainjson import compact, pretty
 
 FILES = {
     "metadata.json": ("internal_metadata", "customer_metadata"),
@@ -26,16 +27,13 @@ EMPTY_FILE = "{}\n"
 Map = dict[str, Any]
 
 
-def changed_maps(change: Mapping[str, Any], vm: Mapping[str, Any]) -> dict[str, Map]:
+def changed_maps(maps: Maps, vm: Mapping[str, Any]) -> dict[str, Map]:
     """The maps that set_X and remove_X of an update change, whole."""
     changed = {}
-    for name in MAPS:
-        if f"set_{name}" not in change and f"remove_{name}" not in change:
-            continue
-        removed = set(change.get(f"remove_{name}") or ())
-        new = {key: value for key, value in (vm.get(name) or {}).items() if key not in removed}
-        new.update(change.get(f"set_{name}") or {})
-        if new != (vm.get(name) or {}):
+    for name, change in maps.items():
+        old = vm.get(name) or {}
+        new = change.applied(old)
+        if compact(new) != compact(old):  # 1 is not True
             changed[name] = new
     return changed
 

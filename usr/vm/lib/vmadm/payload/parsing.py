@@ -165,6 +165,9 @@ class _Work:
         for name in [*bad, *asked.not_storable(self.payload, brand, action)]:
             if name not in self.found.bad_values:
                 self.found.bad_values.append(name)
+        for name in [name for name in self.found.bad_values if name.endswith(".image_uuid")]:
+            size = name.removesuffix("image_uuid") + "image_size"  # the image would have told it
+            self.found.missing_properties = [each for each in self.found.missing_properties if each != size]
         self.texts = self.found.texts() + asked.both_forms(self.payload)
         return asked.request_of(self.payload, brand, action, self.found)
 
