@@ -53,6 +53,20 @@ def test_change_is_on_the_stream_while_a_refresh_loads_a_thousand_vms(large_node
         stream.close()
 
 
+def test_requests_are_answered_in_the_midst_of_a_comparison(root):
+    """The comparison of hundreds of VMs is work of the one loop that answers requests, too: it is done in turns."""
+    with (
+        process.start(root, vms=400) as node,
+        RunningDaemon(node.root, "--refresh-interval", "0.5", "--log-level", "warn").start() as daemon,
+    ):
+        eventually(
+            "a client sees the daemon compare",
+            lambda: daemon.status(full=False)["status"] == "comparing vmobj sets",
+            within=60.0,
+        )
+        assert len(daemon.vms()) == 400
+
+
 def assert_converges_by_events(node, daemon, uuid):
     node.control.churn(50, seed=9, kinds=["alias", "config", "boot", "halt", "zfs_set", "snapshot"])
     node.control.write_config(uuid, "tags", {"all": "over"})

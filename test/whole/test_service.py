@@ -49,6 +49,40 @@ def test_manifest_runs_as_root_and_staff_with_the_limits_of_the_original(service
 
 
 @pytest.mark.pure
+def test_smf_sees_the_death_of_the_daemon_and_starts_another(service):
+    """Whatever is still in the service's contract makes SMF say online (issue 825 of the original): the daemon has one
+    of its own, and ctrun, which waits in SMF's for its end, ends with it."""
+    startd = service.find("property_group[@name='startd']")
+    assert startd.find("propval[@name='duration']").get("value") == "contract"
+    with open(METHOD) as method:
+        assert "CTRUN=${CTRUN-/usr/bin/ctrun -l child -o noorphan}\n" in method.read()
+
+
+def parents():
+    """Process id -> that of its parent, of all processes."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return {int(pid): int(parent) for pid, parent in map(str.split, listed.splitlines())}
+
+
+def test_nothing_that_start_began_outlives_the_daemon(quiet_node, tmp_path):
+    """Neither the method's shell, which would look like a service that runs, nor ctrun: here a shell in its place."""
+    ctrun = tmp_path / "ctrun"
+    waiting = f'{os.sys.executable} "$@" >{tmp_path}/log 2>&1'
+    ctrun.write_text(f"#!/bin/sh\nexec 2>/dev/null\necho $$ >{tmp_path}/pid\n{waiting}\n")
+    ctrun.chmod(0o755)
+    port = free_port()
+    options = f"--root {quiet_node.root} --port {port}"
+    started = run_method("start", port, os.path.join(SBIN, "vminfod"), options, CTRUN=str(ctrun))
+    assert (started.returncode, started.stderr) == (0, "")
+    keeper = int((tmp_path / "pid").read_text())
+    daemon = RunningDaemon(quiet_node.root, port=port).status()["pid"]
+    assert parents()[daemon] == keeper
+    os.kill(daemon, signal.SIGKILL)
+    eventually("all have ended", lambda: not {keeper, daemon} & parents().keys())
+    assert not RunningDaemon(quiet_node.root, port=port).listens()
+
+
+@pytest.mark.pure
 def test_manifest_and_method_name_what_is_shipped():
     assert os.access(METHOD, os.X_OK)
     with open(METHOD) as method:
@@ -58,7 +92,7 @@ def test_manifest_and_method_name_what_is_shipped():
         assert os.access(os.path.join(SBIN, program), os.X_OK)
 
 
-def run_method(word, port, vminfod, options):
+def run_method(word, port, vminfod, options, **more):
     environ = {
         **os.environ,
         "CTRUN": "",
@@ -66,6 +100,7 @@ def run_method(word, port, vminfod, options):
         "VMINFOD_ARGS": options,
         "VMINFO": os.path.join(SBIN, "vminfo"),
         "VMINFOD_PORT": str(port),
+        **more,
     }
     return subprocess.run(
         [METHOD, word],

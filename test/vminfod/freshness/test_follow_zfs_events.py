@@ -3,6 +3,7 @@
 
 The zfs of the mock node is run, with its recorded events; rows that no command makes are published by hand."""
 
+import signal
 import uuid
 
 import pytest
@@ -446,6 +447,29 @@ def test_storm_below_a_delegated_dataset_costs_nothing(follow):
     follow.zfs("destroy", "-r", f"zones/{zone}/data/a")
     follow.nothing_by_zfs()
     assert follow.listed() == []
+
+
+def test_storm_of_what_concerns_no_vm_neither_holds_up_events_nor_a_refresh(follow):
+    """Backups that are received, children of delegated datasets, hidden datasets of a rollback or receive: each made
+    the original list something, until its queue could not be paused for a refresh any more (OS-7436)."""
+    zone = follow.add(delegated=True)
+    follow.settle()
+    refreshed = len(follow.daemon.logged("full refresh ended"))
+    follow.control.forget_calls()
+    follow.daemon.process.send_signal(signal.SIGHUP)
+    for number in range(150):
+        history(follow, "receive", f"tank/backup/{zone}/%recv")
+        history(follow, "finish receiving", f"tank/backup/{zone}/%recv")
+        history(follow, "snapshot", f"tank/backup/{zone}@{number}", pool="tank")
+        history(follow, "set", f"zones/{zone}/data/a/b", pool="zones")
+        history(follow, "destroy", f"zones/{zone}/data/a@{number}")
+    follow.zfs("set", "quota=77G", f"zones/{zone}")
+    follow.until(zone, lambda vm: vm["quota"] == 77)
+    eventually("the refresh has ended", lambda: len(follow.daemon.logged("full refresh ended")) > refreshed)
+    follow.settle()
+    assert [name for name in follow.listed() if name] == [f"zones/{zone}"]
+    status = follow.daemon.status()
+    assert status["refreshErrors"] == [] and status["state"] == "running"
 
 
 @pytest.mark.parametrize(

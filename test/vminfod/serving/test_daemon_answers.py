@@ -19,6 +19,30 @@ def test_path_is_normalised_and_extra_segments_are_ignored(quiet_daemon, path):
     assert quiet_daemon.get(path).body == b'{"ping":"pong"}'
 
 
+def test_extra_segments_are_ignored_behind_each_path(quiet_daemon):
+    vm = quiet_daemon.vms()[0]["uuid"]
+    for path in (f"/vms/{vm}", "/health", "/ping"):
+        assert quiet_daemon.get(f"{path}/x/y").body == quiet_daemon.get(path).body
+    assert "queue" in quiet_daemon.get("/status/x").json()
+    stream = quiet_daemon.events("/x?vms=false")
+    assert stream.ready["type"] == "ready"
+    stream.close()
+
+
+ONLY_IN_FULL = {"refreshLog", "fswatcher"}
+
+
+@pytest.mark.parametrize("query", ["?full=true", "?full=false", "?full=0", "?full=no", "?full=x&full=false"])
+def test_status_is_full_whatever_full_is(quiet_daemon, query):
+    """Any text is true in JavaScript, and scripts have come to send `full=false`."""
+    assert quiet_daemon.get(f"/status{query}").json().keys() >= ONLY_IN_FULL
+
+
+@pytest.mark.parametrize("query", ["", "?", "?full", "?full=", "?Full=true", "?x=full"])
+def test_status_is_short_without_full(quiet_daemon, query):
+    assert not quiet_daemon.get(f"/status{query}").json().keys() & ONLY_IN_FULL
+
+
 @pytest.mark.parametrize("path", ["/", "/PING", "/pings", "/vm", "/..", "/vms%2F", "*"])
 def test_other_paths_are_not_found_in_plain_text(quiet_daemon, path):
     answer = quiet_daemon.get(path)

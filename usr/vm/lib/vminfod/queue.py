@@ -80,7 +80,7 @@ class Task:
 class _Job:
     """A task in the queue."""
 
-    __slots__ = ("id", "task", "callback", "created_at", "started_at", "greenlet", "ended", "error")
+    __slots__ = ("id", "task", "callback", "created_at", "started_at", "greenlet", "cancelled", "ended", "error")
 
     def __init__(self, ident: str, task: Task, callback: Optional[Callable[[], object]], created_at: int) -> None:
         self.id = ident
@@ -89,6 +89,7 @@ class _Job:
         self.created_at = created_at
         self.started_at = 0
         self.greenlet: Optional[gevent.Greenlet] = None
+        self.cancelled = False
         self.ended = False  # by itself: returned or raised
         self.error: Optional[BaseException] = None
 
@@ -247,6 +248,15 @@ class Queue:
             self._log.fatal(str(error), timeout=timeout, queue=self._counts())
             raise error
 
+    def cancel(self, task: Task) -> None:
+        """Ends `task`: kills it if it runs, passes it over if it waits. Nothing if it has ended. Its callback is called
+        all the same."""
+        for job in (*self._run_list, *self._paused_list, *self._running.values()):
+            if job.task is task:
+                job.cancelled = True
+                if job.greenlet is not None:
+                    job.greenlet.kill(block=False)
+
     def stop(self, timeout: float = 5.0) -> None:
         """Drops what waits, kills what runs, takes nothing more. Returns when all greenlets are gone, or after
         `timeout` s."""
@@ -295,6 +305,9 @@ class Queue:
         """Runs one task to its end or its limit, and reports how it went. Does not raise."""
         limit = job.task.timeout
         log = self._log.child(task={"id": job.id, "description": job.task.description})
+        if job.cancelled:
+            log.debug("task passed over: it was cancelled")
+            return
         log.debug("task started", waited=duration(job.started_at - job.created_at))
         job.greenlet = gevent.Greenlet(_call, job, Extras(log, job.created_at))
         job.greenlet.name = "task: " + job.task.description
@@ -314,7 +327,7 @@ class Queue:
             else:
                 log.error("task failed", err=error, took=took)
         else:
-            error = QueueError("the task was killed")
+            error = QueueError("the task was cancelled" if job.cancelled else "the task was killed")
             if not self._stopped:
                 log.error(str(error), took=took)
         if error is not None and self._on_error is not None and not self._stopped:

@@ -198,7 +198,11 @@ class Refresh:
             now = time.monotonic_ns()
             seconds, nanoseconds = divmod(now, 10**9)
             self._activity.doing(f"fast-forwarding the queue to [{seconds},{nanoseconds}]", paused=True)
-            self._queue.fast_forward(now, _PAUSE_LIMIT)
+            try:
+                self._queue.fast_forward(now, _PAUSE_LIMIT)
+            except QueueTimeout:
+                self._queue.cancel(task)  # first of all: what it still has to apply grows older than what comes (R5)
+                raise
         finally:
             self._log.info("resuming the event queue")
             self._queue.resume()

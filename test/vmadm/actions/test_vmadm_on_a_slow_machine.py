@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Writes on a machine on which every command takes long: they wait for what happens, not for a time that somebody once
+thought enough (OS-7749, issue 837 of the original)."""
+
+import pytest
+
+from support.writing import IMAGE
+
+pytest_plugins = ["support.writers"]
+
+SLOW = 0.3  # seconds; otherwise each takes some 20 ms, and a zone boots in 50
+TOOLS = ("zoneadm", "zonecfg", "kstat")
+
+
+@pytest.fixture
+def slow_cn(own_cn):
+    for tool in TOOLS:
+        own_cn.control.fault(tool, "slow", seconds=SLOW, times=None)
+    return own_cn
+
+
+def test_vm_is_provisioned_and_stopped_however_slow_the_commands_are(slow_cn):
+    cn = slow_cn
+    payload = {"brand": "joyent-minimal", "image_uuid": IMAGE, "alias": "slow", "max_physical_memory": 256, "quota": 10}
+    made = cn.vmadm("create", payload=payload)
+    assert (made.code, made.out) == (0, ""), made
+    uuid = made.err.split()[-1]
+    assert cn.vm(uuid)["state"] == "running"
+    cn.ok("stop", uuid)
+    assert cn.vm(uuid)["state"] == "stopped"
+
+
+def test_event_says_how_late_it_is(slow_cn):
+    """A latency that a client sees is one that an operator can bound."""
+    cn = slow_cn
+    zone = cn.daemon.vms()[0]["zonename"]
+    stream = cn.daemon.events("?vms=false")
+    cn.control.init_restart(zone)
+    event = stream.until(lambda event: event["zonename"] == zone)
+    stream.close()
+    assert event["cause"]["source"] == "zone"
+    assert event["cause"]["latency_ms"] >= SLOW * 1000

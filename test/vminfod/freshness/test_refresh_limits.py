@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: MPL-2.0
+"""A refresh whose queue cannot be paused, or whose comparison takes too long: the limits are passed in milliseconds
+here, the platform is a stand-in for the loader, and everything between is real."""
+
+import gevent
+import mock
+import pytest
+from gevent.event import Event
+
+from support.recording_log import RecordingLog
+from vminfod.freshness import refresh as refreshing
+from vminfod.freshness.activity import Activity
+from vminfod.freshness.applying import Applying
+from vminfod.freshness.datasetevents import DatasetEvents
+from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.refresh import Refresh
+from vminfod.freshness.refreshrequests import RefreshRequests
+from vminfod.freshness.reloads import Reloads
+from vminfod.freshness.retrying import Retrying
+from vminfod.freshness.sysinfo import Sysinfo
+from vminfod.freshness.threads import Threads
+from vminfod.queue import Queue, Task
+from vminfod.serving.cache import Cache
+from vminfod.serving.cause import REQUEST
+from vminfod.serving.hub import Hub
+from vmload.loader import Loader, NodeRecords
+from vmload.records import Zone, ZoneFiles, ZoneRecords
+
+pytestmark = pytest.mark.pure
+
+WITHIN = 10.0  # seconds for what takes milliseconds
+
+
+def records(name):
+    zone = Zone(None, name, "installed", f"/zones/{name}", name, "joyent", 0)
+    return ZoneRecords(zone, ZoneFiles(xml={"brand": "joyent", "zonename": name, "nics": []}))
+
+
+NODE = NodeRecords({name: records(name) for name in ("one", "two", "three")})
+
+
+class Parts:
+    """A refresh and what it works on. `loader` and `watches` are stand-ins, made from the real classes."""
+
+    def __init__(self):
+        log = RecordingLog()
+        self.queue = Queue(log=log, workers=1, dedup=True)
+        self.hub = Hub(log)
+        self.cache = Cache(self.hub, log)
+        self.loader = mock.create_autospec(Loader, instance=True)
+        self.loader.read_all.return_value = NODE
+        self.watches = mock.create_autospec(Watches, instance=True)
+        self.watches.zones.return_value = []
+        threads, sysinfo, retrying, memory = Threads(), Sysinfo(), Retrying(log), DatasetEvents()
+        applying = Applying(self.cache, sysinfo, self.watches, retrying)
+        reloads = Reloads(self.loader, self.cache, applying, retrying, memory, self.queue, self.watches, threads, log)
+        self.activity = Activity(log)
+        self.activity.running()
+        self.refresh = Refresh(
+            self.loader,
+            self.cache,
+            sysinfo,
+            reloads,
+            memory,
+            self.watches,
+            RefreshRequests(log),
+            self.queue,
+            threads,
+            self.activity,
+            log,
+        )
+
+    def run(self):
+        with gevent.Timeout(WITHIN):
+            return self.refresh.run(REQUEST)
+
+    def settle(self):
+        """Wait until the queue has nothing left to do, which it can only say while it is not paused."""
+        assert self.queue.wait_idle(WITHIN)
+
+
+@pytest.fixture
+def parts():
+    return Parts()
+
+
+@pytest.fixture
+def short_limits(monkeypatch):
+    monkeypatch.setattr(refreshing, "_PAUSE_LIMIT", 0.05)
+
+
+def test_pause_that_times_out_is_undone_once_and_the_next_refresh_works(parts, short_limits):
+    busy = Event()
+    parts.queue.enqueue(Task("never ends", lambda extras: busy.wait()))
+    assert parts.run() is False
+    assert parts.refresh.failed == "pause timeout exceeded"
+    assert not parts.queue.paused
+    assert (parts.activity.state, parts.activity.status) == ("running", "working")
+    assert list(parts.cache) == []
+
+    busy.set()
+    parts.settle()
+    assert parts.run() is True
+    assert parts.refresh.failed is None
+    assert list(parts.cache) == ["one", "two", "three"]
+
+
+def test_tasks_kept_back_by_a_pause_that_times_out_run(parts, short_limits):
+    busy, ran = Event(), []
+    parts.queue.enqueue(Task("never ends", lambda extras: busy.wait()))
+    refresh = gevent.spawn(parts.run)
+    while not parts.queue.paused:
+        gevent.sleep(0)
+    parts.queue.enqueue(Task("kept back", lambda extras: ran.append("kept back")))
+    refresh.join(WITHIN)
+    busy.set()
+    parts.settle()
+    assert ran == ["kept back"]
+
+
+def test_comparison_that_takes_too_long_is_given_up_before_the_queue_goes_on(parts, short_limits):
+    """Else it would go on beside newer events, and put back what it loaded before they came."""
+    reached, gate, after = Event(), Event(), []
+
+    def hang_at_the_second(zone):
+        if zone.zonename == "two":
+            reached.set()
+            gate.wait()
+
+    parts.watches.want.side_effect = hang_at_the_second
+    assert parts.run() is False
+    assert reached.is_set()
+    assert parts.refresh.failed == "fast-forward timeout exceeded"
+    assert not parts.queue.paused
+    parts.queue.enqueue(Task("newer event", lambda extras: after.append(list(parts.cache))))
+    with gevent.Timeout(WITHIN):
+        while not after:
+            gevent.sleep(0.001)
+    assert after == [["one"]]
+    gate.set()
+    parts.settle()
+    assert list(parts.cache) == ["one"]
+
+    parts.watches.want.side_effect = None
+    assert parts.run() is True
+    assert list(parts.cache) == ["one", "two", "three"]
+
+
+def test_comparison_that_has_not_begun_when_it_is_given_up_never_does(parts, monkeypatch):
+    """What was kept back before it took all the time."""
+    gate = Event()
+    monkeypatch.setattr(refreshing, "_PAUSE_LIMIT", 0.3)
+    real_pause = parts.queue.pause
+
+    def pause_and_keep_one_back(timeout=None):
+        real_pause(timeout)
+        parts.queue.enqueue(Task("slow", lambda extras: gate.wait()))
+
+    monkeypatch.setattr(parts.queue, "pause", pause_and_keep_one_back)
+    assert parts.run() is False
+    gate.set()
+    parts.settle()
+    assert list(parts.cache) == []
