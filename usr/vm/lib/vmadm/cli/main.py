@@ -28,7 +28,7 @@ SILENT = FATAL + 1  # agents take anything on stderr for an error, so that nothi
 
 def main(argv: list[str], environ: Mapping[str, str]) -> int:
     """Run `vmadm argv...`; gives the exit code."""
-    return run_to_end(lambda: _told(argv, environ))
+    return run_to_end(lambda: _told(argv, environ), PROGRAM, environ)
 
 
 def _told(argv: list[str], environ: Mapping[str, str]) -> int:

@@ -13,7 +13,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 STDOUT = 1
 STDERR = 2
@@ -76,9 +76,9 @@ def say_waiting_for_answer(path: str) -> None:
         complain(f"waiting for vminfod to answer GET {path}")
 
 
-def run_to_end(run: Callable[[], int]) -> int:
-    """The exit code of a tool: what `run` gives, unless its reader went away, Ctrl-C ended it, or nothing can be
-    written."""
+def run_to_end(run: Callable[[], int], tool: str, environ: Mapping[str, str]) -> int:
+    """The exit code of a tool: what `run` gives, unless its reader went away, Ctrl-C ended it, nothing can be written,
+    or it ran into an error that nobody expected."""
     try:
         return run()
     except BrokenPipeError:
@@ -87,6 +87,11 @@ def run_to_end(run: Callable[[], int]) -> int:
         return INTERRUPTED
     except OSError as error:
         complain(f"cannot write: {error.strerror}")
+        return 1
+    except Exception as error:  # noqa: BLE001 - the boundary of the tool: a line for the operator, the rest in the log
+        from vminfod.cli import crashes
+
+        crashes.report(tool, environ, error)
         return 1
 
 

@@ -58,7 +58,7 @@ class BadUsage(Exception):
 
 def main(argv: list[str], environ: Mapping[str, str]) -> int:
     """Run `vminfo argv...`; gives the exit code."""
-    return run_to_end(lambda: _told(argv, environ))
+    return run_to_end(lambda: _told(argv, environ), "vminfo", environ)
 
 
 def _told(argv: list[str], environ: Mapping[str, str]) -> int:

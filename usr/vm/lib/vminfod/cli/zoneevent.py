@@ -36,7 +36,7 @@ Prints a line of JSON for each change of a zone's state.
 
 def main(argv: list[str], environ: Mapping[str, str]) -> int:
     """Run `zoneevent argv...`; gives the exit code."""
-    return run_to_end(lambda: _told(argv, environ))
+    return run_to_end(lambda: _told(argv, environ), "zoneevent", environ)
 
 
 def _told(argv: list[str], environ: Mapping[str, str]) -> int:
