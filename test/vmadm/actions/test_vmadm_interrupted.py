@@ -190,7 +190,7 @@ def test_daemon_that_goes_away_meanwhile_is_told(own_cn, what, monkeypatch):
     uuid = own_cn.add(state="stopped" if what == "start" else "running")
     command = command.replace("U", U if what == "create" else uuid)
     tool, _, match = command.partition(" ")
-    own_cn.control.fault(tool, "slow", match=match, seconds=1.0)
+    own_cn.control.fault(tool, "slow", match=match, seconds=4.0)
     own_cn.forget_commands()
     errors = []
 

@@ -34,6 +34,7 @@ _ERRORS = frozenset(
     (
         "AlreadyInState",
         "BadPayload",
+        "CannotRead",
         "DaemonAway",
         "Interrupted",
         "NotReached",

@@ -65,8 +65,12 @@ class DaemonAway(VmadmError):
     """vminfod does not answer: nothing was touched, or the text says what was."""
 
 
+class CannotRead(VmadmError):
+    """vminfod answers, but cannot read the VM from the node: nothing was touched, or the text says what was."""
+
+
 class OutcomeMissed(VmadmError):
-    """The commands succeeded, and a fresh read afterwards shows something else: someone changed it meanwhile."""
+    """The commands succeeded, and a fresh read afterwards shows something else."""
 
 
 class NotReached(VmadmError):

@@ -28,7 +28,7 @@ def delete(session: Session, uuid: str) -> None:
     try:
         session.check_known(uuid, name)
         with session.config_lock(uuid):
-            vm = session.look(uuid, name)
+            vm = session.look_or_last_known(uuid, name)
             _check(session, vm, name)
             _delete(session, vm, name)
             locks.forget(session.node.real(locks.config_lock(uuid)))

@@ -15,7 +15,7 @@ from vmadm.actions.gathering import check_tags_of
 from vmadm.actions.outcome import confirmed, exactly
 from vmadm.actions.session import Session
 from vmadm.actions.vmadmd import check_there, reboot_kvm, reset_kvm, stop_kvm
-from vmadm.errors import AlreadyInState, NotReached, ToolFailed, VmadmError, VmNotFound, WrongState
+from vmadm.errors import AlreadyInState, CannotRead, NotReached, ToolFailed, VmadmError, VmNotFound, WrongState
 from vmadm.node import startvm, zonecfg
 from vmadm.node.machine import FIRST, Result, failure
 from vmadm.node.zonefolder import ZoneFolder
@@ -126,7 +126,7 @@ def stop(session: Session, uuid: str, *, force: bool = False, timeout: Optional[
 def halt(session: Session, uuid: str) -> Vm:
     """Stop the VM by force. Raises AlreadyInState, and other VmadmErrors."""
     name = f"VM.js halt ({uuid})"
-    vm = look_for(session, uuid, name)
+    vm = look_for(session, uuid, name, last_known=True)
     with Follower(session, vm["zonename"], name) as follower:
         result = session.node.run("zoneadm", "-u", uuid, "halt", "-X")
         if result.stderr.rstrip().endswith(ALREADY_HALTED):
@@ -134,7 +134,11 @@ def halt(session: Session, uuid: str) -> Vm:
             session.show(uuid, name)
             raise not_running(vm)
         prefixed(result, "zoneadm")
-        follower.until(is_halted(vm), HALT_LIMIT, f"timed out waiting for VM {uuid} to halt")
+        try:
+            follower.until(is_halted(vm), HALT_LIMIT, f"timed out waiting for VM {uuid} to halt")
+        except CannotRead as error:  # zoneadm has halted it, whoever can see that
+            session.tell(str(error))
+            return vm
     set_autoboot(session, vm, False)
     if vm.get("state") == "stopping":
         remove_transition(session, vm)
@@ -276,7 +280,7 @@ def kill(session: Session, uuid: str, signal_name: str = "SIGTERM") -> Vm:
     known = {name[3:] for name in signal.Signals.__members__}
     if plain not in known and not (signal_name.isascii() and signal_name.isdigit() and int(signal_name) < 128):
         raise VmadmError(f'Unknown signal "{signal_name}"')
-    vm = look_for(session, uuid, f"VM.js kill ({uuid})")
+    vm = look_for(session, uuid, f"VM.js kill ({uuid})", last_known=True)
     pid = vm.get("pid")
     if vm.get("zone_state") != "running" or not pid or pid == INIT_IS_GONE:
         raise WrongState(f"Cannot find running init PID for VM {uuid}")
@@ -287,10 +291,11 @@ def kill(session: Session, uuid: str, signal_name: str = "SIGTERM") -> Vm:
 # What they have in common.
 
 
-def look_for(session: Session, uuid: str, name: str) -> Vm:
-    """The VM, for the commands whose word for "no such VM" has always been the status code. Raises VmNotFound."""
+def look_for(session: Session, uuid: str, name: str, *, last_known: bool = False) -> Vm:
+    """The VM, for the commands whose word for "no such VM" has always been the status code. `last_known`: of a VM that
+    cannot be read the object that was read last. Raises VmNotFound, CannotRead."""
     try:
-        return session.look(uuid, name)
+        return session.look_or_last_known(uuid, name) if last_known else session.look(uuid, name)
     except VmNotFound as error:
         raise VmNotFound("bad statusCode: 404") from error
 

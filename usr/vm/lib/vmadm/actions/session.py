@@ -8,12 +8,13 @@ Always: the first question to vminfod comes before anything is touched, and fail
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Optional
 
-from vmadm.errors import DaemonAway, VmadmError, VmNotFound
+from vmadm.errors import CannotRead, DaemonAway, VmadmError, VmNotFound
 from vmadm.node import locks
 from vmadm.node.interrupts import Interrupts
 from vmadm.node.machine import Node, Result, failure
@@ -32,6 +33,9 @@ FRESH_LIMIT = 60.0  # seconds that vminfod may take for a fresh read; the origin
 ANSWER_LIMIT = 15.0  # seconds on top of that, and for any other answer
 AWAY = 15.0  # seconds that vminfod may be unreachable once we have begun: it restarts in less
 AGAIN_EVERY = 0.25  # seconds between tries meanwhile
+
+MADE = "the change was made, but "
+WITHIN = re.compile(r"^VM not read within [0-9.]+ s: ")  # how vminfod begins to say why
 
 
 def nobody(message: str) -> None:
@@ -77,14 +81,31 @@ class Session:
         )
 
     def look(self, uuid: str, name: str) -> Vm:
-        """The VM as it is now, before anything was touched. Raises VmNotFound, and DaemonAway if there is no answer."""
+        """The VM as it is now, before anything was touched. Raises VmNotFound, CannotRead with the reason why it cannot
+        be read, and DaemonAway if there is no answer."""
         try:
             vm = self._read_fresh(uuid, name)
+        except CannotRead as error:
+            error.args = (f"{error}; nothing was changed",)
+            raise
         except VminfodError as error:
             raise nothing_changed(error) from error
         if vm is None:
             raise VmNotFound(f"VM {uuid} not found")
         return vm
+
+    def look_or_last_known(self, uuid: str, name: str) -> Vm:
+        """As look(), for commands that help with a VM that cannot be read: then the object that was read last. Raises
+        CannotRead if there is none."""
+        try:
+            return self.look(uuid, name)
+        except CannotRead as error:
+            try:
+                vm: Vm = self.client(name).get(vm_path(uuid))
+            except VminfodError:
+                raise error from None
+            self.log.warning("going on from the object that was read last", extra={"uuid": uuid, "err": str(error)})
+            return vm
 
     def check_known(self, uuid: str, name: str) -> None:
         """vminfod answers, and knows the VM: cheaper than look(), for before a lock is waited for. Raises VmNotFound,
@@ -106,16 +127,20 @@ class Session:
             raise nothing_changed(error) from error
 
     def fresh(self, uuid: str, name: str) -> Optional[Vm]:
-        """The VM after a fresh read that began after this call; None if there is no such VM. Raises DaemonAway."""
+        """The VM after a fresh read that began after this call; None if there is no such VM. For after a change: an
+        outcome that cannot be seen raises CannotRead or DaemonAway, which say that the change was made."""
         until = time.monotonic() + AWAY
         while True:
             try:
                 return self._read_fresh(uuid, name)
             except ConnectionFailed as error:
                 if time.monotonic() > until:
-                    raise DaemonAway(f"cannot reach vminfod to see the outcome: {error}") from error
+                    raise DaemonAway(f"{MADE}cannot reach vminfod to see the outcome: {error}") from error
+            except CannotRead as error:
+                error.args = (f"{MADE}the outcome cannot be seen: {error}",)
+                raise
             except VminfodError as error:
-                raise DaemonAway(f"vminfod did not tell the outcome: {error}") from error
+                raise DaemonAway(f"{MADE}vminfod did not tell the outcome: {error}") from error
             time.sleep(AGAIN_EVERY)
 
     def show(self, uuid: str, name: str) -> None:
@@ -128,9 +153,11 @@ class Session:
         try:
             vm: Vm = client.get(f"{vm_path(uuid)}?fresh=true&timeout={FRESH_LIMIT:g}")
         except HTTPStatusError as error:
-            if error.code != 404:
-                raise
-            return None
+            if error.code == 404:
+                return None
+            if error.code == 504:
+                raise CannotRead(f"VM {uuid} cannot be read: {WITHIN.sub('', error.reason or str(error))}") from error
+            raise
         return vm
 
     # Locks.

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MPL-2.0
+"""A VM that vminfod cannot read: writes say why, and change nothing; what helps goes on from what was read last."""
+
+import pytest
+
+from support.running_daemon import eventually
+from vmadm import CannotRead
+from vmadm.actions import session
+
+pytest_plugins = ("support.writers",)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """vminfod need not try for a minute."""
+    monkeypatch.setattr(session, "FRESH_LIMIT", 1.0)
+
+
+def break_xml(cn, uuid):
+    path = f"{cn.root}/etc/zones/{uuid}.xml"
+    with open(path, encoding="utf-8") as file:
+        before = file.read()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("<zone name='x'><attr </zone>")
+    eventually("vminfod has noticed", lambda: uuid in cn.daemon.status()["zoneErrors"])
+    return before
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda api, uuid: api.update(uuid, alias="other"),
+        lambda api, uuid: api.start(uuid),
+        lambda api, uuid: api.stop(uuid),
+        lambda api, uuid: api.reboot(uuid),
+        lambda api, uuid: api.create_snapshot(uuid, "x"),
+        lambda api, uuid: api.load(uuid, fresh=True),
+    ],
+)
+def test_write_says_why_the_vm_cannot_be_read_and_changes_nothing(cn, act):
+    uuid = cn.add()
+    break_xml(cn, uuid)
+    cn.forget_commands()
+    with pytest.raises(CannotRead) as raised:
+        act(cn.api, uuid)
+    text = str(raised.value)
+    assert f"VM {uuid} cannot be read: " in text
+    assert "not well-formed" in text
+    assert text.endswith("; nothing was changed")
+    assert "vminfod:" not in text and "reach vminfod" not in text
+    assert cn.commands() == []
+
+
+def test_forced_stop_kill_and_delete_go_on_from_what_was_read_last(cn):
+    uuid = cn.add()
+    pid = cn.vm(uuid)["pid"]
+    break_xml(cn, uuid)
+    cn.forget_commands()
+    assert cn.api.kill(uuid, "HUP")["pid"] == pid
+    assert f"kill -HUP {pid}" in cn.commands()
+    cn.api.stop(uuid, force=True)
+    listed = cn.node.run("zoneadm", "-z", uuid, "list", "-p").stdout
+    assert listed.split(":")[2] == "installed"
+    cn.api.delete(uuid)
+    assert cn.is_gone(uuid)
+
+
+def test_change_whose_outcome_cannot_be_seen_says_that_it_was_made(cn):
+    uuid = cn.add()
+    break_at = f"{cn.root}/etc/zones/{uuid}.xml"
+    written = []
+
+    def break_it_meanwhile():
+        with open(break_at, "w", encoding="utf-8") as file:
+            file.write("<zone")
+        written.append(True)
+
+    # The change is in zfs alone, so that nothing writes the XML behind our back.
+    real = session.Session.fresh
+
+    def fresh(self, *words):
+        break_it_meanwhile()
+        return real(self, *words)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session.Session, "fresh", fresh)
+        with pytest.raises(
+            CannotRead, match="the change was made, but the outcome cannot be seen: VM .* cannot be read"
+        ):
+            cn.api.update(uuid, quota=33)
+    assert written
+    assert cn.node.run("zfs", "get", "-Hpo", "value", "quota", f"zones/{uuid}").stdout.strip() == str(33 << 30)
+    cn.api.delete(uuid)
+    assert cn.is_gone(uuid)
