@@ -179,7 +179,7 @@ COMMANDS = {  # what is called, the command of the node during which vminfod goe
     "delete": (lambda api, uuid: api.delete(uuid), "zoneadm -u U uninstall"),
     "stop": (lambda api, uuid: api.stop(uuid), "zlogin U"),
     "start": (lambda api, uuid: api.start(uuid), "zoneadm -u U boot"),
-    "snapshot": (lambda api, uuid: api.create_snapshot(uuid, "s"), "zfs snapshot"),
+    "snapshot": (lambda api, uuid: api.create_snapshot(uuid, "s"), "zfs snapshot zones"),
 }
 
 
