@@ -23,7 +23,7 @@ from mockcn.control import NodeGone, OrderRefused
 from simulation.faults import UNANNOUNCED
 from simulation.listeners import ask
 from simulation.steps import Step
-from simulation.world import World
+from simulation.world import SYSINFO, World
 
 TOOL_LIMIT = 60.0  # seconds for one vmadm
 CHILDREN = {"zones": ("sysevent", "zones:status"), "zfs": ("sysevent", "EC_zfs"), "files": ("fswatcher", "")}
@@ -187,10 +187,13 @@ class Actor:
         here = {zone["zonename"] for zone in self.zones()}
         for path, good in self.world.broken.items():
             real = self.control.real(path)
-            if not any(name in path for name in here) and "sysinfo" not in path:
+            if path != SYSINFO and not any(name in path for name in here):
                 continue
             if os.path.isdir(real):
                 shutil.rmtree(real)
+            if path == SYSINFO:
+                self.control.write_sysinfo(self.control.sysinfo())  # what it should say may have changed meanwhile
+                continue
             if good is not None and os.path.isdir(os.path.dirname(real)):
                 with open(real + ".mended", "wb") as file:
                     file.write(good)
@@ -309,5 +312,5 @@ def _path_of(zone: dict[str, Any], file: str) -> str:
     if file == "xml":
         return f"/etc/zones/{zone['zonename']}.xml"
     if file == "sysinfo":
-        return "/tmp/.sysinfo.json"
+        return SYSINFO
     return f"{zone['zonepath']}/lastexited" if file == "lastexited" else f"{zone['zonepath']}/config/{file}.json"
