@@ -308,7 +308,7 @@ def test_broken_answers_about_one_zone_cost_it_nothing_that_lasts(node, daemon):
     for (tool, how), zone in zip(cases, running):
         kind, options = BROKEN[how]
         options = {**options, "bytes_out": 30} if options.get("bytes_out") else options
-        words = {"kstat": f"-i {zone['zoneid']}", "zfs": f"-d 2 zones/{zone['uuid']}", "zoneadm": zone["uuid"]}
+        words = {"kstat": f"-i {zone['zoneid']}", "zfs": f"-d 1 zones/{zone['uuid']}", "zoneadm": zone["uuid"]}
         node.control.fault(tool, kind, match=words[tool], times=1, **options)
         zones.append(zone["uuid"])
     asked = [daemon.raw().send(f"GET /vms/{uuid}?fresh=true HTTP/1.1\r\n\r\n".encode()) for uuid in zones]
@@ -366,7 +366,7 @@ def being_read_for_the_first_time(node, daemon, **values):
     zone = node.control.add_vm(alias="new", state="stopped", **values)
     node.control.clear_event_rules()
     name = zone["zonename"]
-    node.control.fault("zfs", "slow", match=f"-d 2 zones/{name}", seconds=1, times=1, when="after")
+    node.control.fault("zfs", "slow", match=f"-d 1 zones/{name}", seconds=1, times=1, when="after")
     asked = daemon.raw().send(f"GET /vms/{name}?fresh=true HTTP/1.1\r\n\r\n".encode())
     eventually(
         "it is being read",

@@ -42,7 +42,7 @@ def healthy_vms(node, daemon):
 def hang(node, tool, uuid):
     """`tool` hangs from now on when the daemon asks it about the VM; kstat is asked by the zone's number."""
     zoneid = next(zone["zoneid"] for zone in node.control.zones() if zone["uuid"] == uuid)
-    words = {"kstat": f"-i {zoneid}", "zfs": f"-d 2 zones/{uuid}", "zoneadm": uuid}
+    words = {"kstat": f"-i {zoneid}", "zfs": f"-d 1 zones/{uuid}", "zoneadm": uuid}
     node.control.fault(tool, "hang", match=words[tool], times=None)
 
 

@@ -106,8 +106,11 @@ types, fields, depth = option("-t").split(","), option("-o").split(","), int(opt
 parents = ARGS[9:]
 rows = json.loads(read("zfs.json", b"[]"))
 def below(name, parent):
-    '''Levels from parent to name; None if it is not under it. A snapshot is one deeper than its dataset.'''
+    '''Levels from parent to name; None if it is not under it. A snapshot is one deeper than its dataset; it can be a
+    parent too, with nothing below it.'''
     dataset, at, _ = name.partition("@")
+    if "@" in parent:
+        return 0 if name == parent else None
     if dataset != parent and not dataset.startswith(parent + "/"):
         return None
     return dataset.count("/") - parent.count("/") + (1 if at else 0)

@@ -8,7 +8,7 @@ import pytest
 
 from support.handmade_node import HandmadeNode, canonical, device, nic, uuid
 
-A, B, C, D, E, F, G, H, I, J = (uuid(n) for n in range(0xA, 0xA + 10))
+A, B, C, D, E, F, G, H, I, J, K, L = (uuid(n) for n in range(0xA, 0xA + 12))
 RECEIVING = {"transition": "receiving:stopped:1773403317000"}
 
 
@@ -86,9 +86,17 @@ def population(node):
     node.snapshot(f"zones/{J}@vmsnap-j", creation=3)
     node.dataset("zonesbackup", mountpoint="none")
     node.dataset(f"zonesbackup/{J}", mountpoint=f"/zones/{J}")
+    # a dataset of another name is mounted at the zonepath: there is none of that name; there is one, elsewhere
+    for key in (K, L):
+        node.zone(key, listed=False)
+        node.dataset(f"tank/home-{key}", mountpoint=f"/zones/{key}", compression="lz4")
+        node.snapshot(f"tank/home-{key}@vmsnap-k", creation=3)
+        node.dataset(f"tank/home-{key}/data", zoned="on", recsize=8192)
+        node.snapshot(f"tank/home-{key}/data@indestructible", userrefs=1)
+    node.dataset(f"zones/{L}", mountpoint="/elsewhere")
 
 
-ALL = {"A": A, "B": B, "C": C, "D": D, "E": E, "F": F, "G": G, "H": H, "I": I, "J": J}
+ALL = {"A": A, "B": B, "C": C, "D": D, "E": E, "F": F, "G": G, "H": H, "I": I, "J": J, "K": K, "L": L}
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +168,15 @@ def test_copy_of_a_zone_in_a_backup_pool_is_not_its_root_dataset(populated):
     assert (vm["zfs_filesystem"], [snapshot["name"] for snapshot in vm["snapshots"]]) == ("zones/" + J, ["j"])
 
 
+@pytest.mark.pure
+@pytest.mark.parametrize("which", ["K", "L"])
+def test_dataset_of_another_name_at_the_zonepath_is_the_root_dataset(populated, which):
+    vm = populated[1][ALL[which]]
+    assert (vm["zfs_filesystem"], vm["zfs_root_compression"]) == (f"tank/home-{ALL[which]}", "lz4")
+    assert ([snapshot["name"] for snapshot in vm["snapshots"]], vm["zfs_data_recsize"]) == (["k"], 8192)
+    assert vm["indestructible_delegated"] is True
+
+
 # -- bounded work
 
 
@@ -186,6 +203,18 @@ def test_number_of_commands_of_a_full_load_does_not_grow_with_the_vms(tmp_path):
     few, many = commands(tmp_path / "few", 3), commands(tmp_path / "many", 60)
     assert sorted(many) == sorted(few)
     assert (many.count("zoneadm"), many.count("kstat")) == (1, 1)
+
+
+def test_snapshots_of_a_delegated_dataset_are_not_listed_but_for_the_one_that_shows(node):
+    node.zone(A, inner=f'<dataset name="zones/{A}/data"/><dataset name="tank/share"/>')
+    node.dataset("tank")
+    for name in (f"zones/{A}/data", "tank/share"):
+        node.dataset(name, zoned="on")
+        node.snapshot(f"{name}@hourly-1")
+    node.snapshot(f"zones/{A}/data@indestructible", userrefs=1)
+    assert node.vm(A)["indestructible_delegated"] is True
+    asked = [(call["args"][8], call["args"][9]) for call in node.calls("zfs")]
+    assert asked == [("1", f"zones/{A}"), ("0", f"zones/{A}/data@indestructible"), ("0", "tank/share")]
 
 
 def test_ordinary_vm_costs_one_call_of_each_tool(node):

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from support.following import cause_of, part
+from support.following import cause_of, changes, part
 from support.running_daemon import eventually
 
 pytest_plugins = ["support.followers"]
@@ -112,6 +112,19 @@ def test_xml_that_is_deleted_deletes_the_vm_and_written_again_creates_it(follow)
     assert (created["type"], created["zonename"]) == ("create", zone)
     assert {**created["vm"], "last_modified": ""} == {**deleted["last"], "last_modified": ""}
     follow.nothing()
+
+
+def test_xml_that_is_cut_between_two_tokens_keeps_the_vm_as_it_was(follow):
+    zone = follow.add()
+    text = follow.control.read_xml(zone)
+    cut = text.index(">", text.rindex("<attr ")) + 1
+    follow.control.corrupt(xml_path(zone), keep=len(text[:cut].encode()))
+    eventually("the error is shown", lambda: follow.daemon.status()["zoneErrors"].get(zone))
+    assert follow.daemon.status()["zoneErrors"][zone]["code"] == "PARSE_ERROR"
+    assert follow.daemon.vm(zone) == follow.vms[zone]
+    follow.control.edit_xml(zone, text.replace("Zm9v", "YmFy"))
+    came = follow.until(zone, lambda vm: vm["alias"] == "bar")
+    assert {change[0] for event in came for change in changes(event)} <= {"alias"}, "nothing else went and came back"
 
 
 @pytest.mark.parametrize("rubbish", ["", "<zone name=", "\x00\x01", "<?xml version='1.0'?><zones/>"])

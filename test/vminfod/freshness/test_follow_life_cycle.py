@@ -40,7 +40,7 @@ def test_vm_is_followed_from_all_three_sources_as_soon_as_it_is_created(follow):
 def test_change_made_while_the_vm_is_being_created_is_not_lost(follow):
     """Its watches stand before its files are read (S9)."""
     zone = str(uuid.uuid4())
-    follow.control.fault("zfs", "slow", match=f"-d 2 zones/{zone}", seconds=0.3, times=1)
+    follow.control.fault("zfs", "slow", match=f"-d 1 zones/{zone}", seconds=0.3, times=1)
     follow.control.add_vm(uuid=zone, state="stopped", files={"tags": {"n": 1}})
     follow.control.write_config(zone, "tags", {"n": 2})
     follow.until(zone, lambda vm: vm.get("tags") == {"n": 2})
@@ -114,7 +114,7 @@ def test_zone_that_is_made_and_deleted_at_once_leaves_no_trace(follow):
 def test_vm_that_cannot_be_loaded_is_created_when_it_can(follow):
     """Bug S3: what fails is tried again, and hides nobody else (C13)."""
     zone = str(uuid.uuid4())
-    follow.control.fault("zfs", "fail", match=f"-d 2 zones/{zone}", stderr="internal error\n", times=None)
+    follow.control.fault("zfs", "fail", match=f"-d 1 zones/{zone}", stderr="internal error\n", times=None)
     follow.control.add_vm(uuid=zone, state="stopped")
     eventually("the error is shown", lambda: zone in follow.daemon.status()["zoneErrors"])
     error = follow.daemon.status()["zoneErrors"][zone]

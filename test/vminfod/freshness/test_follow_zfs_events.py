@@ -8,6 +8,7 @@ import uuid
 
 import pytest
 
+from support.convergence import differences
 from support.following import cause_of, part
 from support.running_daemon import eventually
 
@@ -437,6 +438,34 @@ def test_dataset_of_no_vm_costs_no_command(follow, action, dataset):
     assert follow.read("zoneadm") == 0
 
 
+def test_what_no_property_shows_of_datasets_below_the_root_costs_nothing(follow):
+    zone = follow.add(delegated=True)
+    follow.control.forget_calls()
+    follow.zfs("create", f"zones/{zone}/junk")
+    follow.zfs("set", "quota=1G", f"zones/{zone}/junk")
+    for name in ("junk@a", "data@hourly-1"):
+        follow.zfs("snapshot", f"zones/{zone}/{name}")
+        follow.zfs("destroy", f"zones/{zone}/{name}")
+    follow.zfs("snapshot", f"zones/{zone}@mine")
+    follow.zfs("destroy", f"zones/{zone}/junk")
+    follow.nothing_by_zfs()
+    assert follow.listed() == []
+
+
+def test_disk_that_was_made_and_changed_before_the_xml_names_it_is_shown_as_it_is_now(follow):
+    zone = follow.add(brand="bhyve", ram=1024, state="stopped")
+    follow.zfs("create", "-V", "1G", f"zones/{zone}/disk7")
+    follow.zfs("set", "volsize=2G", f"zones/{zone}/disk7")
+    follow.nothing_by_zfs()
+    device = f'<device match="/dev/zvol/rdsk/zones/{zone}/disk7"><net-attr name="model" value="virtio"/></device>'
+    follow.control.edit_xml(zone, follow.control.read_xml(zone).replace("</zone>", device + "</zone>"))
+    follow.until(zone, lambda vm: vm["disks"])
+    [disk] = follow.vms[zone]["disks"]
+    assert (disk["zfs_filesystem"], disk.get("size")) == (f"zones/{zone}/disk7", 2048)
+    follow.zfs("set", "volsize=3G", f"zones/{zone}/disk7")
+    follow.until(zone, lambda vm: vm["disks"][0]["size"] == 3072)
+
+
 def test_storm_below_a_delegated_dataset_costs_nothing(follow):
     zone = follow.add(delegated=True)
     follow.control.forget_calls()
@@ -535,7 +564,7 @@ def test_first_vm_of_a_pool_is_followed(follow):
 def test_failed_listing_keeps_the_old_object_and_is_tried_again(follow):
     """Bug S14."""
     zone = follow.add()
-    follow.control.fault("zfs", "fail", match=f"-d 2 zones/{zone}", stderr="internal error\n", times=1)
+    follow.control.fault("zfs", "fail", match=f"-d 1 zones/{zone}", stderr="internal error\n", times=1)
     follow.zfs("set", "quota=20G", f"zones/{zone}")
     eventually("the error is shown", lambda: zone in follow.daemon.status()["zoneErrors"])
     assert follow.daemon.vm(zone) == follow.vms[zone]
@@ -611,6 +640,18 @@ def test_root_dataset_of_another_name_is_followed_once_a_refresh_has_found_it(al
     alone.zfs("set", "quota=6G", other)
     assert alone.modified(zone) == [("quota", "changed", 5, 6)]
     assert cause_of(alone.events[-1])["dataset"] == other
+
+
+def test_root_dataset_of_another_name_is_found_by_a_fresh_read(alone):
+    zone = alone.add(datasets_exist=False, state="stopped")
+    other = f"zones/home-of-{zone[:8]}"
+    alone.zfs("create", "-o", f"mountpoint=/zones/{zone}", "-o", "quota=5G", other)
+    answer = alone.daemon.get(f"/vms/{zone}?fresh=true")
+    assert (answer.json().get("zfs_filesystem"), answer.json().get("quota")) == (other, 5)
+    alone.until(zone, lambda vm: vm.get("quota") == 5)
+    alone.zfs("set", "quota=6G", other)
+    assert alone.modified(zone) == [("quota", "changed", 5, 6)]
+    assert not differences(alone.daemon)
 
 
 def test_refresh_sees_what_events_showed_and_changes_nothing(alone):

@@ -41,9 +41,18 @@ TYPES = ("filesystem", "snapshot", "volume")
 # From a pool's root dataset down: zones/U is 1 deep, zones/U/data 2, and zones/U/data@indestructible 3. The original
 # asks for 2 and so loses indestructible_delegated at each full load (docs/platform.md, "Which datasets are listed").
 DEPTH_OF_ALL = 3
-# From zones/U down to zones/U/data@indestructible, for the same sight of one VM.
-DEPTH_OF_ZONEROOT = 2
-DEPTH_OF_ONE = 1
+# From a VM's root dataset down to those right below it, and to its own snapshots.
+DEPTH_OF_ROOT = 1
+# Any other dataset of a VM: nothing below it shows.
+DEPTH_OF_ONE = 0
+
+# Enough to know what is mounted where.
+MOUNT_FIELDS = ("mountpoint", "name", "type", "zoned")
+MOUNT_TYPES = ("filesystem",)
+
+DELEGATED = "data"  # the last component of the name of the dataset that vmadm delegates, below the root dataset
+_INDESTRUCTIBLE = "indestructible"
+_MADE_BY_VMADM = "vmsnap-"
 
 _NUMERIC = frozenset(
     "available avail copies creation filesystem_limit quota recordsize recsize refer referenced refquota refreserv "
@@ -80,20 +89,38 @@ class Datasets:
     def holds_indestructible(self, dataset: str) -> bool:
         """Whether `dataset` has a snapshot named `indestructible` that somebody holds (docs/vm-object.md, "Root
         dataset" and "Delegated dataset")."""
-        return any(s.snapname == "indestructible" and s.userrefs > 0 for s in self.snapshots.get(dataset, ()))
+        return any(s.snapname == _INDESTRUCTIBLE and s.userrefs > 0 for s in self.snapshots.get(dataset, ()))
 
-    def cut(self, children: Children, parent: str, depth: int) -> Datasets:
-        """What a listing of `parent` alone to `depth` would give; `children` is children_of() this."""
+    def cut(self, children: Children, parent: str, *, is_root: bool) -> Datasets:
+        """What listings of `parent` alone would give (loader.py); `children` is children_of() this."""
         found = Datasets()
-        level = [parent] if parent in self.datasets else []
-        for left in range(depth, -1, -1):
-            for name in level:
+        if parent in self.datasets:
+            for name in (parent, *(children.get(parent, ()) if is_root else ())):
                 found.datasets[name] = self.datasets[name]
-                if left > 0 and name in self.snapshots:
-                    found.snapshots[name] = self.snapshots[name]
-            level = [child for name in level for child in children.get(name, ())]
+            if is_root and parent in self.snapshots:
+                found.snapshots[parent] = self.snapshots[parent]
+        delegated = f"{parent}/{DELEGATED}"
+        if is_root and delegated in found.datasets:
+            held = [s for s in self.snapshots.get(delegated, ()) if is_shown_of_delegated(s.snapname)]
+            if held:
+                found.snapshots[delegated] = held
         _index_mountpoints(found)
         return found
+
+
+def is_shown_of_root(snapname: str) -> bool:
+    """Whether a snapshot of that name can show in the object of the VM whose root dataset it is of."""
+    return snapname == _INDESTRUCTIBLE or snapname.startswith(_MADE_BY_VMADM)
+
+
+def is_shown_of_delegated(snapname: str) -> bool:
+    """The same, of a delegated dataset."""
+    return snapname == _INDESTRUCTIBLE
+
+
+def held_snapshot(dataset: str) -> str:
+    """The name of the only snapshot of a delegated dataset that shows in a VM object."""
+    return f"{dataset}@{_INDESTRUCTIBLE}"
 
 
 def union(parts: Iterable[Datasets]) -> Datasets:
@@ -119,10 +146,12 @@ def covers(dataset: str, other: str) -> bool:
     return other == dataset or other.startswith(dataset + "/")
 
 
-def list_arguments(parent: Optional[str], depth: int) -> list[str]:
+def list_arguments(
+    parent: Optional[str], depth: int, fields: Sequence[str] = FIELDS, types: Sequence[str] = TYPES
+) -> list[str]:
     """The arguments of `zfs` that list `parent` (None: all pools) and what is at most `depth` below it
     (docs/platform.md, "zfs list")."""
-    arguments = ["list", "-H", "-p", "-t", ",".join(TYPES), "-o", ",".join(FIELDS), "-d", str(depth)]
+    arguments = ["list", "-H", "-p", "-t", ",".join(types), "-o", ",".join(fields), "-d", str(depth)]
     return arguments if parent is None else [*arguments, parent]
 
 

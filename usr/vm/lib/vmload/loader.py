@@ -28,6 +28,7 @@ from vmload.reader import Reader
 from vmload.records import Zone, ZoneFiles, ZoneRecords
 from vmload.runner import DIRECTLY, Runner
 from vmload.system import RunningCommand, System, TimeLimits
+from vmload.used import mounted_at_zonepath, root_of, used, used_by
 
 _NOTHING_READ = ZoneFiles()
 
@@ -72,7 +73,7 @@ class Loader:
         """The VM whose uuid, or else whose zone name, is `key`. Raises ZoneGone if there is none, else LoadError."""
         zone = runner.zoneadm(self._reader.zone, key)
         if zone is None:
-            raise ZoneGone(f"zone {key} is no VM")
+            raise ZoneGone(f"VM {key} not found in zoneadm")
         return zone
 
     def read(
@@ -96,14 +97,45 @@ class Loader:
         files = old.files if old is not None else _NOTHING_READ
         if not part.OF_FILES.isdisjoint(parts) or vmobj.is_receiving(zone, files.xml):
             files = runner.files(self._files, zone, parts, files)
-        known = old.datasets if old is not None and part.DATASETS not in parts else {}
-        datasets = {}
-        for parent, depth in parents_of(zone, files, _root_of(zone, old)).items():
-            if parent in known and not any(zfs.covers(d, parent) or zfs.covers(parent, d) for d in changed_datasets):
-                datasets[parent] = known[parent]
+        known = old if part.DATASETS not in parts else None
+        return ZoneRecords(zone, files, zoneinfo, self._datasets(zone, files, runner, old, known, changed_datasets))
+
+    def _datasets(
+        self,
+        zone: Zone,
+        files: ZoneFiles,
+        runner: Runner,
+        old: Optional[ZoneRecords],
+        known: Optional[ZoneRecords],
+        changed: Collection[str],
+    ) -> dict[str, Datasets]:
+        """What zfs tells of the zone's datasets: that of `known` which still holds, anew what `changed`, and what the
+        zone did not use before. Nobody followed those; they may have been listed as something beside others."""
+        uses = used(zone, files, root_of(old) if old is not None else None)
+        stale = {*changed, *(set(uses.named) - set(used_by(known).named) if known is not None else ())}
+        listed, is_new = {}, known is None
+        for parent, is_root in uses.parents().items():
+            if known is not None and parent in known.datasets and not _concerns(stale, parent):
+                listed[parent] = known.datasets[parent]
             else:
-                datasets[parent] = runner.zfs(self._reader.datasets, parent, depth)
-        return ZoneRecords(zone, files, zoneinfo, datasets)
+                listed[parent] = runner.zfs(self._list, parent, is_root)
+                is_new = True
+        if is_new and mounted_at_zonepath(zone, zfs.union(listed.values())) is None:
+            # A dataset of another name can be mounted there: a listing of all would have shown it.
+            other = mounted_at_zonepath(zone, runner.zfs(self._reader.mountpoints))
+            if other is not None:
+                listed[other] = runner.zfs(self._list, other, True)
+        return listed
+
+    def _list(self, parent: str, is_root: bool) -> Datasets:
+        """What can show in a VM object of `parent`, and of what lies below it if it is a root."""
+        if not is_root:
+            return self._reader.datasets(parent, zfs.DEPTH_OF_ONE)
+        found = self._reader.datasets(parent, zfs.DEPTH_OF_ROOT)
+        delegated = f"{parent}/{zfs.DELEGATED}"
+        if delegated in found.datasets:
+            return zfs.union([found, self._reader.datasets(zfs.held_snapshot(delegated), zfs.DEPTH_OF_ONE)])
+        return found
 
     def read_all(self) -> NodeRecords:
         """The records of every VM, the independent parts side by side.
@@ -146,11 +178,11 @@ class Loader:
         """Of all `datasets`, what listings for this zone alone would have told. The rare dataset that lies too deep for
         the listing of all is listed apart. Raises LoadError."""
         share = {}
-        for parent, depth in parents_of(zone, files, _mounted_at_zonepath(zone, datasets)).items():
-            if parent.count("/") + depth <= zfs.DEPTH_OF_ALL:
-                share[parent] = datasets.cut(children, parent, depth)
+        for parent, is_root in used(zone, files, mounted_at_zonepath(zone, datasets)).parents().items():
+            if parent.count("/") + (2 if is_root else 0) <= zfs.DEPTH_OF_ALL:
+                share[parent] = datasets.cut(children, parent, is_root=is_root)
             else:
-                share[parent] = self._reader.datasets(parent, depth)
+                share[parent] = self._list(parent, is_root)
         return share
 
     def _all_files(self, zones: Iterable[Zone]) -> tuple[dict[str, ZoneFiles], dict[str, LoadError]]:
@@ -200,37 +232,5 @@ def _alone() -> Iterator[None]:
         raise LoadError(f"{type(error).__name__}: {error}", "INTERNAL") from error
 
 
-def parents_of(zone: Zone, files: ZoneFiles, root: Optional[str] = None) -> dict[str, int]:
-    """The datasets to list for one VM, in the order of docs/platform.md, "Which datasets are listed", each with the
-    depth for a whole object.
-
-    They are its zoneroot, `root` if that is known to be mounted there instead, the dataset that is being received, its
-    delegated datasets and its disks' zvols; what is seen below the zoneroot anyway is not listed twice. A disk that is
-    no zvol (a CD image) needs nothing: it counts as missing either way (docs/platform.md, "Which datasets are
-    listed")."""
-    zoneroot = zone.zonepath[1:]
-    roots = [zoneroot, root or zoneroot, (files.receive_payload or {}).get("zfs_filesystem") or zoneroot]
-    used = list((files.xml or {}).get("datasets", ()))
-    for disk in (files.xml or {}).get("disks", ()):
-        zvol = zfs.zvol_of(disk.get("path", ""))
-        if zvol is not None:
-            used.append(zvol)
-    parents = {name: zfs.DEPTH_OF_ZONEROOT for name in roots if isinstance(name, str) and name}
-    for name in used:
-        if name and name.rpartition("/")[0] != zoneroot:
-            parents.setdefault(name, zfs.DEPTH_OF_ONE)
-    return parents
-
-
-def _root_of(zone: Zone, old: Optional[ZoneRecords]) -> Optional[str]:
-    """The root dataset as it was seen before, if it was seen: it need not have the zonepath's name."""
-    return _mounted_at_zonepath(zone, zfs.union(old.datasets.values())) if old is not None else None
-
-
-def _mounted_at_zonepath(zone: Zone, datasets: Datasets) -> Optional[str]:
-    """The dataset mounted at the zonepath; of several the one of that name, since a copy of the zone in a backup pool
-    claims the same mountpoint."""
-    namesake = datasets.datasets.get(zone.zonepath[1:])
-    if namesake is not None and namesake["mountpoint"] == zone.zonepath:
-        return zone.zonepath[1:]
-    return datasets.mountpoints.get(zone.zonepath)
+def _concerns(stale: Collection[str], parent: str) -> bool:
+    return any(zfs.covers(name, parent) or zfs.covers(parent, name) for name in stale)

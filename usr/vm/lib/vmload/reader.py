@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Optional
 
-from vmload import configfiles, datasets, zoneadm, zoneinfo, zonexml
+from vmload import configfiles, zoneadm, zoneinfo, zonexml
+from vmload import datasets as zfs
 from vmload.datasets import Datasets
 from vmload.loaderror import LoadError, XmlGone, from_os_error
 from vmload.notes import Note, silent
@@ -56,7 +57,7 @@ class Reader:
         self._slots = {program: Slots(_AT_ONCE) for program in (ZONEADM, KSTAT, ZFS)}
         self._zfs_lock = threading.Lock()
         # Listings that wait for a slot. One that has begun is not in here: what it read may be older than the request.
-        self._zfs_waiting: dict[tuple[Optional[str], int], Future[Datasets]] = {}
+        self._zfs_waiting: dict[object, Future[Datasets]] = {}
 
     def zones(self) -> dict[str, Zone]:
         """All VMs that zoneadm knows, by uuid."""
@@ -105,11 +106,17 @@ class Reader:
             return self.system.run(KSTAT, arguments, self.system.limits.one)
 
     def datasets(self, parent: Optional[str], depth: int) -> Datasets:
-        """What zfs lists at most `depth` below `parent`: nothing for one that is not there. None: all pools.
+        """What zfs lists at most `depth` below `parent`: nothing for one that is not there. None: all pools."""
+        return self._shared((parent, depth), lambda: self._list_datasets(parent, depth))
 
-        One listing is shared with whoever asks for just the same before it has got a slot (docs/platform.md, "Failures
+    def mountpoints(self) -> Datasets:
+        """All filesystems that a VM's root dataset can be, with nothing but where they are mounted."""
+        depth = zfs.DEPTH_OF_ALL
+        return self._shared("mountpoints", lambda: self._list_datasets(None, depth, zfs.MOUNT_FIELDS, zfs.MOUNT_TYPES))
+
+    def _shared(self, key: object, listing: Callable[[], Datasets]) -> Datasets:
+        """One listing, shared with whoever asks for just the same before it has got a slot (docs/platform.md, "Failures
         of zfs")."""
-        key = (parent, depth)
         with self._zfs_lock:
             shared = self._zfs_waiting.get(key)
             mine: Future[Datasets] = Future()
@@ -121,15 +128,21 @@ class Reader:
             with self._zfs_lock:
                 del self._zfs_waiting[key]
             try:
-                mine.set_result(self._list_datasets(parent, depth))
+                mine.set_result(listing())
             except BaseException as error:  # noqa: BLE001 whoever shares this listing must get its end too
                 mine.set_exception(error)
         return mine.result()
 
-    def _list_datasets(self, parent: Optional[str], depth: int) -> Datasets:
+    def _list_datasets(
+        self,
+        parent: Optional[str],
+        depth: int,
+        fields: Sequence[str] = zfs.FIELDS,
+        types: Sequence[str] = zfs.TYPES,
+    ) -> Datasets:
         limits = self.system.limits
         limit = limits.all if parent is None else limits.one
-        output = self.system.run(ZFS, datasets.list_arguments(parent, depth), limit, c_locale=True)
+        output = self.system.run(ZFS, zfs.list_arguments(parent, depth, fields, types), limit, c_locale=True)
         complaints = output.stderr.decode("utf-8", "replace").split("\n")[:-1]  # complete lines only
         if output.status == 1 and parent is not None and any("dataset does not exist" in line for line in complaints):
             return Datasets()
@@ -137,7 +150,7 @@ class Reader:
             raise LoadError(f"zfs exited prematurely with code: {_shown(output.status)}")
         for line in complaints:
             self._note("warn", f"zfs: {line}")
-        return datasets.parse(output.stdout, never_empty=True)
+        return zfs.parse(output.stdout, fields, never_empty=True)
 
     def sysinfo(self) -> dict[str, Any]:
         """What the sysinfo tool keeps (4). Raises LoadError if it cannot be read or is no JSON object."""

@@ -3,9 +3,8 @@
 zone XML"). Pure.
 
 The document is walked once. Each element of a known shape yields paths such as `zone.attr.alias` with a text, and the
-property table says which property a path sets. Text that stops early at a token's end is no error (docs/platform.md,
-"The zone XML file"): zonecfg replaces the file, but other writers may not; the next change event repairs what a
-half-written file lacked."""
+property table says which property a path sets. A document without its end is an error (docs/platform.md, "The zone XML
+file"): zonecfg replaces the file, but other writers may not, and half of a VM must not be served meanwhile."""
 
 from __future__ import annotations
 
@@ -66,8 +65,9 @@ class _Walk:
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         try:
-            # Not final: a document that stops early gives what it has.
             parser.Parse(data, False)
+            if self._path:
+                parser.Parse(b"", True)  # says what the end of the document lacks
         except expat.ExpatError as error:
             raise LoadError(expat.ErrorString(error.code), "PARSE_ERROR") from error
         except (LookupError, ValueError) as error:  # of Python's codecs: the document names an encoding of its own

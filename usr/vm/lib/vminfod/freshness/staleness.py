@@ -23,9 +23,7 @@ from vminfod.watchers.zonewatcher import ZoneEvent
 from vminfod.watchers.zpoolwatcher import Effect, PoolEvent, ZfsEvent
 from vmload import parts as part
 from vmload.reader import SYSINFO
-from vmload.uuids import UUID
-
-_DELEGATED = "data"
+from vmload.used import used_by
 
 # lastexited too: before a zone's first exit there is no file that could be watched.
 _OF_ZONE_EVENT = frozenset({part.LAST_MODIFIED, part.LAST_EXITED, part.ZONEADM, part.ZONEXML, part.ZONEINFO})
@@ -101,33 +99,10 @@ class Staleness:
         self._refreshes.request(cause)
 
     def _users_of(self, dataset: str, snapshot: Optional[str]) -> set[str]:
-        """The zones to whose VM objects a change of the dataset can matter."""
-        return {
-            zonename
-            for zonename in self._cache.zones_using(dataset) | self._named_in(dataset)
-            if self._matters(zonename, dataset, snapshot)
-        }
-
-    def _named_in(self, dataset: str) -> set[str]:
-        """The VM whose uuid stands in the second component of the name: `zones/U`, `zones/U-disk0`, `zones/U/x`. A disk
-        can be there before the XML says that the VM uses it."""
-        parts = dataset.split("/")
-        found = UUID.search(parts[1]) if len(parts) > 1 else None
-        zonename = self._cache.zonename(found[0]) if found else None
-        return {zonename} if zonename is not None else set()
-
-    def _matters(self, zonename: str, dataset: str, snapshot: Optional[str]) -> bool:
-        """Whether the dataset is deep inside one that the VM only passes on to its zone: that is the zone's affair.
-
-        Of a delegated dataset itself the VM object shows a few properties, and of its snapshots just one."""
-        records = self._cache.records(zonename)
-        parents = records.datasets if records is not None else {}
-        if dataset in parents:
-            return True
-        above, _, last = dataset.rpartition("/")
-        if above not in parents:
-            return not any(dataset.startswith(parent + "/") for parent in parents) and dataset.count("/") < 2
-        return last != _DELEGATED or snapshot in (None, "indestructible")
+        """The zones whose VM objects a change of the dataset, or of just that snapshot of it, can change. One that no
+        XML names yet is listed when one does."""
+        users = ((zonename, self._cache.records(zonename)) for zonename in self._cache.zones_using(dataset))
+        return {name for name, records in users if records is not None and used_by(records).shown(dataset, snapshot)}
 
     def _rolled_back(self, zonename: str, cause: Cause) -> None:
         """A rollback replaces files without a file event, and watches may hang on the old ones (OS-7289). The reading
