@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The HTTP front: /ping, /vms/:uuid and /vms, against a plain Node server that has the same bodies ready.
+"""The HTTP front: /ping, /vms/:uuid and /vms, against a plain Node server that has the same bodies ready as strings.
 
 /vms also against nginx with the same file, where nginx is installed. The rate is the client's view, which it limits
 itself when a server is fast; the server's processor time for an answer is not limited by the client."""
@@ -104,7 +104,7 @@ def _compare(
             found.append(ask(*where))
     for what, unit, figure in (
         ("", "requests/s", lambda one: one.rate),
-        (", 99 %", "ms", lambda one: measuring.percentile(one.latencies, 0.99) * 1000),
+        (", 99 %", "ms", lambda one: one.p99 * 1000),
         (", server", "us of CPU each", lambda one: one.cpu_us),
     ):
         report.put(name + what, unit, [figure(one) for one in mine], peer, [figure(one) for one in others])

@@ -1,28 +1,36 @@
 # SPDX-License-Identifier: MPL-2.0
 """A client that asks for one path as fast as a server answers, over some connections at once, and the same for all
-servers. One process, epoll, no parsing beyond the head's Content-Length.
+servers: peers/ask.c where there is a C compiler, else the same in Python.
 
-It needs processor time too: where it is the slower side, a rate says little, and the server's own time for a request
-says more. Both are given."""
+One thread, epoll, no parsing beyond the head's Content-Length. It needs processor time too: where it is the slower side,
+as the one in Python is, a rate says little, and the server's own time for a request says more. Both are given."""
 
 from __future__ import annotations
 
+import atexit
+import functools
+import os
 import select
+import shutil
 import socket
+import subprocess
+import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Optional
 
+from bench import PEERS, measuring
 from bench.ground import cpu_seconds
 
 
 @dataclass
 class Load:
-    """What came of it. Rates are answers a second; times are seconds."""
+    """What came of it. Rates are answers a second; times are seconds; `p99`: the 99th percentile of an answer's."""
 
-    answers: int = 0
-    seconds: float = 0.0
+    answers: int
+    seconds: float
+    p99: float
     server_cpu: float = 0.0
-    latencies: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -79,12 +87,39 @@ def content_length(head: bytes) -> int:
     raise ValueError(f"an answer without Content-Length: {head[:200]!r}")
 
 
+@functools.cache
+def _compiled() -> Optional[str]:
+    """The client in C; None without a compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    folder = tempfile.mkdtemp(prefix="ask-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = os.path.join(folder, "ask")
+    subprocess.run([compiler, "-O2", "-o", path, os.path.join(PEERS, "ask.c")], check=True)
+    return path
+
+
 def load(port: int, pid: int, path: str, *, seconds: float, connections: int = 8, keep: bool = True) -> Load:
     """Ask the server `pid` on `port` for `path` over `connections` at once for `seconds`. Without `keep` each request
     has a connection of its own."""
+    client = _compiled()
+    before = cpu_seconds(pid)
+    if client is None:
+        found = _asked(port, path, seconds, connections, keep)
+    else:
+        words = [client, str(port), str(connections), str(seconds), str(int(keep)), path]
+        answers, took, _, p99, _ = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+        found = Load(int(answers), float(took), float(p99) / 1e6)
+    found.server_cpu = cpu_seconds(pid) - before
+    return found
+
+
+def _asked(port: int, path: str, seconds: float, connections: int, keep: bool) -> Load:
+    """The same in Python."""
     close = "" if keep else "Connection: close\r\n"
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{close}\r\n".encode()
-    found = Load()
+    latencies: list[float] = []
     poller = select.epoll()
     asking: dict[int, Asking] = {}
 
@@ -95,15 +130,14 @@ def load(port: int, pid: int, path: str, *, seconds: float, connections: int = 8
 
     for _ in range(connections):
         begin(Asking(port, request, keep=keep))
-    before, began = cpu_seconds(pid), time.perf_counter()
+    began = time.perf_counter()
     until = began + seconds
     while time.perf_counter() < until:
         for number, _ in poller.poll(1.0):
             one = asking[number]
             if not one.read():
                 continue
-            found.answers += 1
-            found.latencies.append(time.perf_counter() - one.began)
+            latencies.append(time.perf_counter() - one.began)
             if one.keep:
                 one.ask()
                 continue
@@ -112,9 +146,8 @@ def load(port: int, pid: int, path: str, *, seconds: float, connections: int = 8
             one.socket.close()
             one.connect()
             begin(one)
-    found.seconds = time.perf_counter() - began
-    found.server_cpu = cpu_seconds(pid) - before
+    took = time.perf_counter() - began
     for one in asking.values():
         one.socket.close()
     poller.close()
-    return found
+    return Load(len(latencies), took, measuring.percentile(latencies, 0.99))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-// A plain Node HTTP server with its answers ready: the least that a server written for Node has to do.
+// A plain Node HTTP server with its answers ready as strings: the least that a server written for Node has to do once
+// JSON.stringify has been called.
 //     node plain_server.js PORT FILE      FILE: a JSON object, path -> body
 'use strict';
 const fs = require('fs');
@@ -7,8 +8,7 @@ const http = require('http');
 
 const answers = new Map();
 for (const [path, body] of Object.entries(JSON.parse(fs.readFileSync(process.argv[3], 'utf8')))) {
-    const bytes = Buffer.from(body);
-    answers.set(path, {bytes, head: {'Content-Type': 'application/json', 'Content-Length': bytes.length}});
+    answers.set(path, {body, head: {'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body)}});
 }
 
 http.createServer((request, response) => {
@@ -19,5 +19,5 @@ http.createServer((request, response) => {
         return;
     }
     response.writeHead(200, found.head);
-    response.end(found.bytes);
+    response.end(found.body);
 }).listen(Number(process.argv[2]), '127.0.0.1');

@@ -13,12 +13,14 @@ from vminfod.serving.ready import Answer
 
 LARGE = b"x" * (16 << 20)  # more than the kernel keeps for a socket
 
+LARGE_ANSWER = Answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(LARGE), LARGE)
+
 
 class FakeApi:
     """/large is ready, /slow takes a second, all else fails."""
 
     def ready(self, request):
-        return Answer(b"200 OK", b"Content-Length: %d\r\n" % len(LARGE), LARGE) if request.target == "/large" else None
+        return LARGE_ANSWER if request.target == "/large" else None
 
     def __call__(self, environ, start_response):
         if environ["PATH_INFO"] != "/slow":

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Optional, Protocol, Union
 from gevent import get_hub
 
 from vminfod.serving import requesthead
-from vminfod.serving.requesthead import HeadersTooLarge, LineTooLong, Malformed, Request
+from vminfod.serving.requesthead import HeadersTooLarge, LineTooLong, Malformed, Request, remembered
 
 HEADER_SECONDS = 10.0  # from the request line to the end of the headers: local clients need microseconds
 IDLE_SECONDS = 300.0  # between two requests of a connection that is kept alive
@@ -45,8 +45,8 @@ class Done(NamedTuple):
 
     request: Optional[Request]
     status: str
-    size: int
     began: float
+    size: int = 0
     ready: bool = False
 
 
@@ -91,17 +91,18 @@ class Stream(Protocol):
 
 
 class Connection:
-    """A client's connection, from begin() on."""
+    """A client's connection, from begin() on. `address`: the client's. `listens_on`: the address of this machine that
+    it is connected to; None for the Unix socket."""
 
     __slots__ = (
         "address",
         "deadline",
+        "listens_on",
         "_asking",
         "_done",
         "_ends",
         "_front",
         "_heard_all",
-        "_listens_on",
         "_reader",
         "_received",
         "_sent",
@@ -112,8 +113,9 @@ class Connection:
         "_writer",
     )
 
-    def __init__(self, front: Front, sock: socket.socket, address: Any):
+    def __init__(self, front: Front, sock: socket.socket, address: Any, listens_on: Optional[str]):
         self.address = address
+        self.listens_on = listens_on
         self.deadline = time.monotonic() + HEADER_SECONDS  # monotonic seconds; past it expire() is called
         self._front = front
         self._socket: Optional[socket.socket] = sock
@@ -128,7 +130,6 @@ class Connection:
         self._sent = 0  # bytes of the answer, or of the stream
         self._done: Optional[Done] = None  # what to log when all is sent
         self._stream: Optional[Stream] = None
-        self._listens_on: Optional[str] = None
 
     def begin(self) -> None:
         """Take in the first request: it has mostly come with the connection."""
@@ -136,13 +137,6 @@ class Connection:
         if self._socket is not None and self._reader is None:
             self._reader = get_hub().loop.io(self._socket.fileno(), _READ)
             self._reader.start(self._on_readable)
-
-    @property
-    def listens_on(self) -> Optional[str]:
-        """The address of this machine that the client is connected to; None for the Unix socket."""
-        if self._listens_on is None and self._socket is not None and self._socket.family != socket.AF_UNIX:
-            self._listens_on = str(self._socket.getsockname()[0])
-        return self._listens_on
 
     @property
     def idle(self) -> bool:
@@ -153,31 +147,42 @@ class Connection:
 
     def _on_readable(self) -> None:
         try:
-            self._read()
-        except Exception as error:  # noqa: BLE001 a fault of ours costs one connection
-            self._front.failed(self, None, error)
-            self.close()
-
-    def _read(self) -> None:
-        if self._socket is None:
-            return
-        if self._working or self._unsent and self._stream is None:
-            self._reader.stop()  # until the answer is out, proceed() starts it
-            return
-        try:
+            if self._socket is None or self._has_other_work():
+                return
             data = self._socket.recv(_AT_ONCE)
+            # As nearly always: one whole request that came before, and nothing else.
+            request = None if self._received else remembered.get(data)
+            if request is not None:
+                self._front.answer(self, request)
+            else:
+                self._take_in(data)
         except BlockingIOError:
             return
         except OSError:
             self.close()
-            return
+        except Exception as error:  # noqa: BLE001 a fault of ours costs one connection
+            self._front.failed(self, None, error)
+            self.close()
+
+    def _has_other_work(self) -> bool:
+        """Whether what comes now is not for us to read, or is none of a request."""
         if self._stream is not None:
-            if not data:
-                self._reader.stop()
-                self._stream.on_end_of_input()
-            return  # a stream goes only the other way
+            self._discard(self._stream)
+            return True
+        if self._working or self._unsent:
+            self._reader.stop()  # until the answer is out, proceed() starts it
+            return True
+        return False
+
+    def _discard(self, stream: Stream) -> None:
+        """A stream goes only the other way; but its end comes this way."""
+        if self._socket is not None and not self._socket.recv(_AT_ONCE):
+            self._reader.stop()
+            stream.on_end_of_input()
+
+    def _take_in(self, data: bytes) -> None:
         if data:
-            self._received = self._received + data if self._received else data
+            self._received += data
         else:
             self._heard_all = True
             if self._reader is not None:
@@ -220,40 +225,42 @@ class Connection:
             self._refuse("400 Bad Request")
             return False
         self._asking = False
-        self._working = True
-        self.deadline = math.inf
         self._front.answer(self, request)
         return True
+
+    def wait_for_answer(self) -> None:
+        """It takes longer; send() and proceed() will be called."""
+        self._working = True
+        self.deadline = math.inf
 
     def _refuse(self, status: str, answer: Optional[bytes] = None) -> None:
         """What came is no request: a short answer and the end."""
         self._received = b""
-        self.send(answer or _REFUSAL.format(status).encode(), b"", Done(None, status, 0, time.monotonic()), ends=True)
+        self.send(answer or _REFUSAL.format(status).encode(), b"", Done(None, status, time.monotonic()), True)
 
     # Writing.
 
-    def send(self, head: bytes, body: bytes, done: Optional[Done], *, ends: bool) -> None:
+    def send(self, head: bytes, body: bytes, done: Optional[Done], ends: bool) -> None:
         """Send this answer. `done` is handed on when the client has taken it. `ends`: close then."""
         self._working = False
-        self._done, self._ends, self._sent = done, ends, 0
+        self._done, self._ends = done, ends
         if self._socket is None:
             self._finish("aborted: the client went")
             return
         size = len(head) + len(body)
         try:
-            taken = self._socket.send(head + body) if size <= _JOINED else self._socket.sendmsg((head, body))
+            self._sent = self._socket.send(head + body) if size <= _JOINED else self._socket.sendmsg((head, body))
         except BlockingIOError:
-            taken = 0
+            self._sent = 0
         except OSError as error:
             self._finish(f"aborted: {error}")
             self.close()
             return
-        self._sent = taken
-        if taken == size:
+        if self._sent == size:
             self._on_all_sent()
             return
         self.deadline = time.monotonic() + SEND_SECONDS
-        self._unsent.extend(_without([memoryview(head), memoryview(body)], taken))
+        self._unsent.extend(_without([memoryview(head), memoryview(body)], self._sent))
         self.wait_for_room()
 
     def wait_for_room(self) -> None:
@@ -305,7 +312,8 @@ class Connection:
             self._stream.on_open()
             self._watch_for_end(self._stream)
             return
-        self._finish()
+        if self._done is not None:
+            self._finish()
         if self._ends:
             self.end()
         else:

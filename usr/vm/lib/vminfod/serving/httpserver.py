@@ -46,7 +46,7 @@ _ACCEPTED = 64  # connections taken in one turn of the loop
 _LOOK_EVERY = 1.0  # seconds between two looks for connections whose time is up
 _SHORTAGE = 0.2  # seconds without new connections when the system has no descriptors left
 _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_FAULT = Answer(b"500 Internal Server Error", b"Content-Type: text/plain\r\n", b"Internal Server Error")
+_FAULT = Answer(b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain\r\n", b"Internal Server Error")
 
 # Enters what was done for a request into the log: method, url, headers, address, port; status, bytes, seconds.
 RequestLog = Callable[[dict[str, Any], str, int, float], None]
@@ -88,7 +88,8 @@ class Server:
         self._most = connections
         self._open: set[Connection] = set()
         self._none_open = Flag()
-        self._date = (0, b"")  # a second, and what a head says of it
+        self._second = 0
+        self._ends_of_head: dict[tuple[str, bool], bytes] = {}  # those of that second, by version and `ends`
         loop = gevent.get_hub().loop
         self._acceptor = loop.io(sock.fileno(), 1)
         self._look = loop.timer(_LOOK_EVERY, _LOOK_EVERY)
@@ -148,14 +149,16 @@ class Server:
                 continue
             try:
                 sock.setblocking(False)
+                listens_on = None
                 if sock.family != socket.AF_UNIX:
+                    listens_on = str(sock.getsockname()[0])
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 # A peer that vanishes without a word is found by the kernel; nothing else would end an idle stream.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             except OSError:
                 sock.close()  # it has gone: some systems say so here
                 continue
-            connection = Connection(self, sock, address)
+            connection = Connection(self, sock, address, listens_on)
             self._open.add(connection)
             connection.begin()
 
@@ -179,19 +182,18 @@ class Server:
 
     def answer(self, connection: Connection, request: Request) -> None:
         """Send what is ready, else have it made."""
-        began = time.monotonic()
         answer = self._api.ready(request)
         if answer is None or not _is_own(connection, request):
-            gevent.spawn(self._call, connection, request, began)
+            connection.wait_for_answer()
+            gevent.spawn(self._call, connection, request)
             return
-        done = None
-        if self._ready_log is not None:
-            done = Done(request, answer.status.decode(), 0, began, ready=True)
-        head = b"HTTP/1.1 %b\r\n%b%b\r\n" % (answer.status, answer.lines, self._connection_lines(request))
-        connection.send(head, answer.body, done, ends=not request.keep_alive)
+        done = None if self._ready_log is None else Done(request, answer.status, time.monotonic(), ready=True)
+        ends = not request.keep_alive
+        connection.send(answer.head + self._end_of_head(request.version, ends), answer.body, done, ends)
 
-    def _call(self, connection: Connection, request: Request, began: float) -> None:
+    def _call(self, connection: Connection, request: Request) -> None:
         """In a greenlet: the answer of the application."""
+        began = time.monotonic()
         taken: list[Stream] = []
         extra = {
             "vminfod.raw_path": request.target,
@@ -206,27 +208,36 @@ class Server:
             answer = _FAULT
         ends = not request.keep_alive or answer is _FAULT or bool(taken)
         answer = wsgicall.without_length(answer) if taken else wsgicall.with_length(answer)
-        lines = self._connection_lines(request, ends=ends, said=b"\r\nConnection:" in answer.lines)
-        if taken and request.version != "HTTP/1.0":
-            lines += b"Transfer-Encoding: chunked\r\n"
-        head = b"HTTP/1.1 %b\r\n%b%b\r\n" % (answer.status, answer.lines, lines)
+        chunked = bool(taken) and request.version != "HTTP/1.0"
+        if b"\r\nConnection:" in answer.head:
+            end = self._date_line() + (b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"\r\n")
+        else:
+            end = self._end_of_head(request.version, ends)
         if taken:
             connection.take_over(taken[0])
-        connection.send(head, answer.body, Done(request, answer.status.decode("latin-1"), 0, began), ends=ends)
+        connection.send(answer.head + end, answer.body, Done(request, answer.status, began), ends)
         connection.proceed()
 
-    def _connection_lines(self, request: Request, *, ends: Optional[bool] = None, said: bool = False) -> bytes:
-        """What a head says of the time and of the connection; `said`: of the latter it says it already."""
+    def _end_of_head(self, version: str, ends: bool) -> bytes:
+        """What a head says of the time and of the connection."""
         now = int(time.time())
-        if self._date[0] != now:
-            self._date = (now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode())
-        date = self._date[1]
-        closes = not request.keep_alive if ends is None else ends
-        if said:
-            return date
-        if request.version == "HTTP/1.0":
-            return (b"Connection: close\r\n" if closes else b"Connection: keep-alive\r\n") + date
-        return date + b"Connection: close\r\n" if closes else date
+        if self._second != now:
+            self._second = now
+            self._ends_of_head.clear()
+        return self._ends_of_head.get((version, ends)) or self._made_end(version, ends)
+
+    def _made_end(self, version: str, ends: bool) -> bytes:
+        connection = b"Connection: close\r\n" if ends else b"Connection: keep-alive\r\n"
+        if version == "HTTP/1.0":
+            end = connection + self._date_line() + b"\r\n"
+        else:
+            end = self._date_line() + (connection if ends else b"") + b"\r\n"
+        self._ends_of_head[version, ends] = end
+        return end
+
+    @staticmethod
+    def _date_line() -> bytes:
+        return f"Date: {formatdate(usegmt=True)}\r\n".encode()
 
     # The log.
 
@@ -242,8 +253,8 @@ class Server:
 
 
 def _is_own(connection: Connection, request: Request) -> bool:
-    listens_on = connection.listens_on
-    return listens_on is None or is_own_host(request.headers.get("host"), listens_on)
+    """Who comes through the Unix socket always means this daemon."""
+    return connection.listens_on is None or is_own_host(request.headers.get("host"), connection.listens_on)
 
 
 def _shown(connection: Connection, request: Optional[Request]) -> dict[str, Any]:

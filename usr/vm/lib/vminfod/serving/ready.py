@@ -15,16 +15,19 @@ from vminfod.serving.hub import Hub
 from vminfod.serving.requesthead import Request
 
 PONG = b'{"ping":"pong"}'
-_PONG_LENGTH = b"Content-Length: %d\r\n" % len(PONG)
 _VM = "/vms/"
 
 
 class Answer(NamedTuple):
-    """`status`: as in `200 OK`. `lines`: of the head, each with its end, without those that concern the connection."""
+    """`head`: the status line and all lines that do not concern the connection, each with its end."""
 
-    status: bytes
-    lines: bytes
+    head: bytes
     body: bytes
+
+    @property
+    def status(self) -> str:
+        """As in `200 OK`."""
+        return self.head[9 : self.head.index(b"\r")].decode("latin-1")
 
 
 class ReadyAnswers:
@@ -35,27 +38,41 @@ class ReadyAnswers:
         self._hub = hub
         self._unreadable = unreadable
         self._rev = -1
-        self._common = b""  # the lines of every head, at revision _rev
+        self._answers: dict[str, Answer] = {}  # those of revision _rev that were asked for, by target
+        self._common = b""  # the lines of every head, at that revision
 
     def __call__(self, request: Request) -> Optional[Answer]:
-        if request.method != "GET" or "if-none-match" in request.headers:
+        if request.method != "GET" or request.is_conditional:
             return None
         if self._rev != self._hub.rev:
-            self._rev = self._hub.rev
-            self._common = b"".join(b"%b: %b\r\n" % (n.encode(), v.encode()) for n, v in common_headers(self._hub))
+            self._begin_revision()
         target = request.target
-        if target.startswith(_VM):
-            served = self._cache.served(target[len(_VM) :])
-            return None if served is None else self._tagged(served.rev, served.body)
+        if target == "/vms" and self._unreadable():
+            return None  # that the list is not complete stands in the head, and has no revision
+        return self._answers.get(target) or self._made(target)
+
+    def _begin_revision(self) -> None:
+        self._rev = self._hub.rev
+        self._answers.clear()
+        lines = (f"{name}: {value}\r\n" for name, value in common_headers(self._hub))
+        self._common = f"HTTP/1.1 200 OK\r\n{''.join(lines)}".encode()
+
+    def _made(self, target: str) -> Optional[Answer]:
         if target == "/ping":
-            return Answer(b"200 OK", self._common + _PONG_LENGTH, PONG)
-        if target == "/vms" and not self._unreadable():
-            return self._tagged(self._rev, self._cache.vms())
-        return None
+            answer = Answer(b"%bContent-Length: %d\r\n" % (self._common, len(PONG)), PONG)
+        elif target == "/vms":
+            answer = self._tagged(self._rev, self._cache.vms())
+        else:
+            served = self._cache.served(target[len(_VM) :]) if target.startswith(_VM) else None
+            if served is None:
+                return None
+            answer = self._tagged(served.rev, served.body)
+        self._answers[target] = answer
+        return answer
 
     def _tagged(self, rev: int, body: bytes) -> Answer:
-        lines = b'%bEtag: "%b:%d"\r\nContent-Length: %d\r\n' % (self._common, self._hub.epoch.encode(), rev, len(body))
-        return Answer(b"200 OK", lines, body)
+        tag = b'Etag: "%b:%d"\r\n' % (self._hub.epoch.encode(), rev)
+        return Answer(b"%b%bContent-Length: %d\r\n" % (self._common, tag, len(body)), body)
 
 
 def common_headers(hub: Hub) -> list[tuple[str, str]]:

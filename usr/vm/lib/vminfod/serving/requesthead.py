@@ -9,7 +9,6 @@ heads that came before are remembered: `known`."""
 
 from __future__ import annotations
 
-import functools
 import re
 from dataclasses import dataclass
 from typing import Optional
@@ -46,6 +45,11 @@ class Request:
     version: str
     headers: dict[str, str]
     keep_alive: bool
+    is_conditional: bool  # it may be answered with 304
+
+
+# Heads that were asked for before, by what was sent.
+remembered: dict[bytes, Request] = {}
 
 
 def end_of_head(received: bytes) -> int:
@@ -85,17 +89,19 @@ def parsed(head: bytes) -> Request:
     if len(lines) > HEADER_COUNT + 2:  # an empty line, and nothing behind its end
         raise HeadersTooLarge
     headers = _headers(lines)
-    return Request(method, target, version, headers, _keeps_alive(version, headers))
-
-
-@functools.lru_cache(REMEMBERED)
-def _remembered(head: bytes) -> Request:
-    return parsed(head)
+    return Request(method, target, version, headers, _keeps_alive(version, headers), "if-none-match" in headers)
 
 
 def known(head: bytes) -> Request:
-    """parsed(head), which nobody may change."""
-    return _remembered(head) if len(head) <= REMEMBERED else parsed(head)
+    """parsed(head), remembered: nobody may change it."""
+    request = remembered.get(head)
+    if request is None:
+        request = parsed(head)
+        if len(head) <= REMEMBERED:
+            if len(remembered) >= REMEMBERED:
+                remembered.clear()  # none was asked for so often that it would not be here again at once
+            remembered[head] = request
+    return request
 
 
 def _headers(lines: list[str]) -> dict[str, str]:

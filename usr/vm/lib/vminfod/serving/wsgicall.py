@@ -19,7 +19,7 @@ from vminfod.serving.requesthead import Request
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _LENGTH = re.compile(rb"^content-length:[^\n]*\n", re.IGNORECASE | re.MULTILINE)
-_BODILESS = (b"204", b"304")
+_BODILESS = ("204", "304")
 
 
 def environ_of(request: Request, extra: dict[str, Any]) -> dict[str, Any]:
@@ -63,20 +63,20 @@ def called(application: Application, environ: dict[str, Any]) -> Answer:
         if close is not None:
             close()
     status, headers = started[0]
-    lines = "".join(f"{_line(name)}: {_line(value)}\r\n" for name, value in headers).encode("latin-1")
-    return Answer(_line(status).encode("latin-1"), lines, body)
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers)]
+    return Answer("".join(f"{_line(line)}\r\n" for line in lines).encode("latin-1"), body)
 
 
 def with_length(answer: Answer) -> Answer:
     """With the Content-Length that an application may leave to the server."""
-    if _LENGTH.search(answer.lines) or answer.status[:3] in _BODILESS:
+    if _LENGTH.search(answer.head) or answer.status[:3] in _BODILESS:
         return answer
-    return answer._replace(lines=b"%bContent-Length: %d\r\n" % (answer.lines, len(answer.body)))
+    return answer._replace(head=b"%bContent-Length: %d\r\n" % (answer.head, len(answer.body)))
 
 
 def without_length(answer: Answer) -> Answer:
     """As the head of a stream, of which nobody knows the length."""
-    return answer._replace(lines=_LENGTH.sub(b"", answer.lines))
+    return answer._replace(head=_LENGTH.sub(b"", answer.head))
 
 
 def _line(text: str) -> str:
