@@ -13,12 +13,36 @@ from pathlib import Path
 import pytest
 
 from mockcn import process
-from support import purity
+from support import forking, purity, scratch
 from support.running_daemon import RunningDaemon
 
 # A shell that runs us in the background has SIGINT ignored, and so would every program that a test interrupts. What
 # has a handler here has the default there.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+tempfile.tempdir = scratch.folder()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nurseries() -> Iterator[None]:
+    """Daemons and mock nodes start by a fork, where that can be."""
+    if not forking.can_fork():
+        yield
+        return
+    daemons = forking.Nursery("vminfod.main", [os.path.join(process.CHECKOUT, "usr", "vm", "lib")])
+    nodes = forking.Nursery("mockcn.__main__", [process.CHECKOUT])
+    RunningDaemon.launch = daemons.start
+    process.launch = lambda words: nodes.start(words, text=True)
+    yield
+    RunningDaemon.launch, process.launch = None, process.by_itself
+    for nursery in (daemons, nodes):
+        nursery.close()
+
+
+@pytest.fixture
+def as_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Daemons of this test start as an operator starts them."""
+    monkeypatch.setattr(RunningDaemon, "launch", None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -153,7 +153,10 @@ class EventLines:
 class RunningDaemon:
     """vminfod on the node at `root`. start() waits until it answers, unless told not to.
 
-    It logs at level debug, unless `options` say otherwise. `program`: another one with vminfod's options."""
+    It logs at level debug, unless `options` say otherwise. `program`: another one with vminfod's options.
+    `launch`: how its process is got from its words, where it needs no environment of its own (forking.py)."""
+
+    launch: Optional[Callable[[list[str]], Any]] = None
 
     def __init__(
         self,
@@ -168,20 +171,16 @@ class RunningDaemon:
         self.port = port or free_port()
         self.options = options if "--log-level" in options else ("--log-level", "debug", *options)
         self.environ = {**os.environ, **(environ or {})}
+        self._plain = environ is None and program == os.path.join(SBIN, "vminfod")
         self.process: subprocess.Popen[bytes]
         self._log: list[bytes] = []
         self.stderr = b""
         self._readers: list[threading.Thread] = []
 
     def start(self, *, wait: bool = True) -> RunningDaemon:
-        vminfod = [sys.executable, self.program, "--root", self.root, "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            [*vminfod, *self.options],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self.environ,
-        )
+        words = ["--root", self.root, "--port", str(self.port), *self.options]
+        launch = type(self).launch if self._plain else None
+        self.process = launch(words) if launch is not None else self._by_itself(words)
         self._readers = [
             threading.Thread(target=self._read_log, args=[self.process.stdout], daemon=True),
             threading.Thread(target=self._read_stderr, args=[self.process.stderr], daemon=True),
@@ -191,6 +190,15 @@ class RunningDaemon:
         if wait:
             eventually("the daemon answers", self.answers)
         return self
+
+    def _by_itself(self, words: list[str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, self.program, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.environ,
+        )
 
     def answers(self) -> bool:
         """Whether a ping is answered now. AssertionError if the process has ended."""

@@ -16,6 +16,8 @@ import pytest
 from support.processes import children_of, gone
 from support.running_daemon import SBIN, RunningDaemon, eventually, free_port
 
+pytestmark = pytest.mark.usefixtures("as_programs")
+
 SECONDS_TO_STOP = 8.0
 BUNYAN = ["name", "hostname", "pid"]
 SECRET = "s3cr3t-that-no-log-may-hold"

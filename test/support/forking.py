@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Programs in Python that start by a fork of a process that has their modules loaded: half of what a daemon or a mock
+node costs a test is the import of its modules, which are the same each time.
+
+    nursery = Nursery("vminfod.main", [...])      a process, once needed, with the modules loaded and nothing begun
+    child = nursery.start(words)                  a process of its own that does what the program would: main(words)
+
+Always: the process is a child of this one, as one that was started by subprocess would be, with the descriptors and the
+        environment that it was given and none else.
+        What Python reads from its environment at its start is the nursery's: who sets PYTHON* variables starts the
+        program itself. Those who test how it starts do, too.
+Only on Linux: can_fork() says whether it is that."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from typing import IO, Any, Optional
+
+STREAMS = 3
+LENGTH = struct.Struct(">I")
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def can_fork() -> bool:
+    return sys.platform == "linux" and hasattr(os, "pidfd_open")
+
+
+class Forked:
+    """A process that a nursery has forked; what subprocess.Popen offers, as far as tests use it."""
+
+    def __init__(self, args: list[str], pid: int, stdout: Optional[IO[Any]], stderr: Optional[IO[Any]]):
+        self.args, self.pid, self.stdin, self.stdout, self.stderr = args, pid, None, stdout, stderr
+        self.returncode: Optional[int] = None
+        self._descriptor = os.pidfd_open(pid)
+
+    def poll(self) -> Optional[int]:
+        """Its exit status if it has ended; minus the signal that ended it."""
+        if self.returncode is None and select.select([self._descriptor], [], [], 0)[0]:
+            self._reap()
+        return self.returncode
+
+    def wait(self, timeout: Optional[float] = None) -> int:
+        """As poll(), when it has ended. subprocess.TimeoutExpired if it does not in time."""
+        if self.returncode is None:
+            if not select.select([self._descriptor], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+            self._reap()
+        assert self.returncode is not None
+        return self.returncode
+
+    def _reap(self) -> None:
+        _, status = os.waitpid(self.pid, 0)
+        self.returncode = os.waitstatus_to_exitcode(status)
+        os.close(self._descriptor)
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Nursery:
+    """The process that has the modules loaded. `module`: one with a function main(words) -> exit status, which is found
+    along `path`, before all else."""
+
+    def __init__(self, module: str, path: list[str]):
+        self._words = [module, *path]
+        self._socket: Optional[socket.socket] = None
+        self._asking = threading.Lock()
+        self._process: subprocess.Popen[bytes]
+
+    def _asked(self) -> socket.socket:
+        if self._socket is None:
+            if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+                raise OSError(ctypes.get_errno(), "cannot become the parent of orphans")
+            self._socket, theirs = socket.socketpair()
+            command = [sys.executable, os.path.abspath(__file__), str(theirs.fileno()), *self._words]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+            theirs.close()
+        return self._socket
+
+    def start(self, words: list[str], *, text: bool = False) -> Forked:
+        """Run main(words) in a process of its own, with pipes from its output."""
+        null = os.open(os.devnull, os.O_RDONLY)
+        (out, theirs_out), (err, theirs_err) = os.pipe(), os.pipe()
+        request = json.dumps({"words": words, "env": dict(os.environ), "cwd": os.getcwd()}).encode()
+        with self._asking:
+            connection = self._asked()
+            socket.send_fds(connection, [LENGTH.pack(len(request))], [null, theirs_out, theirs_err])
+            connection.sendall(request)
+            pid = LENGTH.unpack(_exactly(connection, LENGTH.size))[0]
+        for descriptor in (null, theirs_out, theirs_err):
+            os.close(descriptor)
+        mode, encoding = ("r", "utf-8") if text else ("rb", None)
+        return Forked(words, pid, os.fdopen(out, mode, encoding=encoding), os.fdopen(err, mode, encoding=encoding))
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._process.wait()
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    received = b""
+    while len(received) < size:
+        piece = connection.recv(size - len(received))
+        if not piece:
+            raise EOFError("the other side has ended")
+        received += piece
+    return received
+
+
+def _next_child(connection: socket.socket) -> list[str]:
+    """Fork whenever it is asked for. Returns the arguments, in the child alone; exits when nobody can ask any more."""
+    while True:
+        head, descriptors, _, _ = socket.recv_fds(connection, LENGTH.size, STREAMS)
+        if not head:
+            sys.exit(0)
+        head += _exactly(connection, LENGTH.size - len(head))
+        request = json.loads(_exactly(connection, LENGTH.unpack(head)[0]))
+        read, write = os.pipe()
+        between = os.fork()
+        if between == 0:  # ends at once, so that its child becomes the asker's
+            child = os.fork()
+            if child != 0:
+                os.write(write, LENGTH.pack(child))
+                os._exit(0)
+            for number, descriptor in enumerate(descriptors):
+                os.dup2(descriptor, number)
+            for descriptor in (connection.fileno(), read, write, *descriptors):
+                os.close(descriptor)
+            os.environ.clear()
+            os.environ.update(request["env"])
+            os.chdir(request["cwd"])
+            return list(request["words"])
+        os.waitpid(between, 0)
+        connection.sendall(os.read(read, LENGTH.size))
+        for descriptor in (read, write, *descriptors):
+            os.close(descriptor)
+
+
+if __name__ == "__main__":
+    number, name, *path = sys.argv[1:]
+    sys.path[:] = [*path, *(folder for folder in sys.path if folder != os.path.dirname(os.path.abspath(__file__)))]
+    program = importlib.import_module(name)
+    gc.freeze()  # what is loaded stays shared
+    connection = socket.socket(fileno=int(number))
+    words = _next_child(connection)
+    connection.detach()
+    sys.argv = [name, *words]
+    sys.exit(program.main(words))
