@@ -13,6 +13,7 @@ Only on Linux: can_fork() says whether it is that."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -25,11 +26,14 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import IO, Any, Optional
 
 STREAMS = 3
 LENGTH = struct.Struct(">I")
 PR_SET_CHILD_SUBREAPER = 36
+
+_adopting = threading.Lock()
 
 
 def can_fork() -> bool:
@@ -82,13 +86,10 @@ class Nursery:
     def __init__(self, module: str, path: list[str]):
         self._words = [module, *path]
         self._socket: Optional[socket.socket] = None
-        self._asking = threading.Lock()
         self._process: subprocess.Popen[bytes]
 
     def _asked(self) -> socket.socket:
         if self._socket is None:
-            if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-                raise OSError(ctypes.get_errno(), "cannot become the parent of orphans")
             self._socket, theirs = socket.socketpair()
             command = [sys.executable, os.path.abspath(__file__), str(theirs.fileno()), *self._words]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
@@ -100,7 +101,7 @@ class Nursery:
         null = os.open(os.devnull, os.O_RDONLY)
         (out, theirs_out), (err, theirs_err) = os.pipe(), os.pipe()
         request = json.dumps({"words": words, "env": dict(os.environ), "cwd": os.getcwd()}).encode()
-        with self._asking:
+        with _parent_of_orphans():
             connection = self._asked()
             socket.send_fds(connection, [LENGTH.pack(len(request))], [null, theirs_out, theirs_err])
             connection.sendall(request)
@@ -114,6 +115,19 @@ class Nursery:
         if self._socket is not None:
             self._socket.close()
             self._process.wait()
+
+
+@contextlib.contextmanager
+def _parent_of_orphans() -> Iterator[None]:
+    """Meanwhile an orphan below this process becomes its child: the one that is being forked. Others' stay init's."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with _adopting:
+        if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "cannot become the parent of orphans")
+        try:
+            yield
+        finally:
+            libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:
