@@ -26,6 +26,9 @@ DIFF_MAP = {"disks": "path", "nics": "mac"}
 # An event has the VM once; its changes may cost as much as the old and the new object together. Past it, what changed
 # in many places changes as one, which is never more than that.
 CHANGES_MOST = 2
+# Bytes of changes that are listed one by one all the same: a hundred new tags cost more than twice a small object, and
+# clients wait for the path of one of them.
+CHANGES_LISTED = 32 << 10
 
 LOGGED_PATHS = 20  # of one event; the number of the others is logged with them
 LOGGED_LENGTH = 200  # characters of one: a key of a guest's metadata can have megabytes
@@ -152,7 +155,7 @@ class Cache:
         before, before_size = old.vm, len(old.body)
         entry = self._store(zonename, records, vm)
         text = jsontext.encode(changes)
-        if len(text) > CHANGES_MOST * max(before_size, len(entry.body)):
+        if len(text) > max(CHANGES_LISTED, CHANGES_MOST * max(before_size, len(entry.body))):
             fewer = coarser(changes, before, vm)
             if len(fewer) < len(changes):
                 changes, text = fewer, jsontext.encode(fewer)
