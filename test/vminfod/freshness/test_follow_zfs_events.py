@@ -280,6 +280,15 @@ def test_rollback_brings_back_files_although_no_file_event_tells(follow, changed
     follow.nothing()
 
 
+def test_configuration_is_read_with_the_files_after_a_rollback(follow, changed_since_snapshot):
+    """Its watch is set anew like theirs: what it would have told of meanwhile has to be read."""
+    zone, old = changed_since_snapshot
+    follow.deafen(zone)
+    follow.control.set_rctl(zone, "zone.cpu-cap", 250)
+    follow.zfs("rollback", f"zones/{zone}@backup")
+    follow.until(zone, lambda vm: part(vm, *old) == old and vm.get("cpu_cap") == 250)
+
+
 def test_files_are_watched_after_a_rollback(follow, changed_since_snapshot):
     """OS-7289: the old watches hang on the files of before."""
     zone, old = changed_since_snapshot

@@ -27,7 +27,8 @@ from vmload.used import used_by
 
 # lastexited too: before a zone's first exit there is no file that could be watched.
 _OF_ZONE_EVENT = frozenset({part.LAST_MODIFIED, part.LAST_EXITED, part.ZONEADM, part.ZONEXML, part.ZONEINFO})
-_OF_ROLLBACK = frozenset({part.LAST_MODIFIED, part.JSON, part.LAST_EXITED})
+# All whose watches it sets anew: the XML is not rolled back, but may change before it is watched again.
+_OF_ROLLBACK = frozenset({part.LAST_MODIFIED, part.JSON, part.LAST_EXITED, part.ZONEXML})
 
 # What is done to a dataset above those of VMs with these effects, they inherit, or move with it.
 _REACHES_DOWN = frozenset({Effect.CHANGED, Effect.RENAMED})
