@@ -2,8 +2,8 @@
 """A client that asks for one path as fast as a server answers, over some connections at once, and the same for all
 servers: peers/ask.c where there is a C compiler, else the same in Python.
 
-One thread, epoll, no parsing beyond the head's Content-Length. It needs processor time too: where it is the slower side,
-as the one in Python is, a rate says little, and the server's own time for a request says more. Both are given."""
+One thread, epoll, no parsing beyond the head's Content-Length. It needs processor time too: where it is the slower
+side, as the one in Python is, a rate says little, and the server's own time for a request says more. Both are given."""
 
 from __future__ import annotations
 

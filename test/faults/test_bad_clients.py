@@ -224,6 +224,28 @@ def test_sleepers_cost_no_more_than_their_bound(node, small):
         sleeper.close()
 
 
+def test_300_that_never_read_hold_one_snapshot_together(node, root):
+    """They held a copy each, and the memory stayed when they had gone. Limits of their own would hide that."""
+    with RunningDaemon(node.root, "--listener-backlog-bytes", str(64 * MIB)).start() as daemon:
+        for vm in daemon.vms()[:10]:  # more than the kernel keeps for a socket
+            node.control.write_config(vm["zonename"], "tags", {"pad": "x" * MIB})
+        eventually("all are served", lambda: len(daemon.get("/vms").body) > 10 * MIB)
+        size = len(daemon.get("/vms").body)
+        before = daemon.status()["memory"]["rss"]
+        sleepers = [connection(daemon, receive_buffer=4096) for _ in range(300)]
+        for sleeper in sleepers:
+            sleeper.sendall(b"GET /events HTTP/1.1\r\n\r\n")
+        eventually("all listen", lambda: len(daemon.status()["eventsListeners"]) == 300)
+        status = daemon.status()
+        assert size / 2 < status["events"]["waitingBytes"] < 2 * size
+        assert all(entry["backlogBytes"] > size / 4 for entry in status["eventsListeners"].values())
+        assert status["memory"]["rss"] - before < 10 * size  # a copy each would be 300
+        assert is_well(daemon)
+        for sleeper in sleepers:
+            sleeper.close()
+        eventually("all are forgotten", lambda: daemon.status()["events"]["waitingBytes"] == 0)
+
+
 def test_slow_reader_that_keeps_up_is_not_cut(node, small):
     """What counts is what lies unread, not how fast it goes."""
     uuid = a_zone(small)

@@ -159,6 +159,19 @@ def test_second_writer_says_whom_it_waits_for(cn):
     assert cn.vm(uuid)["alias"] == "second"
 
 
+def test_write_that_waits_for_vminfod_says_so_once_and_goes_on(cn):
+    """After three seconds, which a fresh read of a well node never takes."""
+    uuid = cn.add()
+    cn.control.fault("zfs", "slow", match=f"zones/{uuid}", seconds=4.5)
+    done = cn.vmadm("update", uuid, "alias=late")
+    assert tuple(done) == (
+        0,
+        "",
+        f"waiting for vminfod to answer GET /vms/{uuid}\nSuccessfully updated VM {uuid}\n",
+    )
+    assert cn.vm(uuid)["alias"] == "late"
+
+
 def test_two_creates_of_one_uuid_make_one_vm(cn):
     uuid = "5f0c0c52-6a1e-4d0b-9a57-0a4b1f2d7e33"
     from support.writing import IMAGE

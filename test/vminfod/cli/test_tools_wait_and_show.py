@@ -6,6 +6,7 @@ import json
 import pytest
 
 from support.canned_server import HANG, CannedServer, answer, plain_answer
+from support.streams import stream
 from support.tools import run_on_terminal, run_tool
 
 A = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -84,3 +85,52 @@ def test_json_on_a_terminal_is_harmless_and_the_same_json(hostile, words):
     assert json.loads(on_terminal.out) == json.loads(in_pipe.out)
     assert "".join(on_terminal.out.split("\n")).isprintable()
     assert "\u202e" in in_pipe.out
+
+
+EVENT = {"type": "modify", "date": "2026-03-01T10:00:00.000Z", "zonename": A, "uuid": A, "vm": VM}
+CHANGE = {"prettyPath": "alias", "path": ["alias"], "action": "changed", "oldValue": "web", "newValue": HOSTILE}
+READY = {"type": "ready", "date": "2026-03-01T10:00:00.000Z", "uuid": "s", "vms": json.dumps([VM])}
+
+
+@pytest.fixture
+def stream_of_a_hostile_guest():
+    events = stream(READY, {**EVENT, "type": "create"}, {**EVENT, "changes": [CHANGE]}, {**EVENT, "type": "delete"})
+    with CannedServer({"/events": [events] * 2, f"/vms/{A}": answer(VM), "/vms": answer([VM])}) as server:
+        yield server
+
+
+@pytest.mark.parametrize("words", [("vminfo", "events"), ("vminfo", "events", "-f"), ("vmadm", "events", "-f")])
+def test_events_on_a_terminal_escape_what_would_drive_it(stream_of_a_hostile_guest, words):
+    done = run_on_terminal(*words, port=stream_of_a_hostile_guest.port)
+    lines = done.out.splitlines()
+    assert done.code == 1  # the stream ends
+    assert [line for line in lines if "modify" in line]
+    assert all(line.isprintable() for line in lines), lines
+    assert any(SHOWN.partition("\\u000a")[0] in line for line in lines)
+
+
+def test_events_as_json_on_a_terminal_are_harmless_and_the_same_json(stream_of_a_hostile_guest):
+    on_terminal = run_on_terminal("vminfo", "events", "-j", port=stream_of_a_hostile_guest.port)
+    in_pipe = run_tool("vminfo", "events", "-j", port=stream_of_a_hostile_guest.port)
+    assert all(line.isprintable() for line in on_terminal.out.splitlines())
+    parsed = [[json.loads(line) for line in done.out.splitlines()] for done in (on_terminal, in_pipe)]
+    assert parsed[0] == parsed[1] and len(parsed[0]) == 3
+
+
+def test_status_on_a_terminal_escapes_what_clients_and_guests_supply():
+    listener = {"userAgent": HOSTILE, "createdTime": "1.0", "createdDate": "d", "createdAgo": "1s", "sentLines": 1}
+    status = {
+        "pid": 1,
+        "uptime": "1s",
+        "state": "running",
+        "status": HOSTILE,
+        "memory": {"rss": 1},
+        "refreshErrors": [{"err": HOSTILE, "time": "1.0", "ago": "1s"}],
+        "eventsListeners": {A: listener},
+        "health": {"reasons": [f"1 VM unreadable: {HOSTILE}"]},
+    }
+    with CannedServer({"/status": answer(status)}) as server:
+        for words in (("vminfo", "status"), ("vminfo", "status", "-f")):
+            done = run_on_terminal(*words, port=server.port)
+            assert all(line.isprintable() for line in done.out.splitlines()), done.out
+            assert "\\u001b[2J\\u202e" in done.out

@@ -387,6 +387,47 @@ def test_restart_of_the_daemon_is_made_up_for_by_ordinary_events(shared_node, qu
         daemon.stop()
 
 
+def test_zone_that_a_new_run_of_the_daemon_cannot_read_is_kept_and_made_once(shared_node, quick_backoff):
+    """Neither delete when the daemon starts without it, nor create when it can be read again."""
+    control = shared_node.control
+    sick, well = (control.add_vm(alias=alias, quota=10, state="installed")["zonename"] for alias in ("sick", "well"))
+    daemon = RunningDaemon(shared_node.root).start()
+    try:
+        with Kept(daemon.port) as kept:
+            kept.catch_up(daemon)
+            xml, before = control.read_xml(sick), dict(kept.watcher.vm(sick))
+            daemon.stop(signal.SIGKILL)
+            control.edit_xml(sick, "<zone")
+            daemon.start()
+            answer = daemon.get("/vms")
+            assert answer.headers["x-vminfod-unreadable"] == sick
+            assert sick not in [vm["zonename"] for vm in answer.json()]
+            shared_node.run("zfs", "set", "quota=11g", f"zones/{well}", check=True)
+            eventually("the new run is followed", lambda: kept.watcher.vm(well)["quota"] == 11)
+            assert kept.watcher.wait_ready(SOON)["unreadable"] == [sick]
+            assert kept.watcher.vm(sick) == before
+            assert about(sick, kept) == []
+            listed = daemon.tool("vmadm", "list", "-H", "-o", "uuid")
+            assert sick in listed.stderr and "not complete" in listed.stderr and sick not in listed.stdout
+
+            control.edit_xml(sick, xml)
+            eventually("it can be read again", lambda: daemon.vm(sick))
+            shared_node.run("zfs", "set", "quota=12g", f"zones/{well}", check=True)
+            eventually("the mark has come", lambda: kept.watcher.vm(well)["quota"] == 12)
+            assert "x-vminfod-unreadable" not in daemon.get("/vms").headers
+            assert "unreadable" not in kept.watcher.wait_ready(SOON)
+            assert set(about(sick, kept)) <= {"modify"}  # its file is newer
+            assert kept.watcher.vm(sick) == daemon.vm(sick)
+            assert kept.log.failures == []
+    finally:
+        daemon.stop()
+        control.edit_xml(sick, xml)
+
+
+def about(zonename, kept):
+    return [event["type"] for event in kept.events if event["zonename"] == zonename]
+
+
 def test_revision_of_a_run_that_the_mirror_does_not_know_yet_is_waited_for(shared_node, monkeypatch):
     """Revisions start anew with each run: 0 of the new one must not be taken for a revision of the old one."""
     monkeypatch.setattr(watcher_module, "BACKOFF_FIRST", 0.5)

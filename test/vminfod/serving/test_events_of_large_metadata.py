@@ -32,7 +32,7 @@ def test_keys_that_come_and_go_at_once_are_a_change_each(follow, count):
     """As in the original: a client may wait for the path of one of them."""
     zone = follow.add(state="stopped", alias="")
     names = [f"k{number}" for number in range(count)]
-    for tags, action in (({name: "v" for name in names}, "added"), ({}, "removed")):
+    for tags, action in ((dict.fromkeys(names, "v"), "added"), ({}, "removed")):
         follow.control.write_config(zone, "tags", tags)
         follow.until(zone, lambda vm, tags=tags: vm["tags"] == tags)
         found = [change for change in follow.events[-1]["changes"] if change["path"][0] == "tags"]
