@@ -198,7 +198,6 @@ def test_all_that_is_wrong_is_told_in_one_go():
         "Invalid value for quota: null:number",
         "Invalid value for ram: null:number",
         "Invalid value(s) for: alias,nics.*.vlan_id,nics.*.mac,remove_nics",
-        "remove_nics must be an array.",
     ]
 
 

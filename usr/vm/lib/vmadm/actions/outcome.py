@@ -112,8 +112,9 @@ def _of_properties(change: Change, has_dataset: bool) -> Iterator[Expected]:
             continue
         if name == "ram" and not brands.is_hvm(change.brand):
             continue
-        settled = change.properties.get(name) if name in SETTLED else asked
-        yield _property(name, settled)
+        settled = change.properties.get(name)
+        if settled is not UNSET:  # what makes no sense for this VM has been dropped, such as SPICE without an image
+            yield _property(name, settled if name in SETTLED else asked)
 
 
 def _property(name: str, asked: Any) -> Expected:
@@ -165,12 +166,14 @@ def _addresses_of(asked: NicChange, said: dict[str, Any]) -> dict[str, Any]:
 def _of_disks(change: Change) -> Iterator[Expected]:
     for path in change.request.disks.remove:
         yield gone_from("disks", "path", path)
-    settles_all = any(name in dict(change.request.properties.items()) for name in ("quota", "flexible_disk_size"))
+    settles_all = change.is_new or bool(
+        {"quota", "flexible_disk_size"} & dict(change.request.properties.items()).keys()
+    )
     whole = {disk.path: disk for disk in change.disks.update}
     updated = [(asked, whole[str(asked.path)]) for asked in change.request.disks.update if asked.path in whole]
     for asked, disk in (*zip(change.request.disks.add, change.disks.add), *updated):
-        names = (*DISK_MEMBERS, *(VOLUME_MEMBERS if disk.volume is not None else ()))
-        said = {name: value for name, value in asked.items() if name in names}
+        looked_at = (*DISK_MEMBERS, *(VOLUME_MEMBERS if disk.volume is not None else ()))
+        said = {name: value for name, value in asked.items() if name in looked_at}
         if settles_all and change.brand == "bhyve":
             said.pop("refreservation", None)  # a change of the quota sets all of them anew
         if asked.image_uuid is UNSET and asked.path is UNSET:

@@ -13,7 +13,7 @@ from typing import Optional
 
 from vmadm.errors import VmadmError
 from vmadm.node.machine import Node
-from vmadm.node.zfs import destroy_volume, number
+from vmadm.node.zfs import destroy_volume, number, quota_words
 from vmadm.payload.change import Disk, DiskChange
 from vmadm.payload.unset import UNSET, said
 from vmload import Vm
@@ -172,4 +172,4 @@ def _shift_quota(node: Node, dataset: str, by: int) -> None:
     """Raise or lower the quota, in bytes, and the reservation with it. Without a quota there is nothing to shift."""
     quota = number(node, "quota", dataset)
     if quota and by:
-        node.must("zfs", "set", f"quota={quota + by}", f"reservation={quota + by}", dataset)
+        node.must("zfs", "set", *quota_words(str(quota + by), lowered=by < 0), dataset)

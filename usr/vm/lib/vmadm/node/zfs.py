@@ -48,7 +48,14 @@ def set_bhyve_quota(node: Node, dataset: str, quota: int, flexible: int) -> None
     if flexible:
         total += flexible * MIB - sum(volumes.values())
     text = f"{quota}g" if quota * GIB > total else str(total)
-    node.must("zfs", "set", f"quota={text}", f"reservation={text}", f"refreservation={max(0, own - MIB)}", dataset)
+    both = quota_words(text, lowered=number(node, "quota", dataset) > total)
+    node.must("zfs", "set", *both, f"refreservation={max(0, own - MIB)}", dataset)
+
+
+def quota_words(text: str, *, lowered: bool) -> list[str]:
+    """A quota that is all reserved, as words for `zfs set`: it is never, even for a moment, below its reservation."""
+    words = [f"quota={text}", f"reservation={text}"]
+    return words[::-1] if lowered else words
 
 
 def _numbers(listing: str) -> dict[str, int]:

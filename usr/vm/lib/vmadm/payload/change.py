@@ -358,6 +358,7 @@ class Change:
     filesystems: Elements[Filesystem] = Elements()
     pci_devices: Elements[PciDevice] = Elements()
     new_primary: Optional[str] = None
+    is_new: bool = False  # of a create
 
 
 def members(value: Any) -> Iterator[tuple[str, Any]]:

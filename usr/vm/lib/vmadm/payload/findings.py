@@ -32,7 +32,6 @@ class Findings:
     bad_properties: list[str] = field(default_factory=list)
     missing_properties: list[str] = field(default_factory=list)
     not_numbers: list[str] = field(default_factory=list)  # of the bad values: text where a number should be
-    not_arrays: list[str] = field(default_factory=list)  # of the bad values: something else where a list should be
 
     def texts(self) -> list[str]:
         """The lines that create and update print; bad properties are dropped without a word."""
@@ -40,7 +39,6 @@ class Findings:
         others = [name for name in self.bad_values if name not in self.not_numbers]
         if others:
             lines.append(f"Invalid value(s) for: {','.join(others)}")
-        lines += [f"{name} must be an array." for name in self.not_arrays]
         if self.missing_properties:
             lines.append(f"Missing required properties: {','.join(self.missing_properties)}")
         return lines
@@ -101,9 +99,6 @@ def _judge(findings: Findings, name: str, facts: dict[str, Any], value: Any, bra
         _note(findings.bad_values, name)
         if facts["type"] == "integer" and isinstance(value, str) and valuerules.as_integer(value) is None:
             findings.not_numbers.append(name)
-        is_array = facts["type"] == "object-array" or (facts["type"] == "list" and name.startswith("remove_"))
-        if is_array and not isinstance(value, list):
-            findings.not_arrays.append(name)
     elif facts["type"] == "object-array":
         action = member_action(name)
         for element in value:

@@ -25,6 +25,7 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 DEFAULT_RAM = 256  # MiB
 DEFAULT_QUOTA = {"bhyve": 1}  # GiB
 OTHER_QUOTA = 10
+NO_QUOTA = {"bhyve": 1}  # GiB; what a VM has that is to have none
 MOST_CPU_SHARES = 65535
 RECSIZE = 131072  # bytes; zfs's own default
 COM_DEFAULTS: Mapping[str, Any] = {"com1": "/dev/zconsole", "com2": "socket,/tmp/vm.ttyb"}
@@ -77,7 +78,7 @@ def created(asked: Properties, memory: Mapping[str, Any], brand: str, uuid: str)
     made = {**defaults, **given, **memory}
     made["zpool"] = made.get("zpool") or DEFAULT_POOL
     made["zonename"] = made.get("zonename") or uuid
-    made["quota"] = made["quota"] or 0
+    made["quota"] = made["quota"] or NO_QUOTA.get(brand, 0)
     made["uuid"] = uuid
     if made["cpu_shares"] is not None:
         made["cpu_shares"] = min(made["cpu_shares"], MOST_CPU_SHARES)
@@ -91,7 +92,7 @@ def updated(asked: Properties, memory: Mapping[str, Any], vm: Vm, brand: str) ->
     """What is asked of the VM, and what follows from it."""
     made = {**named(asked), **memory}
     if "quota" in made:
-        made["quota"] = made["quota"] or 0
+        made["quota"] = made["quota"] or NO_QUOTA.get(brand, 0)
     if brand == "bhyve" and not COM_DEFAULTS.keys() & {*made, *vm}:
         made.update(COM_DEFAULTS)
     present = {"zfs_data_compression": vm.get("zfs_data_compression", "off")}
@@ -150,8 +151,6 @@ def nocloud(
     flexible = said(properties.flexible_disk_size, 0)
     if flexible:
         properties = replace(properties, flexible_disk_size=flexible + NOCLOUD_SIZE)
-    elif not said(properties.quota, 0):
-        properties = replace(properties, quota=1)
     return properties, _with_metadata(maps, NOCLOUD_PATH, disk.path), (*disks, disk)
 
 

@@ -102,7 +102,7 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 def _images(payload: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     """(pool, image) of all that is called an image, under whatever name."""
-    pool = payload.get("zpool") or payload.get("zfs_storage_pool_name") or DEFAULT_POOL
+    pool = payload.get("zpool") or DEFAULT_POOL
     for name in IMAGE_NAMES:
         yield pool, payload.get(name)
     for name in ("disks", "add_disks"):

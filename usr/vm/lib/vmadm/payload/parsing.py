@@ -96,6 +96,7 @@ def parse_create(payload: Payload, node: NodeFacts, uuid: str) -> Change:
         disks=Elements(add=disks),
         filesystems=filesystems,
         pci_devices=devices,
+        is_new=True,
     )
 
 
