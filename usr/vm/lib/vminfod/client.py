@@ -96,7 +96,7 @@ class VminfodClient:
         `query` is a mapping, or text as after the `?` of an address. `fields` (a list, or text with commas) names
         top-level properties to be left in; each other key is a filter (vminfod.clients.vmfilter):
         {"state": "running", "nics.*.ip": "10.0.0.2", "alias": "~^web", "fields": "uuid,alias"}. What is None is left
-        out. The daemon sends all of them, and the client chooses. Raises BadPattern, a ValueError, too."""
+        out. The daemon leaves out what it can, and the client looks again. Raises BadPattern, a ValueError, too."""
         if not query:
             return _objects(self.get("/vms"))
         from vminfod.clients.vmfilter import query_pairs
@@ -120,19 +120,24 @@ class VminfodClient:
         """The VM objects that `filter` lets through, in the daemon's order: for callers of the original's
         vmload.getVmobjs(). `filter` is a mapping as for vms(), or a function of a VM object; `fields` as for
         get_vmobj(), and objects left empty by it are not given. Raises BadPattern, a ValueError, too."""
-        from vminfod.clients.vmfilter import filters_of, matching, trimmed
+        from vminfod.clients.vmfilter import as_text, filters_of, matching, question, trimmed
 
         if filter is None or callable(filter):
             vms = [vm for vm in _objects(self.get("/vms")) if filter is None or filter(vm)]
         else:
             filters = filters_of(filter)  # first: what is wrong with a pattern needs no daemon
-            vms = matching(_objects(self.get("/vms")), filters)
+            fields = None if fields is None else list(fields)
+            wanted = {key: as_text(value) for key, value in filter.items()}
+            vms = matching(_objects(self.get("/vms" + question(wanted, fields))), filters)
         return vms if fields is None else trimmed(vms, fields)
 
-    def vms_and_unreadable(self, *, parse: Callable[[bytes], Any] = parsed) -> tuple[list[dict[str, Any]], list[str]]:
+    def vms_and_unreadable(
+        self, query: str = "", *, parse: Callable[[bytes], Any] = parsed
+    ) -> tuple[list[dict[str, Any]], list[str]]:
         """All VM objects, and the names of zones that exist but are not among them, since the daemon could not read
-        them: with any of these the list is not complete."""
-        vms, names = self._parsed("/vms", parse)
+        them: with any of these the list is not complete. `query`: what to leave out
+        (vminfod.clients.vmfilter.question); an older daemon does not."""
+        vms, names = self._parsed("/vms" + query, parse)
         return _objects(vms), [name.strip() for name in (names or "").split(",") if name.strip()]
 
     def vm(self, zonename: str) -> dict[str, Any]:

@@ -73,6 +73,9 @@ FILTER_ARRAYS = {
     "nics": frozenset(("dhcp_server", "gateway", "interface", "ip", "mac", "model", "netmask", "nic_tag", "vlan_id")),
 }
 
+# What listing and matching compute (with_derived), and from which properties.
+DERIVED = {"type": ("brand",), "ram": ("ram", "brand", "max_physical_memory")}
+
 
 def is_filter_key(key: str) -> bool:
     """May `key` stand in `key=value`?"""

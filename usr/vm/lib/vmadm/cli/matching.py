@@ -5,16 +5,16 @@ What a filter matches stands in vminfod.clients.vmfilter."""
 
 from __future__ import annotations
 
-from vmadm.cli.fields import is_filter_key, with_derived
+from vmadm.cli.fields import DERIVED, is_filter_key, with_derived
 from vmadm.errors import VmadmError
 from vmadm.payload.macs import normalised_mac
 from vminfod.clients.failures import BadPattern
-from vminfod.clients.vmfilter import PATTERN_MARK, Filter, filters_of, matching
+from vminfod.clients.vmfilter import PATTERN_MARK, Filter, as_text, filters_of, matching, question
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any
+    from typing import Any, Optional
 
 
 class BadFilter(VmadmError):
@@ -45,6 +45,16 @@ def found(vms: Iterable[dict[str, Any]], filters: list[Filter]) -> list[dict[str
         return matching([with_derived(vm) for vm in vms], filters)
     except BadPattern as error:
         raise BadFilter(str(error)) from error
+
+
+def question_for(wanted: Mapping[str, object], columns: Optional[Iterable[str]]) -> str:
+    """The query with which vminfod leaves out most of what found() and the `columns` (None: all properties) have no use
+    for."""
+    asked = {key: as_text(_normalised(key, value)) for key, value in wanted.items() if key not in DERIVED}
+    if columns is None:
+        return question(asked, None)
+    names = [name.partition(".")[0] for name in (*columns, *wanted)]
+    return question(asked, [source for name in names for source in DERIVED.get(name, (name,))])
 
 
 def _normalised(key: str, value: object) -> object:

@@ -10,6 +10,7 @@ from vmadm.cli.cmdline import Option, parsed_words, uuid_operand
 from vmadm.errors import CommandFailed
 from vminfod.cli.stdio import complain, on_terminal, put
 from vminfod.client import HTTPStatusError, ParseError, vm_path
+from vminfod.clients.httpwire import percent_encoded
 from vminfod.clients.plainjson import parsed_as_spelled, pretty
 
 TYPE_CHECKING = False
@@ -34,14 +35,15 @@ LOOKUP_OPTIONS = (Option("j", "json"), Option("o", "output", takes_value=True), 
 def list_vms(client: VminfodClient, words: list[str]) -> None:
     """`list [-p] [-H] [-o F,..] [-s F,..] [k=v ...]`. Raises CommandFailed, VminfodError."""
     from vmadm.cli.listing import DEFAULT_ORDER, DEFAULT_SORT, check_columns, check_starred, table
-    from vmadm.cli.matching import checked_filters, found, operands
+    from vmadm.cli.matching import checked_filters, found, operands, question_for
 
     options, left = parsed_words(words, LIST_OPTIONS)
     order = options.get("o", DEFAULT_ORDER).split(",")
     sort = options.get("s", DEFAULT_SORT).split(",")
-    filters = checked_filters(operands(left), kind="filter")
+    wanted = operands(left)
+    filters = checked_filters(wanted, kind="filter")
     check_starred(order, sort)
-    vms, unreadable = _all_vms(client)
+    vms, unreadable = _vms(client, question_for(wanted, order))
     check_columns(order, sort)
     parsable = "p" in options
     header = options.get("h", "false" if parsable else "true") == "true"
@@ -53,15 +55,16 @@ def list_vms(client: VminfodClient, words: list[str]) -> None:
 def lookup(client: VminfodClient, words: list[str]) -> None:
     """`lookup [-j] [-1] [-o F,..] [k=v ...]`. Raises CommandFailed, VminfodError."""
     from vmadm.cli.lookup import found_text
-    from vmadm.cli.matching import checked_filters, found, operands
+    from vmadm.cli.matching import checked_filters, found, operands, question_for
 
     options, left = parsed_words(words, LOOKUP_OPTIONS)
     if "o" in options and "j" not in options:
         raise CommandFailed("Cannot specify -o without -j")
-    filters = checked_filters(operands(left), kind="lookup")
-    all_vms, unreadable = _all_vms(client)
-    vms = found(all_vms, filters)
+    wanted = operands(left)
+    filters = checked_filters(wanted, kind="lookup")
     keys = options["o"].split(",") if "o" in options else None
+    listed, unreadable = _vms(client, question_for(wanted, keys if "j" in options else ["uuid"]))
+    vms = found(listed, filters)
     put(found_text(vms, as_json="j" in options, keys=keys, unique="1" in options))
     _say_incomplete(unreadable)
 
@@ -92,7 +95,7 @@ def _vm(client: VminfodClient, uuid: str) -> dict[str, Any]:
     except HTTPStatusError as error:
         if error.code != 404:
             raise
-    vms, unreadable = _all_vms(client)
+    vms, unreadable = _vms(client, f"?uuid={percent_encoded(uuid)}")
     for vm in vms:
         if vm.get("uuid") == uuid:
             return vm
@@ -101,10 +104,11 @@ def _vm(client: VminfodClient, uuid: str) -> dict[str, Any]:
     raise CommandFailed(f"zoneadm: {uuid}: No such zone configured")
 
 
-def _all_vms(client: VminfodClient) -> tuple[list[dict[str, Any]], list[str]]:
-    """All VMs, and the names of zones that the list lacks. Raises CommandFailed, VminfodError."""
+def _vms(client: VminfodClient, query: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The VMs that `query` asks for, or more, and the names of zones that the list lacks. Raises CommandFailed,
+    VminfodError."""
     try:
-        return client.vms_and_unreadable(parse=parsed_as_spelled)
+        return client.vms_and_unreadable(query, parse=parsed_as_spelled)
     except ParseError as error:
         raise CommandFailed(f"vminfod did not answer with a list of VMs: {error}") from error
 

@@ -9,6 +9,7 @@ Always: all filters must hold; a null and an absent value are the same, MISSING 
 
 from __future__ import annotations
 
+from jsvalues.members import MISSING, as_text, is_index, values
 from vminfod.clients.failures import BadPattern
 
 TYPE_CHECKING = False
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-MISSING = None
+__all__ = ["MISSING", "PATTERN_MARK", "Filter", "as_text", "filters_of", "is_index", "matching", "trimmed", "values"]
+
 PATTERN_MARK = "~"
-LONGEST_INDEX = 9  # digits: no array is longer
+LONGEST_QUESTION = 4096  # characters of a query; a server takes some 8,000 for the whole line
 
 
 class Filter:
@@ -67,6 +69,22 @@ def query_pairs(query: object) -> dict[str, Any]:
     return {key: value for key, value in query.items() if value is not None}
 
 
+def question(wanted: Mapping[str, str], fields: Iterable[str] | None) -> str:
+    """What to ask /vms for: a query with its `?` that has the daemon leave out what `wanted` (key -> value, as for
+    filters_of()) and `fields` have no use for. Whoever asks still has to look: a pattern is not the daemon's to try,
+    and an older daemon gives all. "" asks for everything, as does a question that would be too long."""
+    from vminfod.clients.httpwire import query_text
+
+    asked = {key: value for key, value in wanted.items() if not value.startswith(PATTERN_MARK)}
+    if fields is not None:
+        names = dict.fromkeys([*fields, *[key.partition(".")[0] for key in wanted]])
+        if not names:
+            return ""
+        asked["fields"] = ",".join(names)
+    text = query_text(asked)
+    return text if len(text) <= LONGEST_QUESTION else ""
+
+
 def matching(vms: Iterable[dict[str, Any]], filters: list[Filter]) -> list[dict[str, Any]]:
     """The VMs that meet all of `filters`, in the order given. Raises BadPattern for a pattern that takes too long."""
     kept = list(vms)
@@ -79,43 +97,3 @@ def trimmed(vms: Iterable[dict[str, Any]], fields: Iterable[str]) -> list[dict[s
     """The VMs with only these top-level properties, in each VM's own order; VMs left empty by that are dropped."""
     names = frozenset(fields)
     return [kept for kept in [{key: value for key, value in vm.items() if key in names} for vm in vms] if kept]
-
-
-def values(vm: Mapping[str, Any], field: str) -> list[Any]:
-    """Every value that `field` names in `vm`, without missing ones: at most one unless an index is `*`."""
-    top, *rest = field.split(".")
-    found = [vm.get(top)]
-    for part in rest:
-        found = [value for container in found for value in _members(container, part)]
-    return [value for value in found if value is not MISSING]
-
-
-def as_text(value: Any) -> str:
-    """A value as JavaScript turns it into text, which is what scripts have matched against for years."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
-        return str(int(value))
-    if isinstance(value, (list, tuple)):
-        return ",".join(["" if element is None else as_text(element) for element in value])
-    if isinstance(value, dict):
-        return "[object Object]"
-    return repr(value)
-
-
-def is_index(text: str) -> bool:
-    """May `text` name an array's element?"""
-    return text.isascii() and text.isdigit()
-
-
-def _members(container: Any, part: str) -> list[Any]:
-    if isinstance(container, dict):
-        return [container[part]] if part in container else []
-    if isinstance(container, list):
-        if part == "*":
-            return container
-        if is_index(part) and len(part) <= LONGEST_INDEX and int(part) < len(container):
-            return [container[int(part)]]
-    return []

@@ -16,6 +16,7 @@ import bottle
 
 from vminfod.serving import jsontext
 from vminfod.serving.cache import Cache
+from vminfod.serving.choices import Choice, Choices, wanted_of
 from vminfod.serving.eventsender import Sender, Turn
 from vminfod.serving.health import Verdict
 from vminfod.serving.hub import Hub
@@ -76,6 +77,7 @@ class Api:
         self._reports = reports
         self._fresh_reads = fresh_reads
         self._ready = ReadyAnswers(cache, hub, reports.unreadable)
+        self._choices = Choices(cache, hub)
         self._turn = Turn()
         self._app = bottle.Bottle(catchall=False)  # what fails is the server's to log and answer
         self._app.route("/ping", callback=self._ping)
@@ -123,7 +125,13 @@ class Api:
     def _vms(self) -> bottle.HTTPResponse:
         unreadable = self._reports.unreadable()
         headers = {"X-Vminfod-Unreadable": ",".join(sorted(unreadable))} if unreadable else {}
-        return self._tagged(self._hub.rev, self._cache.vms, headers)
+        query = _query()
+        try:
+            choice = Choice(_names(query, "fields"), wanted_of(query))
+        except _Refused as refused:
+            return self._refuse(refused)
+        body = self._cache.vms if choice == Choice() else lambda: self._choices.list(choice)
+        return self._tagged(self._hub.rev, body, headers)
 
     def _vm(self, key: str) -> bottle.HTTPResponse:
         query = _query()
