@@ -163,7 +163,8 @@ class Actor:
     # -- files -----------------------------------------------------------------------------------------------------
 
     def do_break(self, number: int, file: str, how: str, keep: float = 0.5) -> Optional[str]:
-        """A file is cut in place, filled with rubbish, or a folder stands in its place; calm() puts it right."""
+        """A file is cut in place, anywhere or behind a tag, filled with rubbish, or a folder stands in its place, until
+        do_mend() or calm()."""
         zone = self._zone(number)
         if zone is None:
             return "no such zone"
@@ -175,6 +176,8 @@ class Actor:
             self.world.broken[path] = good = source.read()
         if how == "cut":
             self.control.corrupt(path, keep=int(len(good) * keep))
+        elif how == "tag":
+            self.control.corrupt(path, keep=good.find(b">", int(len(good) * keep * 0.9)) + 1)
         elif how == "rubbish":
             self.control.corrupt(path)
         else:
@@ -212,8 +215,8 @@ class Actor:
         os.rename(real + ".away", real)
         return str(zone["zonename"])
 
-    def do_swap(self, number: int) -> Optional[str]:
-        """The zone's config folder is moved aside, and a copy of it is put in its place."""
+    def do_swap(self, number: int, seconds: float) -> Optional[str]:
+        """The zone's config folder is moved aside, and a copy is put in its place, in which a file then changes."""
         zone = self._zone(number)
         folder = zone and self.control.real(f"{zone['zonepath']}/config")
         if zone is None or not os.path.isdir(folder):
@@ -221,6 +224,8 @@ class Actor:
         os.rename(folder, f"{folder}.old")
         shutil.copytree(f"{folder}.old", folder)
         shutil.rmtree(f"{folder}.old")
+        time.sleep(seconds)
+        self.control.write_config(zone["zonename"], "tags", {"swapped": number}, in_place=True)
         return str(zone["zonename"])
 
     def do_vanish(self, number: int, tool: str, seconds: float) -> Optional[str]:

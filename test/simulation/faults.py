@@ -109,7 +109,7 @@ def broken_files(random: Random) -> list[Step]:
             {
                 "number": _number(random),
                 "file": random.choice(FILES),
-                "how": random.choice(["cut", "rubbish", "folder"]),
+                "how": random.choice(["cut", "tag", "rubbish", "folder"]),
                 "keep": round(random.random(), 2),
             },
         )
@@ -120,7 +120,8 @@ def broken_files(random: Random) -> list[Step]:
 
 def replaced_files(random: Random) -> list[Step]:
     steps = [Step("flicker", {"number": _number(random), "seconds": _seconds(random, 0.0, 0.4)})]
-    steps += [Step("swap", {"number": _number(random)}) for _ in range(random.randint(1, 3))]
+    for _ in range(random.randint(1, 3)):
+        steps.append(Step("swap", {"number": _number(random), "seconds": _seconds(random, 0.0, 0.5)}))
     return steps
 
 
