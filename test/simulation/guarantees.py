@@ -280,6 +280,9 @@ def no_false_delete(record: Round) -> list[str]:
             if segment.start is not None and segment.since is None and segment.status == 200:
                 lacks = record.lasting - segment.start.keys() - segment.unreadable - record.gone.keys()
                 found += [f"{name}: ready lacks {zone} and does not say so" for zone in sorted(lacks)]
+    for at, event in record.mirrored:
+        if event["type"] == "delete" and not _is_gone(record, event["zonename"], at):
+            found.append(f"the client's mirror deletes {event['zonename']}, which is still there")
     for read in record.reads:
         if read.path == "/vms" and read.status == 200:
             lacks = record.lasting - {vm["zonename"] for vm in read.body} - read.unreadable

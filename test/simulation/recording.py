@@ -3,7 +3,7 @@
 
 Always: times are time.monotonic() of this process, seconds; what is compared by time was taken on one clock;
         a record holds what came over the wire, as it came, and what was done to the node, as it was ordered; nothing
-        in it was made by the product's code in this process.
+        in it was made by the product's code in this process, but what the client's mirror told.
 A round ends when all is calm; the next begins with what each listener has then, so that memory stays bounded."""
 
 from __future__ import annotations
@@ -103,12 +103,13 @@ class Sample:
 
 @dataclass
 class Round:
-    """Everything of one round. `begun`: each listener's VMs at the round's start. `gone`: zone -> when its removal (or
-    that of its XML) was begun, in this round or one before. `lasting`: zones that were served at the calm before.
-    `final`: epoch and revision at the end."""
+    """Everything of one round. `mirrored`: the events that the client's mirror told its agent. `gone`: zone -> when its
+    removal (or that of its XML) was begun, in this round or one before. `lasting`: zones that were served at the calm
+    before. `final`: epoch and revision at the end."""
 
     chains: dict[str, Chain] = field(default_factory=dict)
     reads: list[Read] = field(default_factory=list)
+    mirrored: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     promises: list[Promise] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     gone: dict[str, float] = field(default_factory=dict)

@@ -173,6 +173,10 @@ def delete_falsely(record):
     record.gone = {}
 
 
+def mirror_deletes(record):
+    record.mirrored.append((3.0, event("delete", 4, "A")))
+
+
 def list_without(record):
     record.reads[1] = read(3.1, 3, record.reads[1].body[1:])
 
@@ -204,6 +208,7 @@ BREAKS = [
     ("Read-after-write", break_a_promise),
     ("Read-after-write", show_what_was_deleted),
     ("No-false-delete", delete_falsely),
+    ("No-false-delete", mirror_deletes),
     ("No-false-delete", list_without),
     ("No-false-delete", begin_without),
     ("Bounded", lambda record: record.samples.append(sample(ring_events=10_001))),

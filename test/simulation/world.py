@@ -22,6 +22,7 @@ from mockcn import process
 from mockcn.control import NodeGone, OrderRefused
 from simulation import truth
 from simulation.listeners import Follower, Reader, ask
+from simulation.mirroring import Mirror
 from simulation.recording import Choice, Promise, Read, Round, Sample
 from support.convergence import differences
 from support.processes import children_of
@@ -80,6 +81,7 @@ class World:
         self.start_daemon()
         self.reader = Reader(self.daemon.port)
         self.reader.expect(True)
+        self.mirror = Mirror(self.daemon.port)
         self.followers = {name: Follower(name, self.daemon.port, choice) for name, choice in CHOICES.items()}
 
     # The daemon.
@@ -188,6 +190,7 @@ class World:
             if time.monotonic() > until:
                 break  # guarantees.py says who lacks what
             time.sleep(0.02)
+        self.record.differences += self.mirror.differences(last.epoch, last.rev, last.body, min(self.patience, 30.0))
 
     def refresh(self) -> int:
         """Ask the daemon for a full refresh, and wait until it has ended; how many events it made."""
@@ -262,6 +265,7 @@ class World:
         done.reads += self.reader.turn()
         done.reads.sort(key=lambda read: read.began)
         done.chains = {name: follower.turn() for name, follower in self.followers.items()}
+        done.mirrored = self.mirror.turn()
         for source in (self.reader, *self.followers.values()):
             done.trouble += source.trouble
             source.trouble = []
@@ -291,6 +295,7 @@ class World:
 
     def close(self) -> None:
         self.reader.expect(False)
+        self.mirror.stop()
         for follower in self.followers.values():
             follower.stop()
         self.reader.stop()
