@@ -124,6 +124,21 @@ def test_snapshot_that_vmadm_did_not_make_is_not_shown(follow):
     follow.nothing_by_zfs()
 
 
+def test_snapshot_that_is_not_shown_leaves_its_size_to_one_that_is(follow):
+    zone = follow.add()
+    dataset = f"zones/{zone}"
+    follow.control.write_data(dataset, 3 << 20)
+    follow.zfs("snapshot", f"{dataset}@backup")
+    follow.control.write_data(dataset, 2 << 20)
+    follow.zfs("snapshot", f"{dataset}@vmsnap-after")
+    follow.until(zone, lambda vm: [snapshot["size"] for snapshot in vm["snapshots"]] == [2])
+    follow.zfs("destroy", f"{dataset}@backup")
+    follow.until(zone, lambda vm: [snapshot["size"] for snapshot in vm["snapshots"]] != [2])
+    shown = snapshot_of(follow.vms[zone], "after")["size"]
+    written = follow.node.run("zfs", "list", "-H", "-p", "-o", "written", f"{dataset}@vmsnap-after").stdout
+    assert int(written) / 2**20 == shown > 2
+
+
 def test_hold_and_release_make_a_zone_indestructible_and_not(follow):
     zone = follow.add(delegated=True)
     for dataset, name in (

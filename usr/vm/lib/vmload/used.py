@@ -39,12 +39,13 @@ class Used:
                 parents.setdefault(name, False)
         return parents
 
-    def shown(self, dataset: str, snapshot: Optional[str]) -> bool:
-        """Whether a change of the dataset, or of just that snapshot of it, can change the VM object."""
+    def shown(self, dataset: str, snapshot: Optional[str], *, is_gone: bool = False) -> bool:
+        """Whether a change of the dataset, or of just that snapshot of it, can change the VM object. `is_gone`: it was
+        destroyed. What a snapshot had written is the next one's then, whose size may show."""
         if dataset in self.disks:
             return True  # its snapshots too: they take its space
         if dataset in self.roots:
-            return snapshot is None or zfs.is_shown_of_root(snapshot)
+            return snapshot is None or is_gone or zfs.is_shown_of_root(snapshot)
         above, _, last = dataset.rpartition("/")
         if above in self.roots and last == zfs.DELEGATED:
             return snapshot is None or zfs.is_shown_of_delegated(snapshot)

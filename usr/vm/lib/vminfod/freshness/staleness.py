@@ -75,7 +75,7 @@ class Staleness:
                 self._log.debug("a dataset above those of VMs changed", dataset=dataset, action=event.action)
                 self._refreshes.request(cause)
                 return
-            for zonename in self._users_of(dataset, snapshot):
+            for zonename in self._users_of(dataset, snapshot, is_gone=event.effect is Effect.GONE):
                 self._reloads.mark(zonename, (), {dataset}, cause=cause)
                 if event.effect is Effect.ROLLED_BACK:
                     self._rolled_back(zonename, cause)
@@ -99,11 +99,15 @@ class Staleness:
         """A pool came or went: no dataset is named, so all may be stale (S12)."""
         self._refreshes.request(cause)
 
-    def _users_of(self, dataset: str, snapshot: Optional[str]) -> set[str]:
+    def _users_of(self, dataset: str, snapshot: Optional[str], *, is_gone: bool) -> set[str]:
         """The zones whose VM objects a change of the dataset, or of just that snapshot of it, can change. One that no
         XML names yet is listed when one does."""
         users = ((zonename, self._cache.records(zonename)) for zonename in self._cache.zones_using(dataset))
-        return {name for name, records in users if records is not None and used_by(records).shown(dataset, snapshot)}
+        return {
+            name
+            for name, records in users
+            if records is not None and used_by(records).shown(dataset, snapshot, is_gone=is_gone)
+        }
 
     def _rolled_back(self, zonename: str, cause: Cause) -> None:
         """A rollback replaces files without a file event, and watches may hang on the old ones (OS-7289). The reading
