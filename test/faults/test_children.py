@@ -124,6 +124,18 @@ def test_children_that_hang_before_they_are_ready_are_replaced(node):
         assert_converges(daemon)
 
 
+def test_daemon_that_answers_has_its_subscriptions(node):
+    """Between a load and a subscription that comes later, events would be lost (OS-5951)."""
+    for name in SYSEVENTS:
+        node.control.fault("sysevent", "slow", match=CHILDREN[name][1], times=1, seconds=3)
+    with RunningDaemon(node.root, "--refresh-interval", "3600").start() as daemon:
+        uuid = a_zone(daemon)
+        restarts = daemon.vm(uuid)["init_restarts"]
+        new = change(node, uuid)
+        eventually("its datasets are followed", lambda: is_known(daemon, uuid, new))
+        eventually("its zone is followed", lambda: daemon.vm(uuid)["init_restarts"] == restarts + 1)
+
+
 def test_daemon_starts_without_children_that_never_get_ready(node):
     """Full refreshes do their work, badly, and /status says so."""
     for tool, match in CHILDREN.values():

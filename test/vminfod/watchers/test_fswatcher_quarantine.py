@@ -9,6 +9,7 @@ import pytest
 
 from support.child_script import child_script
 from support.deadlines import SOON
+from support.processes import children_of, is_alive
 from support.recording_log import RecordingLog
 from vminfod.watchers import quarantine
 from vminfod.watchers.fswatcher import FsWatcher
@@ -295,13 +296,7 @@ def test_nothing_of_a_trial_is_left_after_stop(owner):
         while not started.exists() or len(started.read_text()) < 2:  # the second one is on trial
             gevent.sleep(0.01)
     o.watcher.stop()
-    assert children() == []
-
-
-def children():
-    """Our own processes that live."""
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return file.read().split()
+    assert not any(map(is_alive, children_of(os.getpid())))
 
 
 @pytest.mark.pure
