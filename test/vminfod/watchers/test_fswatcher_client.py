@@ -269,6 +269,18 @@ def test_unwatch_of_a_missing_path_sends_nothing(parrot):
     assert o.commands()[:2] == ["WATCH /a", "WATCH /b"]
 
 
+def test_missing_path_that_is_unwatched_is_tried_no_more_and_the_others_are(parrot):
+    """L4: those of VMs that are gone were tried for ever."""
+    o = parrot("answer(key, 1)")
+    o.watcher.watch("/a")
+    o.watcher.watch("/b")
+    assert o.watcher.wait_answered(LIMIT)
+    o.watcher.unwatch("/a")
+    tries = o.commands().count("WATCH /a")
+    wait_until(lambda: o.commands().count("WATCH /b") >= tries + 4)
+    assert o.commands().count("WATCH /a") <= tries + 1, "one can have been on its way"
+
+
 def test_answers_in_any_order_are_matched_by_their_key(parrot):
     o = parrot("""
 waiting = globals().setdefault("waiting", [])
