@@ -4,6 +4,7 @@
 import gc
 import os
 import signal
+import time
 
 import gevent
 import pytest
@@ -12,6 +13,7 @@ from support.child_script import child_script
 from support.deadlines import SOON
 from support.recording_log import RecordingLog
 from vminfod.backoff import Backoff
+from vminfod.watchers import process
 from vminfod.watchers.child import GARBAGE_MOST, Child
 from vminfod.watchers.lines import BadLine, OddEvent
 
@@ -350,6 +352,25 @@ def test_child_is_not_in_the_process_group_of_the_daemon(owner):
     o = owner('say("ready"); time.sleep(60)')
     assert o.child.wait_ready(LIMIT)
     assert os.getpgid(o.child.pid) == o.child.pid != os.getpgid(0)
+
+
+def test_process_whose_starter_is_killed_meanwhile_is_ended(tmp_path, monkeypatch):
+    """The start runs in a thread, which a greenlet's end does not end."""
+    program = child_script(tmp_path, "time.sleep(60)")
+    start, begun, made = process._start, [], []
+
+    def slow_start(argv, commands):
+        begun.append(True)
+        time.sleep(0.2)
+        made.append(start(argv, commands))
+        return made[0]
+
+    monkeypatch.setattr(process, "_start", slow_start)
+    greenlet = gevent.spawn(process.Process, [program], commands=True)
+    wait_until(lambda: begun)
+    greenlet.kill()
+    wait_until(lambda: made)
+    wait_until(lambda: not alive(made[0].pid))
 
 
 def test_stop_during_the_wait_before_a_new_start_returns_at_once(owner):

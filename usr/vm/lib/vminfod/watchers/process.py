@@ -15,7 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import gevent
 
@@ -30,7 +30,7 @@ class Process:
 
     def __init__(self, argv: Sequence[str], *, commands: bool) -> None:
         """Starts `argv` with a pipe for commands, or nothing, on its stdin. OSError if that is not possible."""
-        self._popen = gevent.get_hub().threadpool.apply(_start, (list(argv), commands))
+        self._popen = _started(list(argv), commands)
         self.pid: int = self._popen.pid
         self.stdin: Optional[int] = self._popen.stdin.fileno() if commands else None
         self.stdout: int = self._popen.stdout.fileno()
@@ -81,6 +81,22 @@ class Process:
         # No process is left: where there is only a zombie, some systems answer the second.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
+
+
+def _started(argv: list[str], commands: bool) -> Any:
+    """The Popen. A greenlet that is killed while it waits for that leaves no process behind."""
+    starting = gevent.get_hub().threadpool.spawn(_start, argv, commands)
+    try:
+        return starting.get()
+    except gevent.GreenletExit:  # the thread goes on and starts it
+        with contextlib.suppress(OSError):
+            popen = starting.get()
+            popen.kill()
+            for pipe in (popen.stdin, popen.stdout, popen.stderr):
+                if pipe is not None:
+                    pipe.close()
+            popen.wait()
+        raise
 
 
 def _start(argv: list[str], commands: bool) -> "subprocess.Popen[bytes]":
