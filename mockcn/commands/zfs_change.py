@@ -4,7 +4,7 @@
 from mockcn.commands.options import Options
 from mockcn.commands.output import CommandFailed, Output
 from mockcn.node import Node
-from mockcn.state.datasets import Dataset, Snapshot
+from mockcn.state.datasets import Dataset, Snapshot, Thing
 from mockcn.state.pools import NoDataset, ZfsError
 from mockcn.state.properties import find, human
 
@@ -31,9 +31,21 @@ def set_properties(node: Node, words: list[str], output: Output) -> int:
             thing = node.pools.thing(name)
             for key, _, value in pairs:
                 node.pools.check_set(thing, key, value, room=False)
-            for key, _, value in pairs:  # each with those before it in force: a quota makes room for a reservation
-                node.pools.set(thing, [node.pools.check_set(thing, key, value)])
+            _set_in_order(node, thing, [(key, value) for key, _, value in pairs])
     return 0
+
+
+def _set_in_order(node: Node, thing: Thing, settings: list[tuple[str, str]]) -> None:
+    """Each with those before it in force: a quota makes room for a reservation. What is refused is tried once more
+    behind the others, as OpenZFS does, since quota and reservation may come in either order. Raises ZfsError."""
+    refused = []
+    for key, value in settings:
+        try:
+            node.pools.set(thing, [node.pools.check_set(thing, key, value)])
+        except ZfsError:
+            refused.append((key, value))
+    for key, value in refused:
+        node.pools.set(thing, [node.pools.check_set(thing, key, value)])
 
 
 def inherit(node: Node, words: list[str], output: Output) -> int:

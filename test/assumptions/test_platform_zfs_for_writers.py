@@ -229,3 +229,16 @@ def test_volume_that_finds_no_room_below_a_quota_is_refused(
     zfs("set", "quota=4g", "reservation=4g", root)
     zfs("set", "volsize=2g", f"{root}/disk0")
     assert fails("zfs", "set", "reservation=5g", root) == (1, too_large.replace("/disk0", ""))
+
+
+def test_quota_and_reservation_may_be_set_in_either_order(node: MockNode) -> None:
+    """A quota below the reservation is refused, and tried again once the reservation is lower, too."""
+    gib = 1 << 30
+    node.run("zfs", "create", "zones/orders", check=True)
+    node.run("zfs", "set", f"quota={2 * gib}", f"reservation={2 * gib}", "zones/orders", check=True)
+    node.run("zfs", "set", f"quota={gib}", f"reservation={gib}", "zones/orders", check=True)
+    node.run("zfs", "set", f"reservation={3 * gib}", f"quota={3 * gib}", "zones/orders", check=True)
+    done = node.run("zfs", "set", f"quota={gib}", "zones/orders")
+    assert (done.returncode, "size is less than current used or reserved space" in done.stderr) == (1, True)
+    values = node.run("zfs", "get", "-Hpo", "value", "quota,reservation", "zones/orders").stdout.split()
+    assert values == [str(3 * gib), str(3 * gib)]

@@ -17,6 +17,11 @@ from support.outcome_vectors import Difference
 pytestmark = pytest.mark.vectors
 
 DONE = r" \(done: .*; not done: .*\)"
+NO_ROOM = re.compile(": out of space|: size is less than current used or reserved space")
+TEXTS_OF_TOOLS = (
+    "The resource device was not ended; it is left out.",
+    "cannot create 'zones/<uuid>': dataset already exists",
+)
 REMOVED = "; what was made of VM <uuid> has been removed"
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "vmadm.md"
 
@@ -30,16 +35,75 @@ def has_several_reasons(case, difference):
 
 
 def tells_what_was_done(case, difference):
-    """Both fail in the same command; ours adds what was done before, or that it was taken away."""
+    """Both fail in the same command; ours adds that it was one, what was done before, or that it was taken away."""
     if difference.part != "error" or not difference.recorded or not difference.ours:
         return False
-    command, told = re.fullmatch(f"(.*?)({DONE}(?:{REMOVED})?|{REMOVED}|)", difference.ours).groups()
-    return bool(told) and command.endswith(difference.recorded)
+    before, told = re.fullmatch(f"(.*?)({DONE}(?:{REMOVED})?|{REMOVED}|)", difference.ours).groups()
+    command, _, text = before.rpartition("Command failed: ")
+    return bool(told or command) and text.endswith(difference.recorded)
+
+
+def is_refused_earlier(case, difference):
+    """Both fail; the original in the midst of its work, by a step's or a tool's text."""
+    if difference.part != "error" or not difference.recorded or not difference.ours:
+        return False
+    of_a_step = difference.recorded == f"first of 1 error: {difference.ours}"
+    return of_a_step or difference.recorded in TEXTS_OF_TOOLS
+
+
+def has_no_room(case, difference):
+    """Only ours fails, in zfs, since the VM's datasets would need more than its quota."""
+    return (
+        difference.part == "error" and difference.recorded is None and NO_ROOM.search(str(difference.ours)) is not None
+    )
+
+
+def names_both_boot_disks(case, difference):
+    begin = "multiple boot disks: "
+    return difference.part == "error" and all(
+        str(text).startswith(begin) for text in (difference.recorded, difference.ours)
+    )
+
+
+def has_two_disks_in_a_slot(case, difference):
+    text = str(difference.ours)
+    return difference.recorded is None and text.startswith("VM has multiple disks in pci_slot ")
+
+
+def names_a_mac_in_other_letters(case, difference):
+    there = {nic.get("mac") for nic in case["base"].get("nics", [])}
+    named = {nic.get("mac") for nic in case["payload"].get("update_nics", [])}
+    return (
+        difference.recorded == "There is no existing NIC with that mac address"
+        and difference.ours is None
+        and not named & there
+        and {mac.lower() for mac in named} <= there
+    )
+
+
+def says_false_as_text(case, difference):
+    """`docker: "false"` is no docker container's VM."""
+    docker = ("init_name", "init-name", "internal_metadata", "internal-metadata", "restart_init", "restart-init")
+    about = any(name in difference.path for name in (*docker, "config/metadata.json"))
+    return case["payload"].get("docker") == "false" and about and difference.ours == "unchanged"
+
+
+def stores_the_size_of_a_resized_disk(case, difference):
+    sizes = {str(disk.get("size")) for disk in case["payload"].get("update_disks", [])}
+    about = difference.part == "xml_attrs" and difference.path.endswith("] size")
+    return about and difference.recorded == "unchanged" and difference.ours in sizes
 
 
 CLASSES = {
     "several reasons": has_several_reasons,
     "what was done": tells_what_was_done,
+    "refused earlier": is_refused_earlier,
+    "room in zfs": has_no_room,
+    "two boot disks": names_both_boot_disks,
+    "taken pci_slot": has_two_disks_in_a_slot,
+    "MAC in other letters": names_a_mac_in_other_letters,
+    "false as text": says_false_as_text,
+    "size in the XML": stores_the_size_of_a_resized_disk,
 }
 
 

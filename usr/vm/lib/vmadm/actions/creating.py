@@ -22,15 +22,15 @@ from vmadm.actions.deleting import clean_up, exists
 from vmadm.actions.failing import give_up
 from vmadm.actions.following import Follower
 from vmadm.actions.gathering import check_tags_of, gather
-from vmadm.actions.outcome import Expected, confirmed, exactly, of_create
+from vmadm.actions.outcome import Expected, confirmed, exactly, of_create, there_in
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Step, Steps
 from vmadm.actions.updating import write_config
 from vmadm.errors import BadPayload, NotReached, VmadmError, VmNotFound
-from vmadm.node import volumes, zfs, zonecfg, zonecfg_blocks, zoneroot
+from vmadm.node import hostfiles, volumes, zfs, zonecfg, zonecfg_blocks, zoneroot
 from vmadm.node.machine import INSTALL_LIMIT
 from vmadm.node.zonefolder import ZoneFolder
-from vmadm.payload import Payload, metadata
+from vmadm.payload import Payload, dockerhost, metadata
 from vmadm.payload.change import Change, Elements, Filesystem, Properties, named
 from vmadm.payload.nodefacts import facts_needed
 from vmadm.payload.parsing import brand_of, parse_create
@@ -81,6 +81,8 @@ class _Making:
         self.steps = Steps(session.check_interrupted)
         self.expire = 0.0
         self.legacy_image = False
+        self.host_files: dict[str, str] = {}  # of a docker container's VM
+        self.host_mounts: list[Filesystem] = []
 
     @property
     def change(self) -> Change:
@@ -106,6 +108,9 @@ class _Making:
     def make(self, change: Change) -> None:
         """Everything up to a VM that is stopped, or about to boot. Raises VmadmError."""
         self._change = change
+        if dockerhost.is_docker(change, {}):
+            self.host_files = dockerhost.host_files(change, {})
+            self.host_mounts = dockerhost.mounts(change, f"/{self.root}")
         self._check_image()
         self._check_free()
         self.steps.run(self._steps())
@@ -135,6 +140,8 @@ class _Making:
 
     def _check_image(self) -> None:
         brand, image = self.change.brand, said(self.vm.image_uuid, "")
+        if brand == "bhyve" and image:
+            raise BadPayload([f"image_uuid is for a zone's root, and a bhyve VM has none: name {image} in disks"])
         if brand not in ("joyent", "builder", "lx") or not image:
             return
         dataset = f"{self.change.zpool}/{image}"
@@ -174,6 +181,7 @@ class _Making:
         steps += [
             ("config files", self._write_config),
             ("filesystems", self._add_volumes),
+            *([("files of the host", self._mount_host_files)] if self.host_mounts else []),
             ("files in the zone", self._prepare_root),
             ("remove the provisioning mark", self._unmark),
         ]
@@ -251,6 +259,12 @@ class _Making:
             lines = zonecfg_blocks.filesystem_lines([replace(filesystem, source=source, type="lofs")])
             self.session.must_zonecfg(self.uuid, script="\n".join(lines) + "\n")
 
+    def _mount_host_files(self) -> None:
+        hostfiles.write(self.folder, self.host_files)
+        hostfiles.make_targets(self.folder, self.host_mounts)
+        lines = zonecfg_blocks.filesystem_lines(self.host_mounts)
+        self.session.must_zonecfg(self.uuid, script="\n".join(lines) + "\n")
+
     def _prepare_root(self) -> None:
         zoneroot.prepare(self.folder, self.change, legacy_image=self.legacy_image)
         if brands.facts(self.change.brand)["mdata_restart"]:
@@ -270,7 +284,8 @@ class _Making:
 
     def _unmark(self) -> None:
         self.session.must_zonecfg(self.uuid, zonecfg.REMOVE_PROVISIONING)
-        self._confirmed([exactly("provisioning", None), *of_create(self.change)])
+        mounted = [there_in("filesystems", "target", mount.target) for mount in self.host_mounts]
+        self._confirmed([exactly("provisioning", None), *of_create(self.change), *mounted])
 
     # Booting.
 

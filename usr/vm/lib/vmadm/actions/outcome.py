@@ -114,7 +114,8 @@ def _of_properties(change: Change, has_dataset: bool) -> Iterator[Expected]:
             continue
         settled = change.properties.get(name)
         if settled is not UNSET:  # what makes no sense for this VM has been dropped, such as SPICE without an image
-            yield _property(name, settled if name in SETTLED else asked)
+            is_settled = name in SETTLED or (name == "restart_init" and change.properties.docker is True)
+            yield _property(name, settled if is_settled else asked)
 
 
 def _property(name: str, asked: Any) -> Expected:

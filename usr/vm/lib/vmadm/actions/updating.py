@@ -17,9 +17,9 @@ from vmadm.actions.outcome import confirmed, of_update
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Step, Steps
 from vmadm.errors import VmadmError, WrongState
-from vmadm.node import volumes, zfs, zonecfg
+from vmadm.node import hostfiles, volumes, zfs, zonecfg
 from vmadm.node.zonefolder import ZoneFolder
-from vmadm.payload import Payload, addresses, metadata
+from vmadm.payload import Payload, addresses, dockerhost, metadata
 from vmadm.payload.change import Change, named
 from vmadm.payload.nodefacts import facts_needed
 from vmadm.payload.parsing import parse_update
@@ -92,6 +92,9 @@ def _steps(session: Session, change: Change, vm: Vm) -> list[Step]:
     contents = metadata.file_contents(metadata.changed_maps(change.maps, vm), vm)
     if contents:
         steps.append((", ".join(contents), lambda: write_config(session, vm, contents)))
+    if _changes_hosts(change, vm):
+        files = dockerhost.host_files(change, vm)
+        steps.append(("files of the host", lambda: hostfiles.write(ZoneFolder(node, vm["zonepath"]), files)))
     script = zonecfg.update_script(change, vm)
     steps.append(("zonecfg", lambda: session.must_zonecfg(uuid, script=script)))
     if _wants_mdata_restart(change, vm):
@@ -110,6 +113,13 @@ def _steps(session: Session, change: Change, vm: Vm) -> list[Step]:
     if _needs_touch(change, vm):
         steps.append(("last_modified", lambda: _touch_after(session, vm)))
     return steps
+
+
+def _changes_hosts(change: Change, vm: Vm) -> bool:
+    """Whether a docker container is to know other hosts."""
+    new, old = change.maps.internal_metadata.set, vm.get("internal_metadata") or {}
+    changed = any(key in new and new[key] != old.get(key) for key in dockerhost.HOST_KEYS)
+    return changed and dockerhost.is_docker(change, vm)
 
 
 def _zfs_steps(session: Session, change: Change, vm: Vm) -> list[Step]:

@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 from vmadm.node import zonecfg_blocks as blocks
 from vmadm.payload.change import Change, named
+from vmadm.payload.dockerhost import log_mode
 from vmadm.payload.unset import UNSET
 from vmload import Vm, brands, properties
 from vmload.units import MIB
@@ -101,6 +102,7 @@ def create_script(change: Change, *, created: str, transition_expire: Optional[i
     if not kvm:
         lines.append(f"set autoboot={_text(new['autoboot'])}")
     lines += _capped_lines(new, {})
+    lines += _log_lines(change, {})
     lines += _attr_lines(new, {}, change.brand)
     lines += blocks.disk_lines(change.disks.add)
     lines += _fs_allowed_lines(new, {})
@@ -119,6 +121,7 @@ def update_script(change: Change, vm: Vm) -> str:
     if "autoboot" in new:
         lines.append(autoboot(new["autoboot"], change.brand))
     lines += _capped_lines(new, vm)
+    lines += _log_lines(change, vm)
     lines += _attr_lines(new, vm, change.brand)
     lines += blocks.changed_disk_lines(change)
     lines += _fs_allowed_lines(new, vm)
@@ -195,6 +198,21 @@ def _fs_allowed_lines(new: Settings, old: Vm) -> list[str]:
         return []
     joined = ",".join(new["fs_allowed"])
     return [f'set fs-allowed="{joined}"'] if joined != old.get("fs_allowed") else []
+
+
+def _log_lines(change: Change, old: Vm) -> list[str]:
+    """How a docker VM's output is logged, where that changes."""
+    mode = log_mode(change, old)
+    if mode is None or mode.text == old.get("zlog_mode"):
+        return []
+    wanted = {"zlog-mode": mode.text, "app-svc-dependent": "true" if mode.has_service else None}
+    lines = []
+    for name, value in wanted.items():
+        if old.get(name.replace("-", "_")):
+            lines.append(f"remove -F attr name={name};")
+        if value is not None:
+            lines.append(_add_attr(name, value))
+    return lines
 
 
 def _attr_lines(new: Settings, old: Vm, brand: str) -> list[str]:

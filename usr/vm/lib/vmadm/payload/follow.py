@@ -6,6 +6,7 @@ Always: pure but for the uuid in a docker id; a property that is said, be it nul
 
 from __future__ import annotations
 
+import uuid as uuids
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -115,7 +116,7 @@ def docker(properties: Properties, maps: Maps, vm: Vm, uuid: str, brand: str) ->
         properties = replace(properties, init_name=facts["docker_init_name"])
     metadata = maps.internal_metadata
     if "docker:id" not in metadata.set and "docker:id" not in (vm.get("internal_metadata") or {}):
-        maps = _with_metadata(maps, "docker:id", (uuid + uuid).replace("-", ""))
+        maps = _with_metadata(maps, "docker:id", f"{uuid}{uuids.uuid4()}".replace("-", ""))
     return properties, maps
 
 
