@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MPL-2.0
 """Sends what waits for the listeners of /events, from callbacks of gevent's loop.
 
-Always: in one turn of the loop a listener gets all that waits for it in one call to the kernel, however many events
-        came; a listener that does not take it waits for room, and costs nothing until then;
+Always: in one turn a listener gets all that waits for it in one call to the kernel, however many events came; one that
+        does not take it waits for room, and costs nothing until then;
         a stream that is cut ends in good order (the last chunk of the body) if nothing of a line was left behind, else
         in the midst, so that the client can see it.
 Not here: what waits (listener.py), and who is cut (hub.py)."""
@@ -10,6 +10,7 @@ Not here: what waits (listener.py), and who is cut (hub.py)."""
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Any, Optional
 
 from gevent import get_hub
@@ -22,22 +23,38 @@ _LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Turn:
-    """The senders that have something to do in this turn of the loop."""
+    """The senders that have something to do. Each time that they have had their turn, everything else has as long as
+    that took: for a few listeners that is nothing, and for hundreds it lets the events of a burst gather, to be sent
+    together."""
 
     def __init__(self) -> None:
         self._due: list[Sender] = []
         self._loop = get_hub().loop
+        self._rest: Any = None  # the timer of the next turn, if that is not at once
+        self._not_before = 0.0  # monotonic seconds
 
     def add(self, sender: Sender) -> None:
-        """Have flush() called, once, before the loop waits again."""
+        """Have flush() called, once, soon."""
         if not self._due:
-            self._loop.run_callback(self._flush)
+            wait = self._not_before - time.monotonic()
+            if wait <= 0:
+                self._loop.run_callback(self._flush)
+            else:
+                self._rest = self._loop.timer(wait)
+                self._rest.start(self._flush)
         self._due.append(sender)
 
     def _flush(self) -> None:
+        if self._rest is not None:
+            self._rest.stop()
+            self._rest.close()
+            self._rest = None
+        began = time.monotonic()
         due, self._due = self._due, []
         for sender in due:
             sender.flush()
+        now = time.monotonic()
+        self._not_before = now + (now - began)
 
 
 class Sender:
