@@ -6,10 +6,15 @@ The only place here where the product's client is used: everything else judges t
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
 from vminfod.client import VminfodError, VminfodWatcher
+
+SILENT = logging.getLogger("simulation")  # that the daemon goes is no news here
+SILENT.addHandler(logging.NullHandler())
+SILENT.propagate = False
 
 
 class Mirror:
@@ -17,7 +22,7 @@ class Mirror:
 
     def __init__(self, port: int):
         self.told: list[tuple[float, dict[str, Any]]] = []
-        self._watcher = VminfodWatcher("simulation", port=port, callbacks={"event": self._note})
+        self._watcher = VminfodWatcher("simulation", port=port, log=SILENT, callbacks={"event": self._note})
 
     def _note(self, event: dict[str, Any]) -> None:
         self.told.append((time.monotonic(), event))

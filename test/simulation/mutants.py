@@ -102,11 +102,12 @@ MUTANTS = (
         "return epoch == self.epoch and oldest - 1 <= rev == self.rev",
     ),
     Mutant(
-        "stored before compared",
+        "what a file event brings is stored before it is compared",
         "Replay",
         "serving/cache.py",
         "        changes = diff(old.vm, vm, DIFF_MAP)\n",
-        "        old.vm, old.body, self._joined = vm, jsontext.encode(vm), None\n"
+        "        if cause is not None and cause.source == 'file':\n"
+        "            old.vm, old.body, self._joined = vm, jsontext.encode(vm), None\n"
         "        changes = diff(old.vm, vm, DIFF_MAP)\n",
     ),
     Mutant(
