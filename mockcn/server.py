@@ -20,6 +20,7 @@ import threading
 from typing import Any, Callable, Optional
 
 from mockcn.commands import (
+    dladm,
     imgadm,
     kstat,
     mounting,
@@ -51,7 +52,7 @@ COMMANDS: dict[str, Callable[[Node, list[str], Output], int]] = {
     "zlogin": zlogin.main,
     "zpool": simple.zpool,
     "prctl": simple.prctl,
-    "dladm": simple.silent,
+    "dladm": dladm.main,
     "svccfg": simple.silent,
     "svcadm": simple.silent,
     "svcs": simple.silent,

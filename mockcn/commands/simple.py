@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""zpool list, and the tools of which callers want only that they succeed: prctl, dladm, svccfg, svcadm, svcs."""
+"""zpool list, and the tools of which callers want only that they succeed: prctl, svccfg, svcadm, svcs."""
 
 import getopt
 

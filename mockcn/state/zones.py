@@ -57,6 +57,7 @@ class Kernel:
     init_pid: int  # 0 before init runs, NO_PID after it has ended
     init_restarts: int
     created: float  # seconds since the node's boot
+    links: dict[tuple[str, str], str] = field(default_factory=dict)  # what was set: (link, property) -> value
 
 
 @dataclass

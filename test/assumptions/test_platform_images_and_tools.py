@@ -164,7 +164,6 @@ def test_controls_of_a_stopped_zone_cannot_be_set(node: MockNode) -> None:
 @pytest.mark.parametrize(
     "tool, words",
     [
-        ("dladm", ["set-linkprop", "-t", "-z", "z", "-p", "protection=mac-nospoof", "net0"]),
         ("svccfg", ["-s", "svc:/smartdc/mdata:execute", "setprop", "start/timeout_seconds", "=", "count:", "300"]),
         ("svcadm", ["restart", "metadata"]),
         ("svcs", ["-H"]),

@@ -147,9 +147,49 @@ def test_link_properties_of_a_running_vm_follow_its_nic(cn):
     cn.forget_commands()
     cn.api.update(uuid, update_nics=[{"mac": "b2:1e:ba:a5:6e:80", "allow_mac_spoofing": True, "ip": "10.2.121.81"}])
     assert [command for command in cn.commands() if command.startswith("dladm")] == [
+        f"dladm show-vnic -z {uuid} -o link -p",
         f"dladm set-linkprop -t -z {uuid} -p protection=ip-nospoof,dhcp-nospoof,restricted net0",
         f"dladm set-linkprop -t -z {uuid} -p allowed-ips=10.2.121.81 net0",
+        f"dladm reset-linkprop -t -z {uuid} -p dynamic-methods net0",
     ]
+
+
+def link_properties(cn, uuid, link, *names):
+    """What the running zone's link was told last."""
+    shown = ("show-linkprop", "-z", uuid, "-c", "-o", "value", "-p")
+    return [cn.node.run("dladm", *shown, name, link, check=True).stdout.rstrip("\n") for name in names]
+
+
+def test_links_are_told_who_may_serve_dhcp_and_where_addresses_come_from(cn):
+    uuid = cn.add(alias="dhcp")
+    mac = "b2:1e:ba:a5:6e:82"
+    cn.api.update(uuid, add_nics=[{**NIC, "mac": mac, "ip": "10.2.121.82"}])
+    names = ("protection", "allowed-ips", "dynamic-methods")
+    for asked, protection in (
+        ({"dhcp_server": True}, "mac-nospoof,dhcp-nospoof,restricted"),
+        ({"dhcp_server": False}, "ip-nospoof,mac-nospoof,dhcp-nospoof,restricted"),
+        ({"allow_dhcp_spoofing": True}, "mac-nospoof,restricted"),
+        ({"allow_dhcp_spoofing": False, "allow_restricted_traffic": True}, "ip-nospoof,mac-nospoof,dhcp-nospoof"),
+    ):
+        cn.api.update(uuid, update_nics=[{"mac": mac, **asked}])
+        assert link_properties(cn, uuid, "net0", "protection") == [protection]
+    cn.api.update(uuid, update_nics=[{"mac": mac, "ips": ["dhcp", "addrconf"], "allowed_ips": ["10.9.9.9"]}])
+    assert link_properties(cn, uuid, "net0", *names[1:]) == ["10.9.9.9", "dhcpv4,addrconf"]
+    cn.api.update(uuid, update_nics=[{"mac": mac, "ips": ["10.2.121.83/24"], "allowed_ips": []}])
+    assert link_properties(cn, uuid, "net0", *names[1:]) == ["10.2.121.83", ""]
+    cn.api.update(uuid, update_nics=[{"mac": mac, "allow_ip_spoofing": True}])
+    assert link_properties(cn, uuid, "net0", "allowed-ips") == [""]
+    cn.api.update(uuid, remove_nics=[mac])
+
+
+def test_link_that_is_not_told_fails_the_update_and_says_what_was_done(cn):
+    uuid = cn.add(alias="links2")
+    mac = "b2:1e:ba:a5:6e:84"
+    cn.api.update(uuid, add_nics=[{**NIC, "mac": mac, "ip": "10.2.121.84"}])
+    cn.control.fault("dladm", "fail", match="set-linkprop", stderr="dladm: no\n")
+    said = cn.fails("update", uuid, payload={"update_nics": [{"mac": mac, "allow_mac_spoofing": True}]})
+    assert said.endswith("dladm: no (done: zonecfg; not done: links)")
+    cn.api.update(uuid, remove_nics=[mac])
 
 
 # Metadata, tags, routes.
@@ -517,7 +557,7 @@ def test_what_was_done_before_a_failure_is_told_and_shown(cn):
     assert cn.vm(uuid)["quota"] == 20
 
 
-@pytest.mark.parametrize("tool", ["prctl", "zlogin", "dladm"])
+@pytest.mark.parametrize("tool", ["prctl", "zlogin"])
 def test_what_a_running_zone_does_not_take_is_no_failure(cn, tool):
     uuid = cn.add(alias="live")
     cn.api.update(uuid, add_nics=[{"nic_tag": "external", "mac": "b2:0:0:0:3:1"}])

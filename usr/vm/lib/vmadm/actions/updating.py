@@ -17,13 +17,13 @@ from vmadm.actions.outcome import confirmed, of_update
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Step, Steps
 from vmadm.errors import VmadmError, WrongState
-from vmadm.node import hostfiles, volumes, zfs, zonecfg
+from vmadm.node import hostfiles, links, volumes, zfs, zonecfg
 from vmadm.node.zonefolder import ZoneFolder
-from vmadm.payload import Payload, addresses, dockerhost, metadata
+from vmadm.payload import Payload, dockerhost, metadata
 from vmadm.payload.change import Change, named
 from vmadm.payload.nodefacts import facts_needed
 from vmadm.payload.parsing import parse_update
-from vmadm.payload.unset import UNSET, said
+from vmadm.payload.unset import UNSET
 from vmload import Vm, brands
 from vmload.units import MIB
 
@@ -42,14 +42,6 @@ LIVE_CONTROLS = {
     "max_locked_memory": MIB,
     "max_swap": MIB,
     "cpu_cap": 1,
-}
-
-# The link properties that the members of a NIC are about.
-PROTECTIONS = {
-    "allow_mac_spoofing": "mac-nospoof",
-    "allow_ip_spoofing": "ip-nospoof",
-    "allow_dhcp_spoofing": "dhcp-nospoof",
-    "allow_restricted_traffic": "restricted",
 }
 
 
@@ -100,7 +92,7 @@ def _steps(session: Session, change: Change, vm: Vm) -> list[Step]:
     if _wants_mdata_restart(change, vm):
         steps.append(("restart the metadata service", lambda: _restart_mdata(session, vm)))
     if change.nics.update and vm.get("state") == "running":
-        steps.append(("links", lambda: _set_links(session, change, vm)))
+        steps.append(("links", lambda: links.set_links(node, change, vm["zonename"])))
     if "zfs_filesystem" in vm:
         steps += _zfs_steps(session, change, vm)
     settings = named(change.properties)
@@ -207,23 +199,6 @@ def _restart_mdata(session: Session, vm: Vm) -> None:
             ),
             uuid=vm["uuid"],
         )
-
-
-def _set_links(session: Session, change: Change, vm: Vm) -> None:
-    """Tell a running zone's links what they may send. The configuration is written: errors are only logged."""
-    for nic in change.nics.update:
-        protections = [word for member, word in PROTECTIONS.items() if getattr(nic, member) is not True]
-        allowed = [addresses.address_of(ip) for ip in addresses.static(said(nic.ips, ()))]
-        allowed += said(nic.allowed_ips, ())
-        for prop, values in (("protection", protections), ("allowed-ips", allowed)):
-            words = (
-                ("set-linkprop", "-t", "-z", vm["zonename"], "-p", f"{prop}={','.join(values)}")
-                if values
-                else ("reset-linkprop", "-t", "-z", vm["zonename"], "-p", prop)
-            )
-            session.try_to(
-                "set a link property", partial(session.node.must, "dladm", *words, nic.interface), uuid=vm["uuid"]
-            )
 
 
 def _set_controls(session: Session, vm: Vm, controls: Mapping[str, int]) -> None:
