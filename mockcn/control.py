@@ -278,6 +278,12 @@ class Control:
     def clear_faults(self, tool: Optional[str] = None) -> None:
         self.order("clear_faults", tool=tool)
 
+    def step(self, tool: str) -> int:
+        """Let the call of `tool` that is held go on, one for each fault of the kind `hold`, or the next one that comes;
+        how many such faults there are."""
+        result: int = self.order("step", tool=tool)
+        return result
+
     def tell(self, tool: str, kind: str, **options: Any) -> int:
         """A fault that takes effect now in the running fswatchers; how many there were."""
         result: int = self.order("tell", tool=tool, kind=kind, **options)

@@ -5,13 +5,14 @@
     fail      stderr text, exit                                  stderr, exit (1)
     hang      nothing more comes; goes on after `seconds`        seconds (none: for ever)
     slow      a pause of `seconds`                               seconds (1), when
+    hold      a pause that the order `step` ends                 when
     garbage   `bytes` are printed, then it goes on               bytes, exit (given: then ends with that)
     cut       the rest is lost, exit status `exit`               exit (0)
     die       the tool ends by a signal                          signal (9)
 
 The mark is before anything is done, unless `lines` or `bytes_out` say after how many lines or bytes of standard output,
-or `at` names the step of the command before which it lies (`cloned` of an install; docs/mockcn.md has them all).
-`when="after"` of slow: the command runs first and its answer is delivered late, so that it is stale; of garbage: at
+or `at` names the step of the command before which it lies (`cloned` of an install; docs/mockcn.md has them all), or is
+`each`. `when="after"` of slow and hold: the command runs first and its answer is delivered late, so that it is stale; of garbage: at
 the end of the output."""
 
 import time
@@ -19,6 +20,9 @@ from threading import Event
 from typing import Callable, Optional
 
 from mockcn.state.faults import Fault
+
+EACH = "each"  # an `at` that means every step
+LOOK_EVERY = 0.2  # seconds between looks whether a tool that is held is still there
 
 
 class ToolEnds(Exception):
@@ -37,6 +41,7 @@ class FaultyOutput:
         self._send = send
         self._gone = gone
         self._kind = fault.kind
+        self._steps = fault.steps
         self._options = fault.options
         lines, size = fault.options.get("lines"), fault.options.get("bytes_out")
         self._lines: Optional[int] = None if lines is None else int(lines)
@@ -53,7 +58,7 @@ class FaultyOutput:
 
     def reached(self, step: str) -> None:
         """The command is about to take this step."""
-        if step == self._step and not self._struck:
+        if self._step == EACH or (step == self._step and not self._struck):
             self._strike()
 
     def __call__(self, kind: bytes, piece: bytes) -> None:
@@ -73,11 +78,11 @@ class FaultyOutput:
     def after(self, status: int) -> int:
         """The command has ended with `status`; the exit status to give."""
         if self._late:
-            if self._kind == "slow":
+            if self._kind in ("slow", "hold"):
                 self._strike()
             for kind, piece in self._kept:
                 self._send(kind, piece)
-            if self._kind != "slow":
+            if self._kind not in ("slow", "hold"):
                 self._strike()
         elif not self._struck and self._kind == "cut":
             return int(self._options.get("exit", 0))
@@ -111,6 +116,10 @@ class FaultyOutput:
             self._pause(options.get("seconds"))
         elif self._kind == "slow":
             self._pause(options.get("seconds", 1))
+        elif self._kind == "hold":
+            while not self._steps.acquire(timeout=LOOK_EVERY):
+                if self._gone.is_set():
+                    raise ConnectionAbortedError("the tool was gone before it was let go on")
         elif self._kind == "garbage":
             self._send(b"o", str(options.get("bytes", "")).encode("latin-1", "replace"))
             if "exit" in options:

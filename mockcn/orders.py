@@ -252,6 +252,9 @@ class Orders:
     def clear_faults(self, tool: Optional[str] = None) -> None:
         self._node.faults.clear(tool)
 
+    def step(self, tool: str) -> int:
+        return self._node.faults.step(tool)
+
     def tell(self, tool: str, kind: str, **options: Any) -> int:
         """An order to the tools of that name that run and listen (fswatcher); how many there were."""
         from mockcn.server import encode_fault

@@ -8,21 +8,24 @@ Not here: carrying a fault out (faulty_output.py for the thin tools, tools/link.
 import collections
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
+ALL_STEPS = 1_000  # more than any tool takes
 CALLS_KEPT = 10_000  # newest calls remembered with their words; the counters go on past it
 
 
 @dataclass
 class Fault:
-    """One injected fault; `options` are text to text or numbers, kept as given."""
+    """One injected fault; `options` are text to text or numbers, kept as given. `steps`: how often one of the kind
+    `hold` lets go."""
 
     tool: str
     kind: str
     match: str
     times: Optional[int]  # calls left; None: every call until cleared
     options: dict[str, Any]
+    steps: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def words(self) -> dict[str, str]:
         """The fault as tools/link.py wants it."""
@@ -43,7 +46,18 @@ class Faults:
     def clear(self, tool: Optional[str] = None) -> None:
         """Forget all faults, or those of one tool."""
         with self._lock:
+            for fault in self._faults:
+                if tool in (None, fault.tool):
+                    fault.steps.release(ALL_STEPS)
             self._faults = [fault for fault in self._faults if tool is not None and fault.tool != tool]
+
+    def step(self, tool: str) -> int:
+        """Let each fault that holds `tool` let go once; how many faults those are."""
+        with self._lock:
+            holding = [fault for fault in self._faults if fault.tool == tool and fault.kind == "hold"]
+            for fault in holding:
+                fault.steps.release()
+            return len(holding)
 
     def called(self, tool: str, argv: list[str], pid: int) -> Optional[Fault]:
         """Note a call; the fault that applies to it."""

@@ -201,3 +201,30 @@ def test_nic_tags_can_be_set(node: MockNode) -> None:
     node.control.set_nic_tags([["only", "-", "-", "etherstub"]])
     assert node.run("nictagadm", "list", "-p", "-d", ",").stdout == "only,-,-,etherstub\n"
     assert node.run("nictagadm", "exists", "-l", "external").stderr == "external\n"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_tool_that_is_held_answers_when_it_is_let_go(shared: MockNode, when: str) -> None:
+    zone = configured(shared)
+    shared.control.fault("zoneadm", "hold", match="list", when=when)
+    child = shared.popen("zoneadm", "-z", zone, "list", "-p")
+    until("it is called", lambda: shared.control.children("zoneadm") != [])
+    assert child.poll() is None
+    assert shared.control.step("zoneadm") == 1
+    assert f":{zone}:configured:".encode() in child.communicate(timeout=WITHIN)[0]
+
+
+def test_tool_that_is_held_takes_one_step_at_a_time(shared: MockNode) -> None:
+    zone = configured(shared)
+    shared.control.fault("zoneadm", "hold", match="install", at="each")
+    child = shared.popen("zoneadm", "-z", zone, "install", "-q", "10", "-t", SMARTOS, "-x", "nodataset")
+    until("it is called", lambda: shared.control.children("zoneadm") != [])
+    assert shared.control.step("zoneadm") == 1
+    until("the first step", lambda: state(shared, zone) == "incomplete")
+    assert f"zones/{zone}" not in shared.control.datasets()
+    shared.control.step("zoneadm")
+    until("the second step", lambda: f"zones/{zone}" in shared.control.datasets())
+    assert child.poll() is None
+    shared.control.clear_faults()
+    assert child.wait(WITHIN) == 0
+    assert state(shared, zone) == "installed"

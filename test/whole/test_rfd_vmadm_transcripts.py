@@ -14,7 +14,7 @@ import threading
 
 import pytest
 
-from support.running_daemon import SBIN, SOON
+from support.running_daemon import SBIN, SOON, eventually
 from support.writing import IMAGE
 
 pytest_plugins = ["support.writers"]
@@ -101,37 +101,62 @@ def terminal(cn):
 
 def test_creation_then_quota_then_zfs_behind_vmadms_back(cn, terminal):
     uuid = "c4103a37-356c-4898-fe9e-bc61fd3f7ac8"
-    # As slow as the node of the RFD: steps that follow each other at once can come in one event on a busy machine.
-    cn.control.set_pace(install=3, boot=1)
+    # Each step waits for the lines of the one before: those that follow each other at once can come in one event.
+    for command in ("install", "boot"):
+        cn.control.fault("zoneadm", "hold", match=command, at="each")
+    cn.control.set_pace(guest=None)
     beside = terminal()
     payload = {"brand": "joyent-minimal", "image_uuid": IMAGE, "alias": "foo", "uuid": uuid}
-    assert cn.ok("create", payload=payload) == f"Successfully created VM {uuid}"
-    last_modified = ("last_modified",)  # where the second changes is chance; the RFD shows it in the last event, too
-    beside.expect(
-        [
-            "c4103a37 foo create",
-            'c4103a37 foo modify: zone_state changed :: "configured" -> "incomplete"',
-            "c4103a37 foo modify: quota added :: undefined -> 0",
-            "c4103a37 foo modify: zfs_root_recsize added :: undefined -> 131072",
-            f'c4103a37 foo modify: zfs_filesystem added :: undefined -> "zones/{uuid}"',
-            'c4103a37 foo modify: zpool added :: undefined -> "zones"',
-            "c4103a37 foo modify: quota changed :: 0 -> 10",
-            'c4103a37 foo modify: zone_state changed :: "incomplete" -> "installed"',
-            'c4103a37 foo modify: zone_state changed :: "installed" -> "ready"',
-            "c4103a37 foo modify: zoneid changed :: null -> <number>",
-            'c4103a37 foo modify: boot_timestamp added :: undefined -> "1970-01-01T00:00:00.000Z"',
-            "c4103a37 foo modify: pid added :: undefined -> 0",
-            'c4103a37 foo modify: zone_state changed :: "ready" -> "running"',
-            'c4103a37 foo modify: boot_timestamp changed :: "1970-01-01T00:00:00.000Z" -> <date>',
-            "c4103a37 foo modify: pid changed :: 0 -> <number>",
-            'c4103a37 foo modify: state changed :: "provisioning" -> "running"',
-            'c4103a37 foo modify: transition_to removed :: "running" -> undefined',
-            "c4103a37 foo modify: transition_expire removed :: <number> -> undefined",
-        ],
-        between=(*YOUNGER, *last_modified),
+    command = cn.start_vmadm("create", payload=payload)
+
+    def step(times, *lines):
+        for _ in range(times):
+            cn.control.step("zoneadm")
+        last_modified = "last_modified"  # where the second changes is chance; the RFD shows it in the last event, too
+        beside.expect(lines, between=(*YOUNGER, last_modified))
+
+    def next_call(word):
+        eventually(f"zoneadm {word}", lambda: any(word in call["argv"] for call in cn.control.calls("zoneadm")))
+
+    step(0, "c4103a37 foo create")
+    next_call("install")
+    step(1, 'c4103a37 foo modify: zone_state changed :: "configured" -> "incomplete"')
+    step(
+        1,
+        "c4103a37 foo modify: quota added :: undefined -> 0",
+        "c4103a37 foo modify: zfs_root_recsize added :: undefined -> 131072",
+        f'c4103a37 foo modify: zfs_filesystem added :: undefined -> "zones/{uuid}"',
+        'c4103a37 foo modify: zpool added :: undefined -> "zones"',
     )
+    step(1, "c4103a37 foo modify: quota changed :: 0 -> 10")
+    step(2, 'c4103a37 foo modify: zone_state changed :: "incomplete" -> "installed"')
+    next_call("boot")
+    step(
+        2,
+        'c4103a37 foo modify: zone_state changed :: "installed" -> "ready"',
+        "c4103a37 foo modify: zoneid changed :: null -> <number>",
+        'c4103a37 foo modify: boot_timestamp added :: undefined -> "1970-01-01T00:00:00.000Z"',
+        "c4103a37 foo modify: pid added :: undefined -> 0",
+    )
+    step(
+        2,
+        'c4103a37 foo modify: zone_state changed :: "ready" -> "running"',
+        'c4103a37 foo modify: boot_timestamp changed :: "1970-01-01T00:00:00.000Z" -> <date>',
+        "c4103a37 foo modify: pid changed :: 0 -> <number>",
+    )
+    services = f"{cn.root}/zones/{uuid}/root/var/svc"
+    os.rename(f"{services}/provisioning", f"{services}/provision_success")
+    step(
+        0,
+        'c4103a37 foo modify: state changed :: "provisioning" -> "running"',
+        'c4103a37 foo modify: transition_to removed :: "running" -> undefined',
+        "c4103a37 foo modify: transition_expire removed :: <number> -> undefined",
+    )
+    said = command.communicate(timeout=SOON)
+    assert (command.returncode, *said) == (0, "", f"Successfully created VM {uuid}\n")
     beside.close()
-    cn.control.set_pace(install=0, boot=0)
+    cn.control.clear_faults()
+    cn.control.set_pace(install=0, boot=0, guest=0)
     assert cn.vm(uuid)["state"] == "running"
 
     grow_old(cn, uuid)
