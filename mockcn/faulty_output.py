@@ -12,8 +12,8 @@
 
 The mark is before anything is done, unless `lines` or `bytes_out` say after how many lines or bytes of standard output,
 or `at` names the step of the command before which it lies (`cloned` of an install; docs/mockcn.md has them all), or is
-`each`. `when="after"` of slow and hold: the command runs first and its answer is delivered late, so that it is stale; of garbage: at
-the end of the output."""
+`each`. `when="after"` of slow and hold: the command runs first and its answer is delivered late, so that it is stale;
+of garbage: at the end of the output."""
 
 import time
 from threading import Event

@@ -212,6 +212,7 @@ def test_tool_that_is_held_answers_when_it_is_let_go(shared: MockNode, when: str
     assert child.poll() is None
     assert shared.control.step("zoneadm") == 1
     assert f":{zone}:configured:".encode() in child.communicate(timeout=WITHIN)[0]
+    shared.control.clear_faults()
 
 
 def test_tool_that_is_held_takes_one_step_at_a_time(shared: MockNode) -> None:

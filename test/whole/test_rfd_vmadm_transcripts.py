@@ -14,8 +14,9 @@ import threading
 
 import pytest
 
+from support.convergence import settle
 from support.running_daemon import SBIN, SOON, eventually
-from support.writing import IMAGE
+from support.writing import IMAGE, QUICK
 
 pytest_plugins = ["support.writers"]
 
@@ -99,17 +100,25 @@ def terminal(cn):
         opened.close()
 
 
-def test_creation_then_quota_then_zfs_behind_vmadms_back(cn, terminal):
+@pytest.fixture
+def step_by_step(cn):
+    """The node, whose zoneadm and guests a test may hold."""
+    yield cn
+    cn.control.clear_faults()
+    cn.control.set_pace(**QUICK)
+
+
+def test_creation_then_quota_then_zfs_behind_vmadms_back(step_by_step, terminal):
     uuid = "c4103a37-356c-4898-fe9e-bc61fd3f7ac8"
     # Each step waits for the lines of the one before: those that follow each other at once can come in one event.
-    for command in ("install", "boot"):
-        cn.control.fault("zoneadm", "hold", match=command, at="each")
-    cn.control.set_pace(guest=None)
-    beside = terminal()
+    step_by_step.control.fault("zoneadm", "hold", at="each", times=None)
+    step_by_step.control.set_pace(guest=None)
+    cn, beside = step_by_step, terminal()
     payload = {"brand": "joyent-minimal", "image_uuid": IMAGE, "alias": "foo", "uuid": uuid}
     command = cn.start_vmadm("create", payload=payload)
 
     def step(times, *lines):
+        settle(cn.daemon)  # a reading that is still going on would see half of what comes now
         for _ in range(times):
             cn.control.step("zoneadm")
         last_modified = "last_modified"  # where the second changes is chance; the RFD shows it in the last event, too
@@ -156,7 +165,6 @@ def test_creation_then_quota_then_zfs_behind_vmadms_back(cn, terminal):
     assert (command.returncode, *said) == (0, "", f"Successfully created VM {uuid}\n")
     beside.close()
     cn.control.clear_faults()
-    cn.control.set_pace(install=0, boot=0, guest=0)
     assert cn.vm(uuid)["state"] == "running"
 
     grow_old(cn, uuid)
