@@ -289,7 +289,7 @@ def test_nothing_of_a_trial_is_left_after_stop(owner):
     o = owner()
     o.bad(f2="hang")
     o.watch(*names(8))
-    o.watcher._answer_within = o.watcher._trial._answer_within = 0.5
+    o.watcher._answer_within = o.watcher._suspicion._trial._answer_within = 0.5
     o.watcher.start()
     started = o.folder / "child.starts"
     with gevent.Timeout(LIMIT):

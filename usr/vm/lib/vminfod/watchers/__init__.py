@@ -5,7 +5,8 @@
     child.py                           a process that is started, read line by line, and replaced when it fails
     sysevent.py  zonewatcher.py  zpoolwatcher.py    what `sysevent` says about zones and about datasets
     fswatcher.py  filemessages.py      the client of `fswatcher`, which is given the paths to watch
-    missing.py  trial.py  quarantine.py             paths that cannot be watched: not there, or the end of the child
+    missing.py                         paths that are not there, and when to try them again
+    suspicion.py  trial.py  quarantine.py           paths that the child ends or hangs of
     silence.py                         a source that says nothing while the others speak
 
 Always: a watcher only translates. It never reads the cache, decides about a VM, or emits; platform words stop here."""

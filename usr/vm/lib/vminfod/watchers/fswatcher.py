@@ -4,18 +4,12 @@
 One wanted path, from watch() to unwatch():
 
         asked --answer SUCCESS--> watching --final event--> asked
-        |  |  ^                                              (the child has dropped it: ask at once)
-        |  |  | every 0.2 s, 10 tries in all; then every 10 s, with all others
-        |  v  |
-        |  missing (answer FAIL)
-        |
-        '--the child ends or hangs--> on trial --harmless--> asked
-                                         |                     ^
-                                         '--> in quarantine ---'  a later try, alone, went well
+          |  ^                                               (the child has dropped it: ask at once)
+    FAIL  |  | every 0.2 s, 10 tries in all; then every 10 s, with all others
+          v  |
+        missing
 
-A trial (trial.py) asks processes of its own. Suspects are the paths that were asked for and not answered for when the
-child was lost. If it twice ends by itself within SHORT_LIFE of its start, and no such path is guilty, all paths are
-suspects: a path can end it long after it was asked for. It goes on watching them during that trial.
+A path that may end or hang the child is held back meanwhile (suspicion.py).
 
 Always: commands are written at once and answered whenever (in the original 5,000 round trips made a third of the
         start);
@@ -33,7 +27,7 @@ Not here: what a file means, and whether it still exists: `delete` is what the c
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Optional, TypedDict
 
@@ -55,7 +49,8 @@ from vminfod.watchers.filemessages import (
 from vminfod.watchers.latency import Latency
 from vminfod.watchers.lines import OddEvent
 from vminfod.watchers.missing import Missing
-from vminfod.watchers.quarantine import Quarantine, QuarantinedPath
+from vminfod.watchers.quarantine import QuarantinedPath
+from vminfod.watchers.suspicion import Suspicion
 from vminfod.watchers.trial import Trial
 from vminfod.watchers.window import Window
 
@@ -67,11 +62,6 @@ LAST_KEY = 2**32 - 1  # then from 1 again; 0 is the child's own
 LOOK_EVERY = 0.1  # seconds between looks at what is to be tried again, and at what is unanswered
 SLOW_WINDOW = 60.0  # seconds with at most one line about slow messages
 SILENT = 30.0  # seconds. A child that is up and has said nothing for so long is asked for something, to see it answer
-
-SHORT_LIFE = 30.0  # seconds; a child that lives longer may have been ended by anything
-ACQUITTED_MOST = 3  # acquittals in a row of the path that stood first when the child ended by itself: then it is guilty
-SHORT_LIVES = 2  # in a row, ended by itself without a guilty path among the unanswered ones, that put all on trial
-LEAST_STAY = 0.2  # seconds for which a process on trial has to live on after its answers; else twice its short life
 
 
 @dataclass(frozen=True)
@@ -165,21 +155,13 @@ class FsWatcher:
         self._missing = Missing(clock())
         self._refused: set[str] = set()
         self._commands: dict[int, tuple[_Path, str, int]] = {}  # key: path, command, when; in the order of sending
-        self._answered = Event()  # set exactly while _commands and _suspects are empty
+        self._answered = Event()  # set exactly while _commands is empty and nothing is undecided
         self._answered.set()
         self._next_key = 1
         self._last_event_path: Optional[str] = None
         self._greenlets: list[gevent.Greenlet] = []
 
-        # A path in one of these two is held back: the child is not asked for it.
-        self._suspects: set[str] = set()  # on trial because of unanswered commands
-        self._quarantine = Quarantine()
-        self._trial = Trial(argv, self._log, answer_within, clock)
-        self._up_since = clock()
-        self._short_lives = 0  # of the child, in a row and unexplained
-        self._all_on_trial = False
-        self._acquittals: dict[str, int] = {}  # of paths that stood first, since their last answer
-        self._retrying: Optional[gevent.Greenlet] = None  # tries a path of the quarantine again
+        self._suspicion = Suspicion(self, Trial(argv, self._log, answer_within, clock), self._log, clock)
 
         self._latency = Latency()
         self._slow_logged = Window(SLOW_WINDOW, clock)
@@ -193,6 +175,7 @@ class FsWatcher:
     def stop(self, within: float = 5.0) -> None:
         """No event is delivered any more."""
         gevent.killall(self._greenlets, timeout=within)
+        self._suspicion.stop(within)
         self.child.stop(within)
 
     def wait_ready(self, timeout: Optional[float] = None) -> bool:
@@ -217,7 +200,7 @@ class FsWatcher:
             return
         # Anew also while its UNWATCH is under way: the answer to that belongs to the old one.
         self._paths[path] = _Path(path)
-        self._quarantine.hasten(path, self._clock())
+        self._suspicion.wanted_anew(path)
         self._ask(self._paths[path])
 
     def unwatch(self, path: str) -> None:
@@ -230,7 +213,7 @@ class FsWatcher:
         if known.watching or known.key is not None:
             self._send(known, "UNWATCH")
         if known.key is None:
-            del self._paths[path]  # if it is in quarantine that is remembered: it may be wanted again
+            del self._paths[path]
         self._missing.discard(path)
 
     @property
@@ -249,7 +232,7 @@ class FsWatcher:
     @property
     def quarantined(self) -> list[str]:
         """Those of which the child ends or hangs."""
-        return sorted(known.path for known in self._paths.values() if known.wanted and known.path in self._quarantine)
+        return self._suspicion.quarantined(self.wanted())
 
     def dump(self) -> FsWatcherDump:
         """The member `fswatcher` of /status?full (docs/http-api.md, "Status", docs/platform.md, "File watcher"), and
@@ -271,18 +254,14 @@ class FsWatcher:
 
     def status(self) -> FsWatcherStatus:
         """As Child.status(), and the paths in quarantine."""
-        now = self._clock()
-        return {
-            **self.child.status(),
-            "quarantine": [self._quarantine.shown(path, now) for path in self.quarantined],
-        }
+        return {**self.child.status(), "quarantine": self._suspicion.shown(self.wanted())}
 
     # --- commands ---
 
     def _ask(self, known: _Path) -> None:
         """Has the path watched, if the child is up and the path not held back. If not, that is done when it is so."""
         self._missing.discard(known.path)
-        if known.path in self._suspects or known.path in self._quarantine:
+        if self._suspicion.holds_back(known.path):
             known.key = None
             return
         known.tries += 1
@@ -308,7 +287,7 @@ class FsWatcher:
         if known.key != answer.key:
             return  # another command for the same path is under way, and counts
         known.key = None
-        self._acquittals.pop(known.path, None)
+        self._suspicion.answered(known.path)
         if not known.wanted:
             if self._paths.get(known.path) is known:
                 del self._paths[known.path]
@@ -335,7 +314,7 @@ class FsWatcher:
             for path in self._missing.due(now) if self.child.running else ():
                 self._ask(self._paths[path])
             self._check_answers(now)
-            self._retry_quarantined(now)
+            self._suspicion.look()
 
     def _check_answers(self, now: int) -> None:
         if not self.child.running:
@@ -361,7 +340,7 @@ class FsWatcher:
         self._note_answered()
 
     def _note_answered(self) -> None:
-        if self._commands or self._suspects:
+        if self._commands or self._suspicion.undecided:
             self._answered.clear()
         else:
             self._answered.set()
@@ -411,7 +390,7 @@ class FsWatcher:
 
     def _on_ready(self, again: bool) -> None:
         """A new child: it watches nothing yet."""
-        self._up_since = self._clock()
+        self._suspicion.child_is_up()
         self._forget_commands()
         self._missing.clear()
         for known in list(self._paths.values()):
@@ -428,105 +407,40 @@ class FsWatcher:
         self.wait_answered(self._answer_within)
         self._on_missed("fswatcher: started again")
 
-    # --- paths that the child ends or hangs of ---
+    # --- paths that the child may end or hang of ---
 
     def _on_lost(self, was_killed: bool) -> None:
-        """The child is gone: put those on trial of which that may have come."""
         asked = [
             known.path
             for key, (known, command, _) in self._commands.items()
             if command == "WATCH" and known.wanted and known.key == key
         ]
-        self._suspects.update(asked)
+        self._suspicion.child_is_lost(asked, was_killed)
         self._forget_commands()
-        lived = (self._clock() - self._up_since) / 1e9
-        self._spawn("trial", self._look_for_guilty, asked, lived, was_killed)
 
-    def _look_for_guilty(self, asked: list[str], lived: float, was_killed: bool) -> None:
-        guilty = self._try(asked, LEAST_STAY)
-        for path in asked:
-            self._suspects.discard(path)
-            self._ask_again(path)
-        self._note_answered()
-        if was_killed:
-            return
-        if asked and not guilty:
-            self._acquitted_again(asked[0])
-        if guilty or lived > SHORT_LIFE:
-            self._short_lives = 0
-            return
-        self._short_lives += 1
-        if self._short_lives < SHORT_LIVES or self._all_on_trial:
-            return
-        self._all_on_trial = True
-        try:
-            self._try([path for path in self._wanted() if path not in self._quarantine], max(LEAST_STAY, 2 * lived))
-        finally:
-            self._all_on_trial, self._short_lives = False, 0
-
-    def _acquitted_again(self, path: str) -> None:
-        """The child answers in the order of its commands: a path that is first again and again ends it, whatever a
-        process on trial does."""
-        self._acquittals[path] = self._acquittals.get(path, 0) + 1
-        if self._acquittals[path] >= ACQUITTED_MOST:
-            del self._acquittals[path]
-            self._put_in_quarantine(path, "it ended again and again when asked for this path", LEAST_STAY)
-
-    def _wanted(self) -> list[str]:
+    def wanted(self) -> list[str]:
+        """As Asker says."""
         return [known.path for known in self._paths.values() if known.wanted]
 
-    def _try(self, paths: list[str], stay: float) -> bool:
-        """Put `paths` on trial, and the guilty in quarantine. Whether there are any."""
-        guilty = (self._trial.guilty(paths, stay) if paths else None) or {}
-        for path, reason in guilty.items():
-            self._put_in_quarantine(path, reason, stay)
-        return bool(guilty)
-
-    def _put_in_quarantine(self, path: str, reason: str, stay: float) -> None:
-        self._log.error(
-            "the file watcher ends or hangs of this path: not watched until a later try goes well",
-            path=path,
-            reason=reason,
-        )
-        self._quarantine.add(path, reason, stay, self._clock())
+    def withdraw(self, path: str) -> None:
+        """As Asker says."""
         known = self._paths.get(path)
         if known is not None and known.wanted and (known.watching or known.key is not None) and self.child.running:
             self.unwatch(path)
             self._paths[path] = _Path(path)
 
-    def _retry_quarantined(self, now: int) -> None:
-        """Start to try the path that is due, if any, unless one is being tried."""
-        path = self._quarantine.due(now)
-        if path is None or (self._retrying is not None and not self._retrying.ready()):
-            return
-        if path in self._wanted():
-            self._retrying = self._spawn("quarantine", self._retry, path)
-        else:
-            self._quarantine.lift(path)
+    def release(self, paths: Sequence[str]) -> None:
+        """As Asker says. What happened to them meanwhile is unknown: each is reported when it is watched."""
+        for path in paths:
+            known = self._paths.get(path)
+            if known is not None and known.wanted and not known.watching and known.key is None:
+                known.report = True
+                if self.child.running:
+                    self._ask(known)
+        self._note_answered()
 
-    def _retry(self, path: str) -> None:
-        stay = self._quarantine.stay(path)
-        guilty = self._trial.guilty([path], stay)
-        if guilty is None:
-            self._quarantine.postpone(path, self._clock())
-        elif guilty:
-            self._quarantine.add(path, guilty[path], stay, self._clock())
-        else:
-            self._log.info("the file watcher no longer ends or hangs of this path: watching it", path=path)
-            self._quarantine.lift(path)
-            self._ask_again(path)
-
-    def _ask_again(self, path: str) -> None:
-        """Ask the child for a path that was held back, and report it when it is watched."""
-        known = self._paths.get(path)
-        if known is not None and known.wanted and not known.watching and known.key is None:
-            known.report = True
-            if self.child.running:
-                self._ask(known)
-
-    def _spawn(self, what: str, function: Callable[..., None], *args: object) -> gevent.Greenlet:
-        greenlet = gevent.Greenlet(function, *args)
+    def _spawn(self, what: str, function: Callable[[], None]) -> None:
+        greenlet = gevent.Greenlet(function)
         greenlet.name = "fswatcher: " + what
         self._greenlets = [one for one in self._greenlets if not one.ready()] + [greenlet]
         greenlet.start()
-        return greenlet
