@@ -98,6 +98,18 @@ def test_zone_of_the_same_uuid_that_comes_again_is_a_new_vm(follow):
     follow.nothing()
 
 
+def test_vm_of_which_no_zone_event_tells_is_seen(follow):
+    zone = str(uuid.uuid4())
+    follow.control.drop_events(times=None, match=zone)
+    follow.control.add_vm(uuid=zone, state="stopped", alias="silent")
+    follow.control.clear_event_rules()
+    event = follow.next()
+    assert (event["type"], event["zonename"], event["vm"]["alias"]) == ("create", zone, "silent")
+    assert cause_of(event) == {"source": "file", "path": "/etc/zones"}
+    assert event["vm"]["zfs_filesystem"] == f"zones/{zone}"
+    follow.nothing()
+
+
 def test_zone_that_is_made_and_deleted_at_once_leaves_no_trace(follow):
     zone = str(uuid.uuid4())
     follow.control.fault("zoneadm", "slow", match=zone, seconds=0.3, times=1)

@@ -601,6 +601,15 @@ def test_failed_listing_keeps_the_old_object_and_is_tried_again(follow):
 # What concerns more than one VM.
 
 
+def test_dataset_that_once_looks_as_if_it_were_not_there_is_asked_for_again(follow):
+    zone = follow.add()
+    said = f"cannot open 'zones/{zone}': dataset does not exist\n"
+    follow.control.fault("zfs", "fail", match=f"-d 1 zones/{zone}", stderr=said, times=1)
+    follow.zfs("set", "quota=20G", f"zones/{zone}")
+    assert follow.modified(zone) == [("quota", "changed", 10, 20)]
+    follow.nothing_by_zfs()
+
+
 def test_property_set_on_a_parent_reaches_every_vm_that_inherits_it(alone):
     """Bug S1."""
     listed = alone.node.run("zfs", "get", "-rHo", "name,source", "compression", "zones", check=True).stdout

@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 
+from support.convergence import differences
 from support.following import Follow
 from support.running_daemon import RunningDaemon, eventually
 
@@ -219,6 +220,32 @@ def test_reading_that_fails_for_good_is_504_and_says_why_in_status(follow):
     follow.control.clear_faults("zfs")
     assert fresh(follow, zone).status == 200
     eventually("the error is forgotten", lambda: zone not in follow.daemon.status()["zoneErrors"])
+
+
+def test_broken_vm_is_answered_with_its_reason_by_the_first_reading_after_the_question(follow):
+    zone = follow.add()
+    text = follow.control.read_xml(zone)
+    follow.control.corrupt(f"/etc/zones/{zone}.xml", "<zone name=")
+    eventually("it is tried again and again", lambda: tries(follow, zone) > 2)
+    answer = fresh(follow, zone, "&timeout=600")
+    assert (answer.status, answer.body) == (504, b"VM cannot be read: unclosed token")
+    assert follow.daemon.vm(zone) == follow.vms[zone]
+    follow.control.edit_xml(zone, text.replace("Zm9v", "YmFy"))
+    assert fresh(follow, zone).json()["alias"] == "bar"
+    follow.until(zone, lambda vm: vm["alias"] == "bar")
+
+
+def tries(follow, zone):
+    return follow.daemon.status()["zoneErrors"].get(zone, {"tries": 0})["tries"]
+
+
+def test_sysinfo_is_read_too_and_reaches_every_vm(alone):
+    zone = alone.add()
+    alone.deafen("/tmp/.sysinfo.json")
+    alone.control.write_sysinfo({**alone.control.sysinfo(), "Datacenter Name": "moved-in-silence"})
+    alone.nothing_by_files()
+    assert fresh(alone, zone).json()["datacenter_name"] == "moved-in-silence"
+    assert not differences(alone.daemon)
 
 
 def test_many_who_ask_at_once_are_all_answered_and_share_the_reading(follow):

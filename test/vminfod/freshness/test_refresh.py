@@ -2,6 +2,7 @@
 """The full refresh: what events lost comes right and is told of, and nothing else is disturbed by it."""
 
 import re
+import signal
 import threading
 
 import pytest
@@ -145,6 +146,67 @@ def test_change_during_a_refresh_is_on_the_stream_before_it_ends_and_stays(node,
     assert [event["type"] for event in late if event["zonename"] in (uuid, other, removed)] == []
     assert not loading.logged("lost events")
     stream.close()
+
+
+def test_event_that_is_still_on_its_way_when_a_refresh_compares_is_not_lost(node, refreshing):
+    uuid = a_zone(refreshing)
+    stream = refreshing.events()
+    node.control.delay_events(1.0, match=uuid)
+    node.run("zfs", "set", "quota=59G", f"zones/{uuid}", check=True)
+    event = stream.until(lambda event: event["zonename"] == uuid)
+    assert (event["vm"]["quota"], event["cause"]["source"]) == (59, "zfs")
+    await_refresh(refreshing)
+    assert not refreshing.logged("lost events")
+    stream.close()
+
+
+def test_vm_that_comes_while_a_refresh_lists_the_zones_has_its_datasets(node, daemon):
+    """The datasets were listed before it came, the zones after; nobody tells of it."""
+    node.control.fault("zoneadm", "slow", match="list -p -c", times=1, seconds=SLOW)
+    node.control.forget_calls()
+    daemon.process.send_signal(signal.SIGHUP)  # refresh
+    eventually("zfs has been asked", lambda: any(call["argv"][-1] == "3" for call in node.control.calls("zfs")))
+    eventually("zfs has answered", lambda: not node.control.children("zfs"))
+    assert node.control.children("zoneadm"), "the zones are not listed yet"
+    node.control.drop_events(times=None)
+    node.control.tell("fswatcher", "deaf", path="/")
+    added = node.control.add_vm(alias="in between", state="stopped")["uuid"]
+    vm = eventually("it is served", lambda: daemon.vm(added))
+    assert vm["zfs_filesystem"] == f"zones/{added}"
+    assert not differences(daemon)
+
+
+def test_zone_that_is_repaired_while_a_refresh_loads_is_no_error(node, daemon):
+    uuid = a_zone(daemon)
+    text = node.control.read_xml(uuid)
+    node.control.corrupt(f"/etc/zones/{uuid}.xml", "<zone name=")
+    eventually("the error is shown", lambda: uuid in daemon.status()["zoneErrors"])
+    node.control.fault("zfs", "slow", match="-d 3", times=1, seconds=SLOW, when="after")
+    node.control.forget_calls()
+    daemon.process.send_signal(signal.SIGHUP)  # refresh
+    eventually("zfs has been asked", lambda: any(call["argv"][-1] == "3" for call in node.control.calls("zfs")))
+    eventually("the zones have been listed", lambda: not node.control.children("zoneadm"))
+    node.control.edit_xml(uuid, text)
+    assert daemon.get(f"/vms/{uuid}?fresh=true").status == 200
+    failures = len(daemon.logged("cannot read a zone"))
+    assert not refreshes(daemon), "it still loads"
+    eventually("the refresh has ended", lambda: refreshes(daemon))
+    assert uuid not in daemon.status()["zoneErrors"]
+    settle(daemon)
+    assert len(daemon.logged("cannot read a zone")) == failures
+
+
+def test_vm_that_could_never_be_read_ends_with_a_delete(node):
+    uuid = node.control.add_vm(alias="broken", state="stopped")["uuid"]
+    node.control.corrupt(f"/etc/zones/{uuid}.xml", "<zone name=")
+    with RunningDaemon(node.root).start() as daemon:
+        stream = daemon.events()
+        assert uuid in stream.ready["unreadable"]
+        node.control.delete_zone(uuid)
+        event = stream.until(lambda event: event["zonename"] == uuid)
+        assert (event["type"], event["uuid"], "last" in event) == ("delete", uuid, False)
+        eventually("the error is forgotten", lambda: uuid not in daemon.status()["zoneErrors"])
+        stream.close()
 
 
 def test_refresh_of_a_busy_node_is_not_put_off(node):

@@ -56,6 +56,7 @@ from vminfod.freshness.staleness import Staleness
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.sysinforeads import SysinfoReads
 from vminfod.freshness.threads import Threads
+from vminfod.freshness.zoneindex import ZoneIndex
 from vminfod.log import BunyanHandler, BunyanLog
 from vminfod.queue import Queue
 from vminfod.reporting import Reporting
@@ -131,12 +132,13 @@ class Vminfod:
         self._reloads = reloads = Reloads(
             loader, cache, applying, retrying, dataset_events, queue, watches, threads, log
         )
-        sysinfo_reads = SysinfoReads(loader, cache, sysinfo, reloads, threads)
+        sysinfo_reads = SysinfoReads(loader, cache, sysinfo, reloads, queue, threads)
         self._first_load = FirstLoad(loader, watches, sysinfo, reloads, threads, self._activity, log)
         self._refresh = Refresh(
             loader,
             cache,
             sysinfo,
+            applying,
             reloads,
             dataset_events,
             watches,
@@ -148,7 +150,8 @@ class Vminfod:
         )
 
         # What happens on the node.
-        staleness = Staleness(cache, reloads, dataset_events, watches, requests, sysinfo_reads, log)
+        self._zone_index = ZoneIndex(loader, cache, reloads, retrying, threads, log)
+        staleness = Staleness(cache, reloads, dataset_events, watches, requests, sysinfo_reads, self._zone_index, log)
         sysevent = os.path.join(options.root, "usr/sbin/sysevent")
         self._sources = Sources(sysevent, files, file_events, queue, staleness, requests, log, limit)
 
@@ -168,7 +171,7 @@ class Vminfod:
             self._servers,
             log_handler,
         )
-        fresh_reads = FreshReads(loader, cache, reloads, retrying)
+        fresh_reads = FreshReads(loader, cache, reloads, retrying, sysinfo_reads)
         self._api = Api(cache, self._hub, self._reporting, fresh_reads)
 
     # Starting.
@@ -235,6 +238,7 @@ class Vminfod:
             server.close()
         self._run_files.release()
         self._sources.stop()
+        self._zone_index.stop()
         self._refresh.stop()
         self._reloads.stop()
         self._queue.stop(timeout=1.0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Optional
 
 from vmload import datasets as zfs
@@ -69,6 +69,11 @@ class Loader:
         """All VMs that zoneadm knows, in its order. Raises LoadError."""
         return list(self._reader.zones().values())
 
+    def zones_of_index(self) -> frozenset[str]:
+        """The names in the platform's index of zones, the global one aside: it is there before zoneadm is asked, and
+        changes with each zone that comes, goes, or is installed. Raises LoadError."""
+        return self._reader.zones_of_index()
+
     def find(self, key: str, runner: Runner = DIRECTLY) -> Zone:
         """The VM whose uuid, or else whose zone name, is `key`. Raises ZoneGone if there is none, else LoadError."""
         zone = runner.zoneadm(self._reader.zone, key)
@@ -118,7 +123,9 @@ class Loader:
             if known is not None and parent in known.datasets and not _concerns(stale, parent):
                 listed[parent] = known.datasets[parent]
             else:
-                listed[parent] = runner.zfs(self._list, parent, is_root)
+                before = old.datasets.get(parent) if old is not None else None
+                asks_held = known is None or any(zfs.covers(f"{parent}/{zfs.DELEGATED}", name) for name in stale)
+                listed[parent] = runner.zfs(self._list, parent, is_root, before, asks_held)
                 is_new = True
         if is_new and mounted_at_zonepath(zone, zfs.union(listed.values())) is None:
             # A dataset of another name can be mounted there: a listing of all would have shown it.
@@ -127,15 +134,24 @@ class Loader:
                 listed[other] = runner.zfs(self._list, other, True)
         return listed
 
-    def _list(self, parent: str, is_root: bool) -> Datasets:
-        """What can show in a VM object of `parent`, and of what lies below it if it is a root."""
-        if not is_root:
-            return self._reader.datasets(parent, zfs.DEPTH_OF_ONE)
-        found = self._reader.datasets(parent, zfs.DEPTH_OF_ROOT)
+    def _list(self, parent: str, is_root: bool, before: Optional[Datasets] = None, asks_held: bool = True) -> Datasets:
+        """What can show in a VM object of `parent`, and of what lies below it if it is a root. Without `asks_held` the
+        snapshots of the delegated dataset are those that were there `before`.
+
+        What was there `before`, or nobody knows it yet, is asked for twice before it is believed to be not there."""
+        found = self._reader.datasets(parent, zfs.DEPTH_OF_ROOT if is_root else zfs.DEPTH_OF_ONE)
+        if not found.datasets and (before is None or before.datasets):
+            found = self._reader.datasets(parent, zfs.DEPTH_OF_ROOT if is_root else zfs.DEPTH_OF_ONE)
         delegated = f"{parent}/{zfs.DELEGATED}"
-        if delegated in found.datasets:
-            return zfs.union([found, self._reader.datasets(zfs.held_snapshot(delegated), zfs.DEPTH_OF_ONE)])
-        return found
+        if not is_root or delegated not in found.datasets:
+            return found
+        if not asks_held and before is not None and delegated in before.datasets:
+            kept = {name: held for name, held in before.snapshots.items() if name == delegated}
+            return replace(found, snapshots={**found.snapshots, **kept})
+        held = self._reader.datasets(zfs.held_snapshot(delegated), zfs.DEPTH_OF_ONE)
+        if not held.snapshots and before is not None and before.snapshots.get(delegated):
+            held = self._reader.datasets(zfs.held_snapshot(delegated), zfs.DEPTH_OF_ONE)
+        return zfs.union([found, held])
 
     def read_all(self) -> NodeRecords:
         """The records of every VM, the independent parts side by side.

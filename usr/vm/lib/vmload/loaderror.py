@@ -29,7 +29,11 @@ class XmlGone(LoadError):
     """zoneadm lists the zone, but its XML is not there: it is being made or unmade, and is no VM meanwhile."""
 
 
-class GarbledOutput(LoadError):
+class CommandFailed(LoadError):
+    """A command ended badly: in a moment it may do better."""
+
+
+class GarbledOutput(CommandFailed):
     """A command ended well, but what it printed is cut short or is not what it prints: believe none of it."""
 
     def __init__(self, message: str):

@@ -16,13 +16,15 @@ from typing import Any, Optional
 from vmload import configfiles, zoneadm, zoneinfo, zonexml
 from vmload import datasets as zfs
 from vmload.datasets import Datasets
-from vmload.loaderror import LoadError, XmlGone, from_os_error
+from vmload.loaderror import CommandFailed, LoadError, XmlGone, from_os_error
 from vmload.notes import Note, silent
 from vmload.records import LastExited, Zone, ZoneInfo
 from vmload.slots import Slots
 from vmload.system import KSTAT, ZFS, ZONEADM, Output, System
 
 SYSINFO = "/tmp/.sysinfo.json"
+ZONES_FOLDER = "/etc/zones"
+INDEX = f"{ZONES_FOLDER}/index"
 
 # Commands of a kind at once. zfs takes locks per pool: more lists would only wait for each other there. One alone, as
 # in the original, would let a list that hangs hold up all zones; slots.py sees to it that no number of them does.
@@ -83,7 +85,7 @@ class Reader:
         """The statistics of all zones in the kernel, by zone name."""
         output = self._kstat(zoneinfo.ARGUMENTS_FOR_ALL)
         if output.status != 0:
-            raise LoadError(f"kstat exited prematurely with code: {_shown(output.status)}")
+            raise CommandFailed(f"kstat exited prematurely with code: {_shown(output.status)}")
         zoneinfo.check(output.stdout)
         return zoneinfo.parse(output.stdout)
 
@@ -97,7 +99,7 @@ class Reader:
         if not output.stdout and not output.stderr and output.status == 1:
             return None  # kstat's way of saying that nothing matches: the zone has just left the kernel
         if output.status != 0:
-            raise LoadError(f"kstat exited prematurely with code: {_shown(output.status)}")
+            raise CommandFailed(f"kstat exited prematurely with code: {_shown(output.status)}")
         zoneinfo.check(output.stdout)
         return zoneinfo.parse(output.stdout).get(zone.uuid)
 
@@ -147,7 +149,7 @@ class Reader:
         if output.status == 1 and parent is not None and any("dataset does not exist" in line for line in complaints):
             return Datasets()
         if output.status != 0:
-            raise LoadError(f"zfs exited prematurely with code: {_shown(output.status)}")
+            raise CommandFailed(f"zfs exited prematurely with code: {_shown(output.status)}")
         for line in complaints:
             self._note("warn", f"zfs: {line}")
         return zfs.parse(output.stdout, fields, never_empty=True)
@@ -163,6 +165,10 @@ class Reader:
         if data is None:
             raise XmlGone(f"ENOENT: no such file or directory, open '{path}'", "ENOENT")
         return zonexml.parse(data, self._noting(path))
+
+    def zones_of_index(self) -> frozenset[str]:
+        """The names in /etc/zones/index. Raises LoadError."""
+        return zoneadm.names_in_index(self._load(self.system.read, INDEX))
 
     def config(self, zone: Zone) -> dict[str, Any]:
         """customer_metadata, internal_metadata, routes and tags; none of them for an incomplete zone whose files

@@ -5,7 +5,7 @@ here."""
 from __future__ import annotations
 
 from jsvalues.numberrule import WHITE_SPACE, number
-from vmload.loaderror import GarbledOutput, LoadError, ZoneGone
+from vmload.loaderror import CommandFailed, GarbledOutput, LoadError, ZoneGone
 from vmload.notes import Note, silent
 from vmload.records import Zone
 from vmload.uuids import is_uuid
@@ -59,13 +59,19 @@ def check(data: bytes, *, all_zones: bool) -> None:
         raise GarbledOutput("zoneadm: the list of all zones lacks the global zone")
 
 
+def names_in_index(data: bytes) -> frozenset[str]:
+    """The zones in /etc/zones/index (docs/platform.md, "The index of zones"), the global one aside."""
+    lines = (line for line in _lines(data) if not line.startswith("#"))
+    return frozenset(line.partition(":")[0] for line in lines) - {"global", ""}
+
+
 def failure(stderr: bytes) -> LoadError:
     """What an exit status other than 0 means (docs/platform.md, "Failures of zoneadm"): ZoneGone if zoneadm says that
     it knows no such zone."""
     message = stderr.decode("utf-8", "replace").rstrip(WHITE_SPACE)
     if message.endswith("No such zone configured"):
         return ZoneGone(message)
-    return LoadError(message or "zoneadm failed and did not say why")
+    return CommandFailed(message or "zoneadm failed and did not say why")
 
 
 def _lines(data: bytes) -> list[str]:

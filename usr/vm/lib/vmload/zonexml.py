@@ -18,6 +18,7 @@ from vmload import brands, properties
 from vmload.loaderror import LoadError
 from vmload.notes import Note, silent
 
+_NO_ELEMENTS = expat.errors.codes[expat.errors.XML_ERROR_NO_ELEMENTS]
 _DISK_NUMBER = re.compile(r"[-/]disk([0-9]+)\Z")
 _NET_NUMBER = re.compile(r"\Anet([0-9]+)\Z")
 
@@ -65,10 +66,10 @@ class _Walk:
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         try:
-            parser.Parse(data, False)
-            if self._path:
-                parser.Parse(b"", True)  # says what the end of the document lacks
+            parser.Parse(data, True)
         except expat.ExpatError as error:
+            if error.code == _NO_ELEMENTS and not self._path:
+                return  # nothing that could be half a zone
             raise LoadError(expat.ErrorString(error.code), "PARSE_ERROR") from error
         except (LookupError, ValueError) as error:  # of Python's codecs: the document names an encoding of its own
             raise LoadError(f"the zone XML has an encoding that cannot be read: {error}", "PARSE_ERROR") from error

@@ -3,7 +3,8 @@
 
 Always: only a task on the queue comes here with what changes the cache, and the first load before there are clients;
         what cannot be read or assembled leaves the old object served, and an error (retrying.py);
-        a zone is dropped only when zoneadm says that it does not exist, or its XML is gone.
+        a zone is dropped only when zoneadm says that it does not exist, or its XML is gone;
+        a VM that could not be read since the start ends with a `delete`, too: clients keep what they had of it.
 Not here: what is read, and when it is tried again (reloads.py)."""
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ class Applying:
             return self._gone(asked, cause)
         if isinstance(found, XmlGone):
             # No VM meanwhile. Its files stay watched, and it is tried again.
+            event = self._drop(asked, cause)
             self._retrying.failed(asked, found)
-            return Applied(self._drop(asked, cause), error=found)
+            return Applied(event, error=found)
         if isinstance(found, LoadError):
             return self._failed(asked, found)
         try:
@@ -66,14 +68,31 @@ class Applying:
             self._gone(asked, cause)
         return Applied(put.event, put.changes)
 
+    def would_change(self, zonename: str, records: ZoneRecords) -> bool:
+        """Whether to apply these records would make an event."""
+        known = self._cache.records(zonename)
+        if known is not None and known == records:
+            return False
+        try:
+            return self._cache.differs(zonename, assemble(records, self._sysinfo.value))
+        except LoadError:
+            return False
+
     def _failed(self, asked: str, error: LoadError) -> Applied:
         self._retrying.failed(asked, error)
         return Applied(error=error)
 
     def _gone(self, zonename: str, cause: Optional[Cause]) -> Applied:
+        event = self._drop(zonename, cause)
         self._watches.drop(zonename)
         self._retrying.ended(zonename)
-        return Applied(self._drop(zonename, cause))
+        return Applied(event)
 
     def _drop(self, zonename: str, cause: Optional[Cause]) -> Optional[str]:
-        return "delete" if self._cache.drop(zonename, cause or REFRESH) else None
+        known = self._retrying.get(zonename)
+        if self._cache.drop(zonename, cause or REFRESH):
+            return "delete"
+        if cause is None or known is None or not known.is_of_a_vm:
+            return None
+        self._cache.never_seen(zonename, cause)
+        return "delete"

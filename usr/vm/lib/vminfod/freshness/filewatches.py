@@ -2,8 +2,8 @@
 """Which file is watched for which zone, and what a change of it makes stale (docs/platform.md, "Files of a VM").
 
 Always: exactly the five files of each zone that was set() and not dropped, the two folders that four of them appear in,
-        and the sysinfo file are wanted from the file watcher. Most VMs lack some of the files, and a watch on a missing
-        file is only tried every 10 s: a folder tells at once that one has appeared;
+        the sysinfo file and the folder of the zones' XML are wanted from the file watcher. Most VMs lack some of the
+        files, and a watch on a missing file is only tried every 10 s: a folder tells at once that one has appeared;
         paths are the zone's real ones, from its zonepath (S5), and are matched whole;
         nothing here waits: the watcher sets watches in its own time, and tells when it could not."""
 
@@ -15,7 +15,7 @@ from typing import Optional, Protocol
 
 from vminfod.log import Log
 from vmload import parts as part
-from vmload.reader import SYSINFO, config_paths, lastexited_path, zone_xml_path
+from vmload.reader import SYSINFO, ZONES_FOLDER, config_paths, lastexited_path, zone_xml_path
 from vmload.records import Zone
 
 _OF_XML = frozenset({part.LAST_MODIFIED, part.ZONEXML, part.ZONEINFO})
@@ -56,8 +56,9 @@ class Watches:
         self._zones: dict[str, str] = {}  # zone name -> zonepath; what is watched for it is in _meanings, nothing else
 
     def start(self) -> None:
-        """Watch what is no zone's: the sysinfo file."""
+        """Watch what is no zone's: the sysinfo file, and the folder with the index of zones."""
         self._watcher.watch(SYSINFO)
+        self._watcher.watch(ZONES_FOLDER)
 
     def set(self, zone: Zone) -> None:
         """Watch the files of `zone` from now on. New watches are given a moment to stand before what they watch is

@@ -1,36 +1,52 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Reads that somebody asks and waits for: all of one VM, read after the question."""
+"""Reads that somebody asks and waits for: all of one VM, the four properties of the node's sysinfo included, read after
+the question."""
 
 from __future__ import annotations
 
 import time
 from typing import Optional
 
-from vminfod.freshness.reloads import Reloads
+import gevent
+
+from vminfod.freshness.reloads import NotInTime, Reloads
 from vminfod.freshness.retrying import Retrying
+from vminfod.freshness.sysinforeads import SysinfoReads
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REQUEST
 from vminfod.watchers.zonewatcher import is_zonename
 from vmload.loader import Loader
+from vmload.loaderror import LoadError
+from vmload.reader import SYSINFO
 
 
 class FreshReads:
     """See the head of the module."""
 
-    def __init__(self, loader: Loader, cache: Cache, reloads: Reloads, retrying: Retrying):
+    def __init__(self, loader: Loader, cache: Cache, reloads: Reloads, retrying: Retrying, sysinfo_reads: SysinfoReads):
         self._loader = loader
         self._cache = cache
         self._reloads = reloads
         self._retrying = retrying
+        self._sysinfo_reads = sysinfo_reads
 
     def read(self, key: str, timeout: float) -> Optional[str]:
-        """Read the VM with this zone name or uuid anew. Why that took more than `timeout` seconds; else None."""
+        """Read the VM with this zone name or uuid anew. None if that was done; else why it cannot be read, or why that
+        took more than `timeout` seconds."""
         zonename = self._cache.zonename(key) or key
         if not is_zonename(zonename):
             return None  # it cannot exist, and what anybody writes into a URL is not for zoneadm
-        if self._reloads.read_fresh(zonename, REQUEST, timeout):
-            return None
-        return self._why_stale(zonename)
+        until = time.monotonic() + timeout
+        sysinfo = gevent.spawn(self._sysinfo_reads.read_fresh, REQUEST)
+        sysinfo.name = "fresh sysinfo"
+        try:
+            self._reloads.read_fresh(zonename, REQUEST, timeout)
+        except NotInTime:
+            return f"VM not read within {timeout:g} s: {self._why_stale(zonename)}"
+        except LoadError as error:
+            return f"VM cannot be read: {error}"
+        sysinfo.join(max(0.0, until - time.monotonic()))
+        return None if sysinfo.ready() else f"VM not read within {timeout:g} s: waiting for the file {SYSINFO}"
 
     def _why_stale(self, zonename: str) -> str:
         """Why the zone has not been read: its error, or the command that is waited for."""

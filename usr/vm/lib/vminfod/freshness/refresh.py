@@ -9,7 +9,8 @@ Always: events are applied while the refresh loads; the queue is paused only aro
         what the load does not have any more is asked for by itself (secondlook.py): only zoneadm's word about just that
         zone deletes it;
         a load that fails, or one broken zone in it, changes nothing else; the queue is resumed exactly once (C1);
-        a refresh never waits for the node to be idle."""
+        a refresh never waits for the node to be idle;
+        before what differs is compared, the events about it have had time to come: the others were lost."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from vminfod import times
 from vminfod.backoff import Backoff
 from vminfod.diff import Change
 from vminfod.freshness.activity import Activity
-from vminfod.freshness.applying import Applied
+from vminfod.freshness.applying import Applied, Applying
 from vminfod.freshness.datasetevents import DatasetEvents
 from vminfod.freshness.filewatches import Watches
 from vminfod.freshness.refreshrequests import RefreshRequests
@@ -47,6 +48,11 @@ _TASK_LIMIT = 290.0
 # A refresh asked for by events that concern all VMs (a property set on the pool) comes at once, but not more often
 # than this many seconds, or than those that come without being asked for.
 _LEAST_BETWEEN = 2.0
+
+# Seconds that events about what a refresh saw have to arrive before they count as lost, and between two looks whether
+# they have.
+_ON_THE_WAY = 2.0
+_LOOK_EVERY = 0.05
 
 # Seconds until one that failed is tried again, then twice as long each time.
 _FIRST_RETRY = 2.0
@@ -88,6 +94,7 @@ class Refresh:
         loader: Loader,
         cache: Cache,
         sysinfo: Sysinfo,
+        applying: Applying,
         reloads: Reloads,
         dataset_events: DatasetEvents,
         watches: Watches,
@@ -100,6 +107,7 @@ class Refresh:
         self._loader = loader
         self._cache = cache
         self._sysinfo = sysinfo
+        self._applying = applying
         self._reloads = reloads
         self._dataset_events = dataset_events
         self._watches = watches
@@ -111,7 +119,7 @@ class Refresh:
         self.last: Optional[int] = None  # monotonic ns of the end of the last refresh, or of the first load
         self.failed: Optional[str] = None  # why the last one failed
         self._greenlet: Optional[gevent.Greenlet] = None
-        self._second_look = SecondLook(loader, cache, reloads, threads, log)
+        self._second_look = SecondLook(loader, cache, reloads, watches, threads, log)
         self._errors: deque[tuple[int, str]] = deque(maxlen=_KEPT)
         self._entries: deque[_LogEntry] = deque(maxlen=_KEPT)
 
@@ -155,6 +163,8 @@ class Refresh:
                 node = self._threads.node(self._loader.read_all)
                 gone = self._second_look.gone(node, started)
                 node = self._second_look.put_right(node, started)
+                if cause is None:
+                    self._await_events(node, gone, started)
                 self._compare_paused(node, gone, started, cause)
             done = True
             self.failed = None
@@ -172,6 +182,22 @@ class Refresh:
                 self._requests.request()
         self._log.info("full refresh ended", took=times.duration(self.last - started))
         return done or (cause is None and not overflowed)
+
+    def _await_events(self, node: NodeRecords, gone: list[str], started: int) -> None:
+        """Give the events about what the load saw some time to come. Only a difference about which none has come by
+        then was lost; a zone that is touched meanwhile is read again anyway."""
+        until = time.monotonic() + _ON_THE_WAY
+        turns = Turns()
+        differ = list(gone)
+        for zonename, records in node.zones.items():
+            turns.next()
+            if not self._reloads.touched_since(zonename, started) and self._applying.would_change(zonename, records):
+                differ.append(zonename)
+        while time.monotonic() < until:
+            differ = [zonename for zonename in differ if not self._reloads.touched_since(zonename, started)]
+            if not differ:
+                return
+            gevent.sleep(_LOOK_EVERY)
 
     def _fail(self, error: Exception) -> None:
         self.failed = str(error)
@@ -224,7 +250,10 @@ class Refresh:
             entry.add(zonename, self._reloads.take(zonename, records, cause or REFRESH, started))
         self._activity.doing("synchronizing data", paused=True)
         for zonename, error in node.errors.items():
-            self._reloads.take(zonename, error, cause or REFRESH, started)
+            if self._reloads.touched_since(zonename, started):
+                self._reloads.mark(zonename, cause=cause or REFRESH)  # it may have been repaired since
+            else:
+                self._reloads.take(zonename, error, cause or REFRESH, started)
         for zonename in gone:
             if not self._reloads.touched_since(zonename, started):
                 no_more = ZoneGone(f"zone {zonename} is no more")

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 import gevent
-from gevent.event import Event as Flag
+from gevent.event import AsyncResult
 
 from vminfod import times
 from vminfod.freshness import onqueue
@@ -36,28 +36,47 @@ from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REFRESH, Cause
 from vmload import parts as part
 from vmload.loader import Loader
-from vmload.loaderror import LoadError, XmlGone, ZoneGone
+from vmload.loaderror import CommandFailed, LoadError, XmlGone, ZoneGone
 from vmload.records import ZoneRecords
+
+
+class NotInTime(Exception):
+    """The zone has not been read so soon."""
+
+
+class _Question:
+    """Somebody waits for the zone to be read. `answer`: None once it is applied, or why it cannot be read."""
+
+    def __init__(self) -> None:
+        self.answer: AsyncResult = AsyncResult()
+        self._had_failure = False
+
+    def hear(self, error: Optional[LoadError]) -> bool:
+        """How a reading ended that began after the question; whether that is the answer. A command that failed once is
+        given one more chance, and without XML the zone is not served, which is all that is asked."""
+        if isinstance(error, CommandFailed) and not self._had_failure:
+            self._had_failure = True
+            return False
+        self.answer.set(None if isinstance(error, XmlGone) else error)
+        return True
 
 
 @dataclass
 class _Stale:
-    """What is to be read of one zone. `cause` is the first that came; `waiters` are set when it is applied."""
+    """What is to be read of one zone. `cause` is the first that came; `questions`: who waits for it."""
 
     parts: set[str] = field(default_factory=set)
     datasets: set[str] = field(default_factory=set)
     cause: Optional[Cause] = None
-    waiters: list[Flag] = field(default_factory=list)
+    questions: list[_Question] = field(default_factory=list)
 
     def add(self, parts: Collection[str], datasets: Collection[str], cause: Optional[Cause]) -> None:
         self.parts.update(parts)
         self.datasets.update(datasets)
         self.cause = self.cause or cause
 
-    def answer(self) -> None:
-        for waiter in self.waiters:
-            waiter.set()
-        self.waiters.clear()
+    def answer(self, error: Optional[LoadError]) -> None:
+        self.questions = [question for question in self.questions if not question.hear(error)]
 
     def __bool__(self) -> bool:
         return bool(self.parts or self.datasets)
@@ -104,15 +123,18 @@ class Reloads:
         self._retrying.wake(zonename)
         self._start(zonename)
 
-    def read_fresh(self, zonename: str, cause: Cause, timeout: float) -> bool:
-        """Read all of the zone and apply it; False if that took more than `timeout` seconds."""
-        done = Flag()
-        self._entry(zonename).waiters.append(done)
+    def read_fresh(self, zonename: str, cause: Cause, timeout: float) -> None:
+        """Read all of the zone and apply it. Raises the LoadError of a reading that began after the call, or NotInTime
+        after `timeout` seconds."""
+        question = _Question()
+        self._entry(zonename).questions.append(question)
         self.mark(zonename, cause=cause)
-        try:
-            return bool(done.wait(timeout))
-        finally:
-            done.set()  # nobody waits any more: not to be kept for as long as the zone cannot be read
+        question.answer.wait(timeout)
+        if not question.answer.ready():
+            raise NotInTime
+        error: Optional[LoadError] = question.answer.get()
+        if error is not None:
+            raise error
 
     def busy(self) -> list[str]:
         """The zones that are not fresh."""
@@ -174,8 +196,7 @@ class Reloads:
             while self._stale[zonename]:
                 stale, self._stale[zonename] = self._stale[zonename], _Stale()
                 error = self._read_and_take(zonename, stale)
-                if error is None or isinstance(error, XmlGone):
-                    stale.answer()  # without XML it is not served, which is what a fresh read wants to know
+                stale.answer(error)
                 if error is not None:
                     self._back_off(zonename, stale)
         finally:
@@ -186,9 +207,9 @@ class Reloads:
         """What could not be read is stale again, together with what was marked meanwhile."""
         newer = self._stale[zonename]
         failed.add(newer.parts, newer.datasets, newer.cause)
-        failed.waiters = [waiter for waiter in failed.waiters + newer.waiters if not waiter.is_set()]
+        failed.questions += newer.questions
         self._stale[zonename] = failed
-        self._retrying.wait(zonename, is_marked=bool(newer))
+        self._retrying.wait(zonename, is_marked=bool(newer) or bool(failed.questions))
 
     def _read_and_take(self, zonename: str, stale: _Stale) -> Optional[LoadError]:
         """Read what is stale and apply it. The error if that failed, else None."""

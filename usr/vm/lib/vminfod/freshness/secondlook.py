@@ -11,9 +11,10 @@ Not here: what becomes of the differences (refresh.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from vminfod.freshness.filewatches import Watches
 from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.threads import Threads
 from vminfod.freshness.turns import Turns
@@ -30,17 +31,18 @@ _LISTED = frozenset({part.ZONEINFO, part.DATASETS})  # what comes from lists of 
 class SecondLook:
     """See the head of the module."""
 
-    def __init__(self, loader: Loader, cache: Cache, reloads: Reloads, threads: Threads, log: Log):
+    def __init__(self, loader: Loader, cache: Cache, reloads: Reloads, watches: Watches, threads: Threads, log: Log):
         self._loader = loader
         self._cache = cache
         self._reloads = reloads
+        self._watches = watches
         self._threads = threads
         self._log = log
 
     def gone(self, node: NodeRecords, started: int) -> list[str]:
         """The zones we serve, the load that began at `started` lacks, and zoneadm, asked for each, does not know."""
         gone = []
-        for zonename in self._untouched(started):
+        for zonename in self._untouched(self._cache, started):
             if zonename in node.zones or zonename in node.errors:
                 continue
             try:
@@ -56,24 +58,31 @@ class SecondLook:
 
     def put_right(self, node: NodeRecords, started: int) -> NodeRecords:
         """`node`, but the records of zones that lost something as the tools give them when asked for just that zone,
-        and an error for those of which they cannot say it."""
+        and an error for those of which they cannot say it.
+
+        So it is with zones that are new to us: the lists were made at different moments, and one that came in between
+        is in some of them only, while nobody knew whose the events about its datasets were."""
         zones, errors = dict(node.zones), dict(node.errors)
         turns = Turns()
-        for zonename in self._untouched(started):
+        for zonename in self._untouched(node.zones, started):
             turns.next()
-            old, new = self._cache.records(zonename), node.zones.get(zonename)
-            if old is None or new is None or not _has_lost(old, new):
+            old, new = self._cache.records(zonename), node.zones[zonename]
+            if old is not None and not _has_lost(old, new):
                 continue
             try:
-                zones[zonename] = self._loader.read(new.zone, self._threads, new, _LISTED)
+                if old is None:
+                    self._watches.set(new.zone)  # before any of its files is read
+                    zones[zonename] = self._loader.read(new.zone, self._threads)
+                else:
+                    zones[zonename] = self._loader.read(new.zone, self._threads, new, _LISTED)
             except LoadError as error:
                 _not_if_it_hangs(error)
                 del zones[zonename]
                 errors[zonename] = error
         return replace(node, zones=zones, errors=errors)
 
-    def _untouched(self, started: int) -> Iterator[str]:
-        return (name for name in list(self._cache) if not self._reloads.touched_since(name, started))
+    def _untouched(self, zonenames: Iterable[str], started: int) -> Iterator[str]:
+        return (name for name in list(zonenames) if not self._reloads.touched_since(name, started))
 
 
 def _has_lost(old: ZoneRecords, new: ZoneRecords) -> bool:

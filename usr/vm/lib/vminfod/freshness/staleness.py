@@ -16,13 +16,14 @@ from vminfod.freshness.filewatches import Watches
 from vminfod.freshness.refreshrequests import RefreshRequests
 from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.sysinforeads import SysinfoReads
+from vminfod.freshness.zoneindex import ZoneIndex
 from vminfod.log import Log
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import Cause
 from vminfod.watchers.zonewatcher import ZoneEvent
 from vminfod.watchers.zpoolwatcher import Effect, PoolEvent, ZfsEvent
 from vmload import parts as part
-from vmload.reader import SYSINFO
+from vmload.reader import SYSINFO, ZONES_FOLDER
 from vmload.used import used_by
 
 # lastexited too: before a zone's first exit there is no file that could be watched.
@@ -45,6 +46,7 @@ class Staleness:
         watches: Watches,
         refreshes: RefreshRequests,
         sysinfo_reads: SysinfoReads,
+        zone_index: ZoneIndex,
         log: Log,
     ):
         self._cache = cache
@@ -53,6 +55,7 @@ class Staleness:
         self._watches = watches
         self._refreshes = refreshes
         self._sysinfo_reads = sysinfo_reads
+        self._zone_index = zone_index
         self._log = log
 
     def zone_event(self, event: ZoneEvent, cause: Cause) -> None:
@@ -84,6 +87,9 @@ class Staleness:
         """The watched file changed, appeared, or `is_gone`."""
         if path == SYSINFO:
             self._sysinfo_reads.reread(cause)
+            return
+        if path == ZONES_FOLDER:
+            self._zone_index.changed(cause)
             return
         meaning = self._watches.meaning(path)
         if meaning is None:

@@ -56,7 +56,7 @@ class FreshReads(Protocol):
     """Reads that a client waits for."""
 
     def read(self, key: str, timeout: float) -> Optional[str]:
-        """Read a VM anew; why that did not succeed within `timeout` seconds, else None."""
+        """Read a VM anew; what to say if that did not succeed, or not within `timeout` seconds; else None."""
         ...
 
 
@@ -141,7 +141,7 @@ class Api:
                 limit = FRESH_SECONDS if asked is None else asked
                 why_not = self._fresh_reads.read(key, limit)
                 if why_not is not None:
-                    return self._answer(504, f"VM not read within {limit:g} s: {why_not}".encode("utf-8", "replace"))
+                    return self._answer(504, why_not.encode("utf-8", "replace"))
         except _Refused as refused:
             return self._refuse(refused)
         body, rev = self._cache.vm(key), self._cache.rev_of(key)

@@ -98,6 +98,11 @@ class Cache:
         entry = self._entries.get(zonename)
         return None if entry is None else entry.records
 
+    def differs(self, zonename: str, vm: dict[str, Any]) -> bool:
+        """Whether `vm` is not what is served."""
+        entry = self._entries.get(zonename)
+        return entry is None or entry.vm != vm
+
     def vms(self) -> bytes:
         """All VMs as a JSON array."""
         if self._joined is None:
@@ -175,6 +180,11 @@ class Cache:
         self._joined = self._joined_escaped = None
         self._emit("delete", zonename, entry.vm["uuid"], cause, tail={"last": entry.body})
         return True
+
+    def never_seen(self, zonename: str, cause: Cause) -> None:
+        """Emit the `delete` of a VM that could not be read as long as it was there. Its uuid is not known for sure: a
+        zone is mostly called by it. There is no `last` object."""
+        self._emit("delete", zonename, zonename, cause)
 
     def _store(self, zonename: str, records: ZoneRecords, vm: dict[str, Any]) -> Entry:
         """The entry, whose revision is that of the event before until its own is emitted."""

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Zones of which no zone event has told: the platform's index of zones names them (docs/platform.md, "The index of
+zones").
+
+Always: a change of its folder is given some time before it is looked at, as the zone events about it tell more; many
+        changes are looked at once;
+        a name that is no VM is asked for once, as long as it stays in the index."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import gevent
+
+from vminfod.freshness.reloads import Reloads
+from vminfod.freshness.retrying import Retrying
+from vminfod.freshness.threads import Threads
+from vminfod.log import Log
+from vminfod.serving.cache import Cache
+from vminfod.serving.cause import Cause
+from vmload import parts as part
+from vmload.loader import Loader
+from vmload.loaderror import LoadError
+
+_HEAD_START = 2.0  # seconds that zone events have; they take milliseconds
+
+
+class ZoneIndex:
+    """See the head of the module."""
+
+    def __init__(self, loader: Loader, cache: Cache, reloads: Reloads, retrying: Retrying, threads: Threads, log: Log):
+        self._loader = loader
+        self._cache = cache
+        self._reloads = reloads
+        self._retrying = retrying
+        self._threads = threads
+        self._log = log
+        self._known: frozenset[str] = frozenset()  # the names when it was looked at last
+        self._timer: Optional[gevent.Greenlet] = None
+
+    def changed(self, cause: Cause) -> None:
+        """The folder of the index changed: look at it soon."""
+        if self._timer is None or self._timer.ready():
+            self._timer = gevent.spawn_later(_HEAD_START, self._look, cause)
+            self._timer.name = "index of zones"
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.kill(block=False)
+
+    def _look(self, cause: Cause) -> None:
+        try:
+            names = self._threads.files(self._loader.zones_of_index)
+        except LoadError as error:
+            self._log.warn("cannot read the index of zones", err=error)
+            return
+        new, self._known = names - self._known, names
+        busy = self._reloads.busy()
+        for zonename in new:
+            if self._cache.records(zonename) is not None or self._retrying.get(zonename) is not None:
+                continue
+            # One that is just being read may have been asked for too early: zoneadm knows it by now.
+            self._reloads.mark(zonename, {part.ZONEADM} if zonename in busy else part.ALL, cause=cause)
