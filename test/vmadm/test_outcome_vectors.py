@@ -17,7 +17,7 @@ from support.outcome_vectors import Difference
 pytestmark = pytest.mark.vectors
 
 DONE = r" \(done: .*; not done: .*\)"
-NO_ROOM = re.compile(": out of space|: size is less than current used or reserved space")
+NO_ROOM = re.compile(": out of space|: size is (less than current used or reserved|greater than available) space")
 TEXTS_OF_TOOLS = (
     "The resource device was not ended; it is left out.",
     "cannot create 'zones/<uuid>': dataset already exists",

@@ -127,3 +127,26 @@ def test_zone_that_nobody_prepared_does_not_boot(cn):
     assert "/startvm" in done.stderr
     cn.ok("start", uuid)
     eventually("it runs", lambda: cn.vm(uuid)["state"] == "running")
+
+
+def test_running_vms_display_is_opened_with_what_it_is_given(cn, kvm, vmadmd):
+    before = cn.api.info(kvm["uuid"], ["vnc"])["vnc"]
+    assert "password" not in before
+    cn.api.update(kvm["uuid"], vnc_password="secret", alias="shown")
+    after = cn.api.info(kvm["uuid"], ["vnc"])["vnc"]
+    assert after["password"] == "secret"
+    cn.api.update(kvm["uuid"], vnc_password="")
+    assert "password" not in cn.api.info(kvm["uuid"], ["vnc"])["vnc"]
+    cn.api.update(kvm["uuid"], vnc_port=-1)
+    assert cn.api.info(kvm["uuid"], ["vnc"])["vnc"] == {}
+
+
+def test_display_of_a_running_vm_stays_as_it_is_without_vmadmd(cn, kvm):
+    said = cn.fails("update", kvm["uuid"], payload={"vnc_password": "secret", "alias": "other"})
+    assert said.startswith("Unable to tell vmadmd to reload the display: No such file or directory")
+    assert said.endswith("; nothing was changed")
+    vm = cn.vm(kvm["uuid"])
+    assert vm.get("alias") != "other" and "vnc_password" not in vm
+    cn.ok("stop", "-F", kvm["uuid"])
+    cn.ok("update", kvm["uuid"], payload={"vnc_password": "secret"})
+    assert cn.vm(kvm["uuid"])["vnc_password"] == "secret"

@@ -17,24 +17,18 @@ Usage: vmadm <command> [options]
 
 create [-f <file>]
 create-snapshot <uuid> <snapshot>
-console <uuid>
 delete <uuid>
 delete-snapshot <uuid> <snapshot>
 events [-fjr] [uuid]
 get <uuid>
 info <uuid> [type,...]
-install <uuid>
 kill [-s <signal>|-<signal>] <uuid>
 list [-p] [-H] [-o field,...] [-s field,...] [field=value ...]
 lookup [-j] [-1] [-o field,...] [field=value ...]
 reboot [-F] <uuid>
-receive [-f <file>]
-reprovision [-f <file>] <uuid>
 rollback-snapshot <uuid> <snapshot>
-send <uuid> [target]
-start <uuid> [option=value ...]
+start <uuid>
 stop [-F] [-t <seconds>] <uuid>
-sysrq <uuid> <nmi|screenshot>
 update [-f <file>] <uuid>
     or update <uuid> property=value [property=value ...]
 validate create [-f <file>]

@@ -14,7 +14,7 @@ from vmadm.actions.following import Check, Follower
 from vmadm.actions.gathering import check_tags_of
 from vmadm.actions.outcome import confirmed, exactly
 from vmadm.actions.session import Session
-from vmadm.actions.vmadmd import check_there, reboot_kvm, reset_kvm, stop_kvm
+from vmadm.actions.vmadmd import STOP, check_there, reboot_kvm, reset_kvm, stop_kvm
 from vmadm.errors import AlreadyInState, CannotRead, NotReached, ToolFailed, VmadmError, VmNotFound, WrongState
 from vmadm.node import startvm, zonecfg
 from vmadm.node.machine import FIRST, Result, failure
@@ -102,7 +102,7 @@ def stop(session: Session, uuid: str, *, force: bool = False, timeout: Optional[
     if timeout is not None and not graceful:
         raise VmadmError(f"{FIRST}Timeout option is only supported for bhyve, KVM and docker containers.")
     if vm["brand"] == "kvm" and vm.get("state") == "running":
-        check_there(session, "stop")
+        check_there(session, STOP)
     result = session.zonecfg(uuid, zonecfg.autoboot(False, vm["brand"]))
     if result.status != 0:
         raise failure("zonecfg", result)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
+from vmadm.actions import vmadmd
 from vmadm.actions.gathering import gather
 from vmadm.actions.outcome import confirmed, of_update
 from vmadm.actions.session import Session
@@ -44,6 +45,8 @@ LIVE_CONTROLS = {
     "cpu_cap": 1,
 }
 
+DISPLAY = ("vnc_password", "vnc_port", "spice_password", "spice_port")  # what a display is opened with
+
 
 def update(session: Session, uuid: str, payload: Payload) -> Vm:
     """Change the VM; gives it as it is afterwards. Raises VmadmError."""
@@ -55,6 +58,8 @@ def update(session: Session, uuid: str, payload: Payload) -> Vm:
             raise VmadmError(f"Unsupported brand: {vm.get('brand')}")
         change = parse_update(payload, vm, gather(session, facts_needed(payload), name, uuid))
         _check_dataset(change, vm)
+        if _changes_display(change, vm):
+            vmadmd.check_there(session, vmadmd.RELOAD)
         steps = Steps(session.check_interrupted)
         try:
             steps.run(_steps(session, change, vm))
@@ -93,6 +98,8 @@ def _steps(session: Session, change: Change, vm: Vm) -> list[Step]:
         steps.append(("restart the metadata service", lambda: _restart_mdata(session, vm)))
     if change.nics.update and vm.get("state") == "running":
         steps.append(("links", lambda: links.set_links(node, change, vm["zonename"])))
+    if _changes_display(change, vm):
+        steps.append(("display", lambda: vmadmd.reload_display(session, vm)))
     if "zfs_filesystem" in vm:
         steps += _zfs_steps(session, change, vm)
     settings = named(change.properties)
@@ -112,6 +119,14 @@ def _changes_hosts(change: Change, vm: Vm) -> bool:
     new, old = change.maps.internal_metadata.set, vm.get("internal_metadata") or {}
     changed = any(key in new and new[key] != old.get(key) for key in dockerhost.HOST_KEYS)
     return changed and dockerhost.is_docker(change, vm)
+
+
+def _changes_display(change: Change, vm: Vm) -> bool:
+    """Whether vmadmd has to open the display of a running VM anew."""
+    if not brands.is_hvm(change.brand) or vm.get("state") != "running":
+        return False
+    asked = named(change.request.properties)
+    return any(name in asked and (asked[name] or None) != (vm.get(name) or None) for name in DISPLAY)
 
 
 def _zfs_steps(session: Session, change: Change, vm: Vm) -> list[Step]:

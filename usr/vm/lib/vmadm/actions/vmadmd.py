@@ -21,17 +21,18 @@ from vmload import Vm
 STOP_LIMIT = 180.0  # seconds that the guest has for shutting down
 ANSWER_LIMIT = 30.0  # seconds
 ACCEPTED = (200, 202, 204)
+STOP = 'post "stop" to vmadmd'  # what vmadmd is needed for, in check_there()
+
+RELOAD = "tell vmadmd to reload the display"
 
 
-def check_there(session: Session, what: str) -> None:
-    """Raises VmadmError unless vmadmd takes connections; `what` would be asked of it."""
+def check_there(session: Session, doing: str) -> None:
+    """Raises VmadmError unless vmadmd takes connections; `doing` is what it is needed for, in words."""
     connection = _connection(session)
     try:
         connection.connect()
     except OSError as error:
-        raise VmadmError(
-            f'Unable to post "{what}" to vmadmd: {_reason(session, error)}; nothing was changed'
-        ) from error
+        raise VmadmError(f"Unable to {doing}: {_reason(session, error)}; nothing was changed") from error
     finally:
         connection.close()
 
@@ -61,7 +62,7 @@ def reload_display(session: Session, vm: Vm) -> None:
 
 
 def _stop(session: Session, vm: Vm, to: str, seconds: float) -> None:
-    check_there(session, "stop")
+    check_there(session, STOP)
     expire = int((time.time() + seconds) * 1000)
     result = session.zonecfg(vm["uuid"], zonecfg.set_transition("stopping", to, expire))
     if result.status != 0:

@@ -22,30 +22,24 @@ WRITES = frozenset(
     )
 )
 
-# Part of vmadm's interface, and therefore of the usage text, but out of reach; docs/vmadm.md says what each would take.
+# Part of vmadm's interface, but out of reach: not in the usage text, and told apart from words that are wrong.
 OUT_OF_REACH = frozenset(("console", "install", "receive", "reprovision", "send", "sysrq"))
 
 _COMMANDS = """\
 create [-f <file>]
 create-snapshot <uuid> <snapshot>
-console <uuid>
 delete <uuid>
 delete-snapshot <uuid> <snapshot>
 events [-fjr] [uuid]
 get <uuid>
 info <uuid> [type,...]
-install <uuid>
 kill [-s <signal>|-<signal>] <uuid>
 list [-p] [-H] [-o field,...] [-s field,...] [field=value ...]
 lookup [-j] [-1] [-o field,...] [field=value ...]
 reboot [-F] <uuid>
-receive [-f <file>]
-reprovision [-f <file>] <uuid>
 rollback-snapshot <uuid> <snapshot>
-send <uuid> [target]
-start <uuid> [option=value ...]
+start <uuid>
 stop [-F] [-t <seconds>] <uuid>
-sysrq <uuid> <nmi|screenshot>
 update [-f <file>] <uuid>
     or update <uuid> property=value [property=value ...]
 validate create [-f <file>]
