@@ -14,11 +14,12 @@ import time
 if __package__ in (None, ""):  # started as a folder: make the folder above importable, as `python3 -m` does
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from mockcn import ctl, importer, population, vmadmd
+from mockcn import ctl, vmadmd
 from mockcn.layout import Layout, RootInUse
 from mockcn.node import Node
 from mockcn.orders import Orders
-from mockcn.population import say
+from mockcn.population import filling, importer
+from mockcn.progress import say
 from mockcn.server import Server
 
 PARENT_EVERY = 1.0  # seconds between looks whether the parent still lives
@@ -133,7 +134,7 @@ def run(layout: Layout, options: argparse.Namespace, ending: threading.Event) ->
             raise KeyboardInterrupt
 
     try:
-        population.populate(node, options.vms, options.snapshots, progress)
+        filling.populate(node, options.vms, options.snapshots, progress)
         for folder in options.imports:
             importer.take(node, folder)
     except KeyboardInterrupt:

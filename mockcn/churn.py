@@ -12,11 +12,11 @@ from typing import Optional
 
 from mockcn import edits
 from mockcn.node import Node
-from mockcn.population import uuid_from
+from mockcn.population.identities import uuid_from
+from mockcn.population.vms import Vm, settle, unsettle
 from mockcn.state.datasets import Dataset, Snapshot
 from mockcn.state.properties import find, parse
 from mockcn.state.zones import Zone, ZoneError
-from mockcn.vms import Vm, settle, unsettle
 
 WEIGHTS = {
     "alias": 3,

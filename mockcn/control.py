@@ -115,7 +115,7 @@ class Control:
     # -- VMs and zones ---------------------------------------------------------------------------------------------
 
     def add_vm(self, **values: Any) -> dict[str, Any]:
-        """Create a VM from the fields of mockcn.vms.Vm (all optional); uuid, zonename and zonepath of it."""
+        """Create a VM from the fields of mockcn.population.vms.Vm (all optional); uuid, zonename and zonepath of it."""
         result: dict[str, Any] = self.order("add_vm", **values)
         return result
 

@@ -10,8 +10,8 @@ import re
 from typing import Any, Callable, Optional
 from xml.etree.ElementTree import Element
 
-from mockcn import vms
 from mockcn.node import Node
+from mockcn.population import vms
 from mockcn.state import zonexml
 from mockcn.state.mounts import write_atomically
 from mockcn.state.zones import Zone

@@ -3,7 +3,7 @@
 
 Always: what reads or changes zones, datasets or files holds `lock`, for a step at a time; nothing slow is done
         under it, so that a long listing does not stop the node.
-Not here: sockets (server.py), what a VM is made of (vms.py), who lives on the node (population.py)."""
+Not here: sockets (server.py), what a VM is made of (vms.py), who lives on the node (population/)."""
 
 import json
 import os

@@ -7,11 +7,12 @@ Always: an order that is refused answers with an error and has changed nothing."
 import random
 from typing import TYPE_CHECKING, Any, Optional
 
-from mockcn import churn, edits, guest, vms
+from mockcn import churn, edits, guest
 from mockcn.dump import dump
 from mockcn.edits import Refused
 from mockcn.node import Node
-from mockcn.population import uuid_from
+from mockcn.population import vms
+from mockcn.population.identities import uuid_from
 from mockcn.state import zonexml
 from mockcn.state.events import ZONE_CHANNEL, Event, Rule
 from mockcn.state.faults import Fault

@@ -36,7 +36,7 @@ from mockcn.commands import (
 from mockcn.commands.output import CommandFailed, Output
 from mockcn.faulty_output import FaultyOutput, ToolEnds
 from mockcn.node import Node
-from mockcn.population import say
+from mockcn.progress import say
 from mockcn.state.events import Subscriber
 from mockcn.state.faults import Fault
 

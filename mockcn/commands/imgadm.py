@@ -4,9 +4,9 @@
 import getopt
 import json
 
-from mockcn import images
 from mockcn.commands.output import CommandFailed, Output
 from mockcn.node import Node
+from mockcn.population import images
 
 USAGE = "Usage: imgadm get [-P <pool>] <uuid>\n       imgadm list"
 

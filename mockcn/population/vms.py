@@ -2,7 +2,7 @@
 """What a VM consists of on a node: its zone XML, datasets, config files and state, made from one description.
 
 `Vm` is the description, `settle()` puts it on the node. Used by the population, the importer's kin and by tests through
-control.add_vm(). Not here: which VMs a node has (population.py), what happens to them later."""
+control.add_vm(). Not here: which VMs a node has (filling.py), what happens to them later."""
 
 import base64
 import json

@@ -12,7 +12,9 @@ import zlib
 from xml.etree.ElementTree import Element
 
 from mockcn.node import Node
-from mockcn.population import BASE_TIME, say, uuid_from
+from mockcn.population.identities import uuid_from
+from mockcn.population.ordinary import BASE_TIME
+from mockcn.progress import say
 from mockcn.state import zonexml
 from mockcn.state.properties import Value
 from mockcn.state.zones import Zone, looks_like_uuid
