@@ -86,7 +86,7 @@ def test_chance_is_the_same_for_the_same_seed(node: MockNode, zone_events: Follo
 
 
 @pytest.mark.parametrize("tool", ["-c com.sun:zones:status", "EC_zfs"])
-def test_subscriber_that_does_not_read_holds_up_nobody(node: MockNode, tool: str, zone_events: Follower) -> None:
+def test_subscriber_that_does_not_read_holds_up_no_other(node: MockNode, tool: str, zone_events: Follower) -> None:
     sleeper = node.popen("sysevent", "-rj", *tool.split())
     try:
         while node.control.sysevent_subscribers() < 2:

@@ -155,13 +155,13 @@ def test_fswatcher_is_known_to_the_node_and_can_be_killed(node: MockNode, follow
     assert watcher.child.wait(WITHIN) == -9
 
 
-def test_fswatcher_fails_at_its_start_when_told_to(node: MockNode) -> None:
+def test_fswatcher_fails_at_its_start_on_request(node: MockNode) -> None:
     node.control.fault("fswatcher", "fail", stderr="no ports left\n", exit=1)
     done = node.run("fswatcher", "-r", "-j")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "no ports left\n")
 
 
-def test_running_fswatcher_prints_garbage_when_told_to(node: MockNode, follow: Callable[..., Follower]) -> None:
+def test_running_fswatcher_prints_garbage_on_request(node: MockNode, follow: Callable[..., Follower]) -> None:
     watcher = follow("fswatcher", "-r", "-j")
     assert watcher.record()["type"] == "ready"
     assert node.control.tell("fswatcher", "garbage", bytes="{nonsense\n") == 1
@@ -215,7 +215,7 @@ def test_hundred_tools_at_once_are_all_answered(node: MockNode) -> None:
     }
 
 
-def test_reader_that_goes_away_ends_the_tool_and_harms_nobody(node: MockNode) -> None:
+def test_reader_that_goes_away_ends_the_tool_and_no_other(node: MockNode) -> None:
     said = node.said()
     child = node.popen("zfs", "list", "-H", "-t", "all")
     assert child.stdout is not None

@@ -280,7 +280,7 @@ def test_tools_of_a_node_that_died_say_so_in_one_line(root: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_kept_files_stay_and_their_tools_say_that_nobody_is_there(root: str) -> None:
+def test_kept_files_stay_and_their_tools_say_that_the_node_is_gone(root: str) -> None:
     with process.start(root, vms=1, keep=True) as node:
         pass
     assert os.path.exists(f"{root}/etc/zones/index")

@@ -69,7 +69,7 @@ def test_image_of_the_rfd_is_there(node: MockNode) -> None:
     assert (manifest["uuid"], manifest["type"]) == (SMARTOS, "zone-dataset")
 
 
-def test_mounted_image_tells_whether_its_guest_moves_the_marker(node: MockNode) -> None:
+def test_mounted_image_shows_whether_its_guest_moves_the_marker(node: MockNode) -> None:
     told = []
     for manifest in images(node, "zones"):
         if manifest["type"] == "zone-dataset":

@@ -105,7 +105,7 @@ def test_dataset_is_created_with_properties(zfs: Callable[..., str], root: str) 
     assert zfs("get", "-Hpo", "value", "compression,recordsize", f"{root}/data") == "lz4\n16384\n"
 
 
-def test_dry_run_tells_the_reservation_of_a_volume_that_is_there(
+def test_dry_run_prints_the_reservation_of_a_volume_that_is_there(
     zfs: Callable[..., str], value: Callable[[str, str], str], root: str
 ) -> None:
     volume = f"{root}/disk0"

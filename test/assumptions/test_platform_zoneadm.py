@@ -74,7 +74,7 @@ def test_colon_in_a_zonepath_is_escaped(node: MockNode) -> None:
     assert "/zones/a\\:b/odd" in done.stdout
 
 
-def test_shared_stack_is_told_from_an_exclusive_one(node: MockNode) -> None:
+def test_shared_stack_is_distinguished_from_an_exclusive_one(node: MockNode) -> None:
     zone = node.control.vms()[0]
     assert fields(node.run("zoneadm", "-z", zone["zonename"], "list", "-p").stdout)[6] == "excl"
     node.control.edit_xml(zone["zonename"], lambda text: text.replace('ip-type="exclusive"', 'ip-type="shared"'))

@@ -368,7 +368,7 @@ def test_guest_that_never_gets_ready_leaves_the_marker(node: MockNode) -> None:
         ["/usr/sbin/init", "5"],
     ],
 )
-def test_zone_that_is_told_to_shut_down_halts_in_a_while(node: MockNode, command: list[str]) -> None:
+def test_zone_that_is_asked_to_shut_down_halts_in_a_while(node: MockNode, command: list[str]) -> None:
     zone = running(node)
     done = node.run("zlogin", zone, *command)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -380,7 +380,7 @@ def test_zone_that_is_told_to_shut_down_halts_in_a_while(node: MockNode, command
     "command",
     [["/usr/sbin/shutdown", "-y", "-g", "0", "-i", "6"], ["/sbin/shutdown", "-r", "now"], ["/usr/sbin/reboot"]],
 )
-def test_zone_that_is_told_to_reboot_comes_back(node: MockNode, zone_events: Follower, command: list[str]) -> None:
+def test_zone_that_is_asked_to_reboot_comes_back(node: MockNode, zone_events: Follower, command: list[str]) -> None:
     zone = running(node)
     assert changes(zone_events, zone, "running")
     assert node.run("zlogin", zone, *command).returncode == 0
@@ -413,7 +413,7 @@ def test_other_commands_in_a_zone_succeed_without_a_word(node: MockNode, command
     assert state(node, zone) == "running"
 
 
-def test_nobody_can_log_in_to_a_zone_that_does_not_run(node: MockNode) -> None:
+def test_login_to_a_zone_that_does_not_run_is_refused(node: MockNode) -> None:
     zone = installed(node)
     done = node.run("zlogin", zone, "ls")
     assert (done.returncode, done.stderr) == (

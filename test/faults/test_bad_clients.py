@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Clients that are slow, greedy, rude or many: each costs itself its connection, and nobody else anything."""
+"""Clients that are slow, greedy, rude or many: each costs itself its connection, and no other anything."""
 
 import json
 import socket
@@ -162,7 +162,7 @@ def test_connections_that_are_reset_in_the_midst_are_forgotten(quiet_daemon):
     assert is_well(quiet_daemon)
 
 
-# Responses that nobody reads.
+# Responses without a reader.
 
 
 @pytest.mark.parametrize("path", [b"/vms", b"/events"])
@@ -354,7 +354,7 @@ def a_zone_of(node):
     )
 
 
-def test_headers_that_come_slowly_held_up_nobody_and_came_to_an_end(quiet_daemon, slow_clients):
+def test_headers_that_come_slowly_held_up_no_other_client_and_came_to_an_end(quiet_daemon, slow_clients):
     """They have been there since the first test of this file."""
     assert is_well(quiet_daemon)
     for sock in slow_clients:

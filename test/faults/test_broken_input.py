@@ -416,7 +416,7 @@ def test_dataset_that_changes_while_its_zone_is_read_for_the_first_time_is_read_
     ],
     ids=repr,
 )
-def test_zone_event_that_tells_nothing_useful_is_passed_over(shared_node, shared_daemon, data):
+def test_zone_event_without_anything_useful_is_passed_over(shared_node, shared_daemon, data):
     node, daemon = shared_node, shared_daemon
     uuid = a_zone(daemon)
     restarts = daemon.vm(uuid)["init_restarts"]
@@ -447,7 +447,7 @@ def test_zone_event_that_tells_nothing_useful_is_passed_over(shared_node, shared
     ],
     ids=repr,
 )
-def test_zfs_event_that_tells_nothing_useful_is_passed_over(shared_node, shared_daemon, changed):
+def test_zfs_event_without_anything_useful_is_passed_over(shared_node, shared_daemon, changed):
     node, daemon = shared_node, shared_daemon
     uuid = a_zone(daemon)
     new = daemon.vm(uuid)["quota"] + 1
@@ -481,7 +481,7 @@ def child_is_well(daemon, name):
 
 
 @pytest.mark.parametrize("key", ["%00", "a%20b", "..%2f..%2fetc", "-u", "x" * 7000, "%ff%fe", "*"])
-def test_fresh_read_of_what_cannot_be_a_zone_asks_nobody(shared_node, shared_daemon, key):
+def test_fresh_read_of_what_cannot_be_a_zone_runs_no_command(shared_node, shared_daemon, key):
     node, daemon = shared_node, shared_daemon
     settle(daemon)
     node.control.forget_calls()

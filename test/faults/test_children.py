@@ -186,7 +186,7 @@ def test_endless_line_costs_no_memory_and_ends_with_its_newline(node, daemon, na
     assert child(daemon, name)["restarts"] == 0
 
 
-def test_file_watcher_that_talks_garbage_at_its_start_is_endured(node):
+def test_file_watcher_that_prints_garbage_at_its_start_is_replaced(node):
     node.control.fault("fswatcher", "garbage", bytes="garbage\nmore of it\n\xff\n", times=1)
     with RunningDaemon(node.root).start() as daemon:
         change(node, a_zone(daemon))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""A tool that hangs for one VM costs that VM its freshness until the tool's time limit, and nobody else anything."""
+"""A tool that hangs for one VM costs that VM its freshness until the tool's time limit, and no other VM anything."""
 
 import re
 
@@ -101,7 +101,7 @@ def test_tool_that_hangs_for_many_vms_holds_up_no_other(node, daemon, tool):
     stream.close()
 
 
-def test_hanging_tools_are_killed_at_their_limit_told_of_and_tried_again(node, impatient):
+def test_hanging_tools_are_killed_at_their_limit_reported_and_tried_again(node, impatient):
     tools = ["zfs", "zoneadm", "kstat"]
     victims = dict(zip(tools, healthy_vms(node, impatient)))
     for tool, victim in victims.items():
@@ -163,7 +163,7 @@ def test_refresh_whose_list_hangs_fails_and_leaves_events_alone(node):
         stream.close()
 
 
-def test_kernel_statistics_that_hang_at_the_start_are_told_of_in_one_line(node):
+def test_kernel_statistics_that_hang_at_the_start_are_reported_in_one_line(node):
     node.control.fault("kstat", "hang", times=1)
     daemon = RunningDaemon(node.root, "--zone-limit", "1").start(wait=False)
     assert daemon.wait() == 1

@@ -69,9 +69,9 @@ MUTANTS = (
     Mutant(
         "an event even where nothing has changed",
         "Unique",
-        "serving/cache.py",
-        "if not changes and old.vm == vm:",
-        "if not changes and old.vm is vm:",
+        "serving/prepared.py",
+        "if not changes and old == vm:",
+        "if not changes and old is vm:",
     ),
     Mutant(
         "a resumed stream skips the next event",
@@ -90,8 +90,8 @@ MUTANTS = (
     Mutant(
         "a choice of fields is taken for a choice of types alone",
         "Complete",
-        "serving/cache.py",
-        'changed = {str(change["path"][0]) for change in changes} | _differing(before, vm)',
+        "serving/prepared.py",
+        'changed = {str(change["path"][0]) for change in changes} | _differing(old or {}, vm)',
         'changed = {str(change["path"][0]) for change in changes[:1]}',
     ),
     Mutant(
@@ -105,17 +105,18 @@ MUTANTS = (
         "what a file event brings is stored before it is compared",
         "Replay",
         "serving/cache.py",
-        "        changes = diff(old.vm, vm, DIFF_MAP)\n",
-        "        if cause is not None and cause.source == 'file':\n"
+        "        if is_large(vm, size):\n",
+        "        if old is not None and cause is not None and cause.source == 'file':\n"
         "            old.vm, old.body, self._joined = vm, jsontext.encode(vm), None\n"
-        "        changes = diff(old.vm, vm, DIFF_MAP)\n",
+        "            before = vm\n"
+        "        if is_large(vm, size):\n",
     ),
     Mutant(
         "others run between what is served and its event",
         "Replay",
         "serving/cache.py",
-        '        body = {"vm": entry.body, "changes": text}\n',
-        '        __import__("gevent").sleep(0.02)\n        body = {"vm": entry.body, "changes": text}\n',
+        '        body = {"vm": entry.body, "changes": ready.changes_text}\n',
+        '        __import__("gevent").sleep(0.02)\n        body = {"vm": entry.body, "changes": ready.changes_text}\n',
     ),
     Mutant(
         "a mark that comes while the zone is read is forgotten",

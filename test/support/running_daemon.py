@@ -41,7 +41,7 @@ def eventually(what: str, check: Callable[[], Any], within: float = SOON) -> Any
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -84,7 +84,7 @@ def test_folder_that_is_no_node_is_refused_in_one_line(tmp_path):
     assert "zoneadm" in line and "No such file" in line
 
 
-def test_port_in_use_is_told_in_one_line(quiet_node):
+def test_port_in_use_is_reported_in_one_line(quiet_node):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -101,7 +101,7 @@ def test_second_daemon_does_not_share_the_port_of_the_first(quiet_node, quiet_da
 
 
 @pytest.mark.parametrize("ip", ["203.0.113.7", "no-such-host.invalid", "1.2.3"])
-def test_address_that_cannot_be_had_is_told_in_one_line(quiet_node, ip):
+def test_address_that_cannot_be_had_is_reported_in_one_line(quiet_node, ip):
     ended = vminfod("--root", quiet_node.root, "--port", str(free_port()), "--ip", ip)
     assert ended.returncode == 1
     assert ip in one_line(ended.stderr)
@@ -254,7 +254,7 @@ def test_log_level_is_respected(node, level, least):
     assert (least in levels) == (level != "fatal")
 
 
-def test_log_that_nobody_reads_any_more_is_counted_and_harms_nobody(quiet_node):
+def test_log_without_a_reader_is_counted_and_harms_no_client(quiet_node):
     port = free_port()
     reading, writing = os.pipe()
     words = [sys.executable, os.path.join(SBIN, "vminfod"), "--root", quiet_node.root, "--port", str(port)]

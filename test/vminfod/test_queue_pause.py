@@ -124,7 +124,7 @@ def test_call_that_does_not_fit_the_state_is_an_error_and_changes_nothing(house,
     assert h.queue.paused is paused
 
 
-def test_pause_that_times_out_leaves_the_queue_running_and_tells_the_caller(house):
+def test_pause_that_times_out_leaves_the_queue_running_and_raises(house):
     h, gate = house(), Event()
     h.add("slow", gate=gate)
     h.wait_for(["slow"])
@@ -262,7 +262,7 @@ def test_fast_forward_that_times_out_leaves_the_tasks_running_and_the_queue_paus
     h.wait_for(["slow", "next"])
 
 
-def test_too_many_tasks_kept_back_are_dropped_and_the_owner_is_told_once(house):
+def test_too_many_tasks_kept_back_are_dropped_and_reported_once(house):
     h = house(paused=True, paused_most=2)
     assert [h.add(name) for name in ("a", "b", "c", "d")] == [True, True, False, False]
     assert h.queue.overflowed

@@ -149,7 +149,7 @@ def test_no_more_than_that_many_have_a_slot():
 
 
 @pytest.mark.pure
-def test_those_who_hang_keep_nobody_out():
+def test_those_that_hang_keep_no_other_out():
     slots = Slots(2, patience=0.05)
     hanging = Crowd(slots, 7)
     wait_until(lambda: len(hanging.inside) == 7)

@@ -44,7 +44,7 @@ def test_the_three_statistics_are_read_as_text_and_all_others_ignored():
 
 
 @pytest.mark.pure
-def test_zones_whose_names_are_cut_to_the_same_text_are_told_apart():
+def test_zones_whose_names_are_cut_to_the_same_text_are_distinguished():
     assert A[:30] == B[:30]
     more = SOME + "".join(
         f"zones:9:{B[:30]}:{stat}\t{value}\n"
@@ -215,7 +215,7 @@ def test_sysinfo_value_of_another_type_is_copied(node, value, served):
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"UUID": "x"', '{"UUID": NaN}', "GARBAGE", b"\xff\xfe", "[" * 100000])
-def test_sysinfo_that_is_no_json_costs_its_four_properties_and_is_told(node, text):
+def test_sysinfo_that_is_no_json_costs_its_four_properties_and_is_reported(node, text):
     node.sysinfo(text)
     node.zone()
     loaded = node.loader().load_all()
@@ -234,7 +234,7 @@ def test_sysinfo_that_is_json_but_no_object_costs_its_four_properties(node, text
     assert set(SYSINFO) & set(vm) == set()
 
 
-def test_sysinfo_that_is_missing_costs_its_four_properties_and_is_told(node):
+def test_sysinfo_that_is_missing_costs_its_four_properties_and_is_reported(node):
     node.sysinfo(None)
     node.zone()
     loaded = node.loader().load_all()
@@ -243,7 +243,7 @@ def test_sysinfo_that_is_missing_costs_its_four_properties_and_is_told(node):
     assert "server_uuid" not in node.vm()
 
 
-def test_sysinfo_that_cannot_be_read_costs_its_four_properties_and_is_told(node):
+def test_sysinfo_that_cannot_be_read_costs_its_four_properties_and_is_reported(node):
     node.unreadable("tmp/.sysinfo.json")
     node.zone()
     loaded = node.loader().load_all()

@@ -360,7 +360,7 @@ def payload(node, name):
     node.file(f"etc/zones/{U}-receiving.json", json.dumps({"zfs_filesystem": name}))
 
 
-def test_receiving_vm_tells_what_is_still_missing(node):
+def test_receiving_vm_shows_what_is_still_missing(node):
     inner = (
         disk(ROOT + "/disk0") + disk("tank/disk1") + f'<dataset name="{ROOT}/data"/><dataset name="tank/x"/>'
         '<filesystem special="/etc" directory="/a" type="lofs"/><filesystem special="/no" directory="/b"/>'

@@ -145,7 +145,7 @@ def test_resource_control_is_named_by_control_privilege_and_action():
 
 
 @pytest.mark.pure
-def test_values_of_one_control_are_told_apart():
+def test_values_of_one_control_are_distinguished():
     inner = (
         '<rctl name="zone.max-lwps"><rctl-value priv="basic" limit="1" action="none"/>'
         '<rctl-value priv="privileged" limit="2000" action="deny"/>'

@@ -97,7 +97,7 @@ def test_no_output_gives_no_zone():
 
 
 @pytest.mark.pure
-def test_bytes_that_are_no_text_are_survived():
+def test_bytes_that_are_no_text_are_no_error():
     text = b"\xff\xfe:\x00\n" + f"7:{B}:running:/zones/{B}:{B}:joyent:excl:43\n".encode()
     assert list(zoneadm.parse(text)) == [B]
 

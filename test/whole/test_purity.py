@@ -51,7 +51,7 @@ def test_what_is_not_pure_is_seen(tmp_path, what, words):
     assert notes and notes[0].startswith(words)
 
 
-def test_nothing_is_noted_when_nobody_watches(tmp_path):
+def test_nothing_is_noted_without_a_watch(tmp_path):
     with purity.watch() as notes:
         pass
     a_socket(tmp_path)

@@ -541,7 +541,7 @@ def test_reader_that_is_gone_ends_every_command_quietly(quiet_daemon: RunningDae
         (["zoneevent", "-q"], 1),
     ],
 )
-def test_exit_code_stays_where_nobody_reads_the_complaint(quiet_daemon: RunningDaemon, words, code):
+def test_exit_code_stays_without_a_reader_of_stderr(quiet_daemon: RunningDaemon, words, code):
     reader, writer = os.pipe()
     os.close(reader)
     try:

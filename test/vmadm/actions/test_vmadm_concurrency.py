@@ -43,7 +43,7 @@ def test_lock_says_who_holds_it_and_says_nothing_afterwards(lock):
     assert os.path.getsize(lock) == 0
 
 
-def test_other_process_is_waited_for_and_told(lock):
+def test_other_process_is_waited_for_and_named(lock):
     other, told = hold_elsewhere(lock), []
     had = threading.Event()
 

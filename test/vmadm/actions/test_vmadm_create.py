@@ -434,7 +434,7 @@ def test_hanging_zone_can_be_cleaned_up_after(cn):
     assert cn.is_gone(U)
 
 
-def test_what_cannot_be_removed_is_told(cn):
+def test_what_cannot_be_removed_is_reported(cn):
     cn.control.fault("zoneadm", "fail", match="install -q", at="quota", stderr="no\n")
     cn.control.fault("zonecfg", "fail", match="delete -F", stderr="busy\n")
     text = cn.fails("create", payload={**PAYLOAD, "uuid": U})

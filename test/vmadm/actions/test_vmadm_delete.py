@@ -100,7 +100,7 @@ def test_failures_on_the_way_do_not_stop_it(cn, tool, match):
     assert cn.is_gone(uuid)
 
 
-def test_zone_that_cannot_be_uninstalled_goes_and_its_dataset_is_told(cn):
+def test_zone_that_cannot_be_uninstalled_goes_and_its_dataset_is_reported(cn):
     uuid = cn.add(state="stopped")
     cn.control.fault("zoneadm", "fail", match="uninstall", stderr="zoneadm: dataset is busy\n")
     assert cn.ok("delete", uuid).splitlines() == [

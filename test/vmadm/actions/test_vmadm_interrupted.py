@@ -184,7 +184,7 @@ COMMANDS = {  # what is called, the command of the node during which vminfod goe
 
 
 @pytest.mark.parametrize("what", COMMANDS)
-def test_daemon_that_goes_away_meanwhile_is_told(own_cn, what, monkeypatch):
+def test_daemon_that_goes_away_meanwhile_is_reported(own_cn, what, monkeypatch):
     monkeypatch.setattr(session, "AWAY", 0.3)
     act, command = COMMANDS[what]
     uuid = own_cn.add(state="stopped" if what == "start" else "running")

@@ -107,7 +107,7 @@ def test_command_that_needs_vmadmd_says_so_before_it_changes_anything(cn, kvm, w
     assert cn.vm(kvm["uuid"])["state"] == "running"
 
 
-def test_info_tells_what_vmadmd_knows(cn, kvm, vmadmd):
+def test_info_shows_what_vmadmd_knows(cn, kvm, vmadmd):
     told = cn.api.info(kvm["uuid"], ["vnc", "status"])
     assert told["status"]["running"] is True
     assert told["vnc"]["host"] == "127.0.0.1"
@@ -120,7 +120,7 @@ def test_info_on_a_node_without_vmadmd_says_so(cn, kvm):
         cn.api.info(kvm["uuid"])
 
 
-def test_zone_that_nobody_prepared_does_not_boot(cn):
+def test_zone_that_was_not_prepared_does_not_boot(cn):
     uuid = cn.add(brand="kvm", image="", ram=1024, state="stopped")
     done = cn.node.run("zoneadm", "-u", uuid, "boot")
     assert (done.returncode, cn.vm(uuid)["zone_state"]) == (1, "installed")

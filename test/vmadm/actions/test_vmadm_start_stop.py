@@ -67,7 +67,7 @@ def test_zone_that_does_not_boot(cn, stopped):
     assert cn.ok("start", stopped) == f"Successfully started VM {stopped}"
 
 
-def test_autoboot_that_cannot_be_set_is_told_but_the_vm_runs(cn, stopped):
+def test_autoboot_that_cannot_be_set_is_reported_but_the_vm_runs(cn, stopped):
     cn.control.fault("zonecfg", "fail", match="set autoboot=true")
     assert "autoboot is false, true was written" in cn.fails("start", stopped)
     assert cn.vm(stopped)["state"] == "running"
@@ -263,7 +263,7 @@ def test_reboot_of_an_unknown_vm(cn):
     assert cn.fails("reboot", NOBODY) == "bad statusCode: 404"
 
 
-def test_reboot_that_does_not_happen_is_told(cn, running, monkeypatch):
+def test_reboot_that_does_not_happen_is_reported(cn, running, monkeypatch):
     monkeypatch.setattr(lifecycle, "REBOOT_LIMIT", 0.3)
     cn.control.fault("zlogin", "fail", match="shutdown")
     with pytest.raises(VmadmError, match="^timed out waiting for zone to reboot$"):

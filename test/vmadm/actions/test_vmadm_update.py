@@ -491,7 +491,7 @@ def test_last_writer_wins_over_a_change_behind_its_back(own_cn):
     assert own_cn.node.run("zfs", "get", "-Hpo", "value", "quota", f"zones/{uuid}").stdout == f"{20 << 30}\n"
 
 
-def test_somebody_elses_change_in_between_is_told_and_not_a_timeout(cn):
+def test_change_by_another_in_between_is_reported_and_not_a_timeout(cn):
     uuid = cn.add(alias="race", quota=10)
     # The tool says that it worked, and did nothing: as if another one had set it back at once.
     cn.control.fault("zfs", "fail", match="set quota=30g", exit=0)
@@ -511,7 +511,7 @@ def test_unknown_vm(cn):
         cn.api.update(NOBODY, alias="x")
 
 
-def test_bad_payload_touches_nothing_and_tells_all(cn, uuid):
+def test_bad_payload_touches_nothing_and_reports_all_errors(cn, uuid):
     before = cn.zone_xml(uuid)
     cn.forget_commands()
     with pytest.raises(BadPayload) as raised:
@@ -544,7 +544,7 @@ def test_failing_zonecfg_fails_the_update(cn, uuid):
     assert cn.vm(uuid).get("alias") != "never"
 
 
-def test_what_was_done_before_a_failure_is_told_and_shown(cn):
+def test_what_was_done_before_a_failure_is_reported_and_shown(cn):
     uuid = cn.add(alias="half", quota=10)
     cn.control.fault("zfs", "fail", match="set quota", stderr="cannot set property: out of space\n")
     assert cn.fails("update", uuid, payload={"alias": "done", "quota": 20, "set_tags": {"a": 1}}) == (

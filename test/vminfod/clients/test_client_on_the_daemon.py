@@ -203,7 +203,7 @@ def test_stream_gives_ready_apart_and_then_each_event_once_in_order(follow: Foll
     assert list(stream) == []  # stopped
 
 
-def test_watch_made_before_the_act_sees_its_event_and_takes_it_from_nobody(follow: Follow):
+def test_watch_made_before_the_act_sees_its_event_and_leaves_it_to_others(follow: Follow):
     zonename = follow.add(alias="watched", quota=10)
     with VminfodEventStream("actor", port=follow.daemon.port) as stream:
         stream.wait_ready(SOON)
@@ -554,7 +554,7 @@ def test_wait_for_rev_ends_when_the_mirror_shows_it(follow: Follow):
         kept.watcher.wait_for_rev(rev + 9, SOON)
 
 
-def test_callbacks_that_raise_anything_harm_nobody(follow: Follow):
+def test_callbacks_that_raise_anything_do_no_harm(follow: Follow):
     zonename = follow.add(alias="raised", quota=10)
     after = []
 

@@ -58,7 +58,7 @@ def test_each_method_asks_its_path_and_parses_the_answer():
         ]
 
 
-def test_user_agent_tells_an_operator_who_asks():
+def test_user_agent_names_who_asks():
     with CannedServer({"/ping": answer({"ping": "pong"})}) as server:
         client_of(server).ping()
         program = os.path.abspath(sys.argv[0])
@@ -110,7 +110,7 @@ def test_json_of_another_shape_is_an_error():
             client_of(server).ping()
 
 
-def test_nobody_listening_is_a_connection_error_with_the_errno_name():
+def test_port_without_a_listener_is_a_connection_error_with_the_errno_name():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(ConnectionFailed) as caught:

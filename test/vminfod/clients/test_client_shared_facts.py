@@ -12,7 +12,7 @@ import vmadm
 from support.tools import tool_path
 from vminfod.clients import address, mirror
 from vminfod.main import ADDRESS, PORT
-from vminfod.serving.cache import DIFF_MAP
+from vminfod.serving.prepared import DIFF_MAP
 
 LIB = os.path.dirname(os.path.dirname(vmadm.__file__))
 

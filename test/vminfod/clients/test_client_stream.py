@@ -110,7 +110,7 @@ def test_status_other_than_200_is_one_error_without_a_ready_timeout_later():
     assert str(error).startswith("bad statusCode: 500")
 
 
-def test_nobody_listening_is_a_connection_error():
+def test_port_without_a_listener_is_a_connection_error():
     with serving() as server:
         pass
     error = error_of(server)
@@ -253,7 +253,7 @@ def test_waiting_calls_have_their_own_timeouts():
         events.wait_ready(0.01)
 
 
-def test_reading_pauses_when_nobody_reads():
+def test_reading_pauses_without_a_reader():
     """Far more than sockets hold: a stream without bounds would take it all in."""
     sent = threading.Event()
     burst = line(event("modify", "z1", vm={"x": "x" * 100_000}, changes=[]))

@@ -208,7 +208,7 @@ def test_stream_that_cannot_be_trusted_is_left_and_listed_anew(bad):
         assert server.requests[1].path == "/events?heartbeat=10"
 
 
-def test_event_that_is_known_already_is_not_told_twice():
+def test_event_that_is_known_already_is_not_reported_twice():
     steps = [
         ready(vm("z1"), **rev(3)),
         event("create", "z2", **rev(4)),

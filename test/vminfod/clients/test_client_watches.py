@@ -86,7 +86,7 @@ def test_events_behind_a_match_stay_for_the_next_watch(staged):
         assert events.watch_for_event({"type": "delete", "zonename": "z1"}).wait(LIMIT)["type"] == "delete"
 
 
-def test_reading_goes_on_for_a_watch_though_nobody_reads():
+def test_reading_goes_on_for_a_watch_without_a_reader():
     count = UNREAD_WHILE_WATCHED + UNREAD + 50
     burst = b"".join(line(event("create", f"z{n}")) for n in range(count))
     with serving(ready(), burst) as server, open_stream(server) as events:

@@ -260,7 +260,7 @@ def test_files_of_a_vm_that_is_gone_are_watched_no_more(follow):
     eventually("no file of it is watched", lambda: not five_files(zone) & watched(follow))
 
 
-def test_file_of_nobody_costs_nothing(follow):
+def test_file_of_no_vm_costs_nothing(follow):
     """An XML that is there before its zone, a VM's other files."""
     zone, known = str(uuid.uuid4()), follow.add()
     stray = [

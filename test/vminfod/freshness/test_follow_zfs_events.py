@@ -107,7 +107,7 @@ def test_snapshot_and_its_destruction(follow):
     follow.nothing_by_zfs()
 
 
-def test_last_snapshot_whose_destruction_nobody_told_goes_with_the_next_listing(follow):
+def test_last_snapshot_whose_destruction_was_not_reported_goes_with_the_next_listing(follow):
     """Bug S13."""
     zone = follow.add(snapshots=["vmsnap-only"])
     gone = snapshot_of(follow.vms[zone], "only")
@@ -168,7 +168,7 @@ def test_inherit_is_a_change(follow):
     assert cause_of(follow.events[-1]) == {"source": "zfs", "dataset": f"zones/{zone}", "action": "inherit"}
 
 
-def test_action_that_nobody_has_heard_of_is_a_change(follow):
+def test_unknown_action_is_a_change(follow):
     """Bug S6: its own event would have told, but is lost."""
     zone = follow.add()
     follow.control.drop_events(match=zone)
@@ -286,7 +286,7 @@ def changed_since_snapshot(follow):
     return zone, old
 
 
-def test_rollback_brings_back_files_although_no_file_event_tells(follow, changed_since_snapshot):
+def test_rollback_brings_back_files_although_there_is_no_file_event(follow, changed_since_snapshot):
     """OS-7289 and S7: config files and lastexited are read because ZFS told of the swap."""
     zone, old = changed_since_snapshot
     follow.deafen(zone)

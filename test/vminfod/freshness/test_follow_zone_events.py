@@ -53,7 +53,7 @@ def test_state_that_lasts_is_shown_on_the_way(follow):
     assert cause_of(follow.events[-1]) == {"source": "zone", "state": "shutting_down"}
 
 
-def test_state_nobody_has_heard_of_is_passed_on(follow):
+def test_unknown_state_is_passed_on(follow):
     zone = follow.add()
     follow.control.set_kernel_state(zone, "hibernating")
     publish(follow, zone_event(zone, "hibernating", "running"))

@@ -193,7 +193,7 @@ def test_reading_that_hangs_is_504_past_the_timeout_and_keeps_what_is_served(fol
     follow.nothing_by_zfs()
 
 
-def test_reading_that_hangs_keeps_nobody_else_waiting(follow):
+def test_reading_that_hangs_keeps_no_other_request_waiting(follow):
     """Others are read, changed and served meanwhile."""
     zone, other = follow.add(), follow.add()
     answers = []
@@ -295,7 +295,7 @@ def test_value_that_makes_no_sense_is_refused_by_name(follow, query, name):
     assert follow.control.call_counts() == {}
 
 
-def test_daemon_that_stops_leaves_nobody_waiting(node):
+def test_daemon_that_stops_leaves_no_request_waiting(node):
     with RunningDaemon(node.root).start() as daemon:
         follow = Follow(node, daemon, "none")
         zone = follow.add()

@@ -53,7 +53,7 @@ def a_zone(daemon):
     )
 
 
-def test_lost_events_are_corrected_and_told_of(node, refreshing):
+def test_lost_events_are_corrected_and_reported(node, refreshing):
     control = node.control
     modified = a_zone(refreshing)
     removed = next(vm["uuid"] for vm in refreshing.vms() if vm["uuid"] == vm["zonename"] and vm["uuid"] != modified)

@@ -14,7 +14,7 @@ def listings(control):
     return [call["argv"] for call in control.calls("zfs") if call["argv"][0] == "list"]
 
 
-def test_what_lies_deep_in_a_delegated_dataset_is_listed_by_nobody(alone: Follow):
+def test_what_lies_deep_in_a_delegated_dataset_is_never_listed(alone: Follow):
     zone = alone.add(delegated=True)
     deep = f"zones/{zone}/data/backups/daily"
     alone.zfs("create", "-p", deep)

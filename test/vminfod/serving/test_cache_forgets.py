@@ -38,7 +38,7 @@ def put(cache, name, *datasets):
     cache.put(name, records(name, *datasets), vm(name), REQUEST)
 
 
-def test_datasets_of_a_deleted_vm_are_nobodys(cache):
+def test_datasets_of_a_deleted_vm_are_used_by_none(cache):
     put(cache, "one", "zones/one", "tank/disks/one")
     put(cache, "two", "zones/two")
     assert cache.zones_using("zones/one/data") == {"one"}
@@ -51,7 +51,7 @@ def test_datasets_of_a_deleted_vm_are_nobodys(cache):
     assert cache.zones_using_below("zones") == {"two"}
 
 
-def test_dataset_that_a_vm_no_longer_uses_is_nobodys(cache):
+def test_dataset_that_a_vm_no_longer_uses_is_used_by_none(cache):
     put(cache, "one", "zones/one", "tank/disks/one")
     put(cache, "one", "zones/one")
     assert cache.zones_using("tank/disks/one") == set()

@@ -33,7 +33,7 @@ def test_events_come_between_heartbeats_and_count_for_the_next(follow, beating):
     assert beating.until(is_beat)["rev"] == event["rev"] == beating.ready["rev"] + 1
 
 
-def test_heartbeat_of_a_listener_that_selects_tells_of_revisions_it_did_not_want(follow):
+def test_heartbeat_of_a_listener_that_selects_counts_revisions_it_did_not_want(follow):
     stream = follow.daemon.events("?heartbeat=0.1&types=delete&vms=false")
     follow.nothing_by_zfs()
     beat = stream.until(lambda event: event["rev"] > stream.ready["rev"])

@@ -115,7 +115,7 @@ def test_resume_with_a_selection_gives_what_the_selection_wants(follow):
 
 
 @pytest.mark.parametrize("since", ["{other}:0", "{other}:{rev}", "{epoch}:{later}", ":{rev}"])
-def test_resume_from_where_nobody_can_know_is_gone_and_says_so(follow, since):
+def test_resume_from_an_unknown_revision_is_gone_and_says_so(follow, since):
     ready = follow.daemon.events("?vms=false").ready
     since = since.format(other=uuid.uuid4(), epoch=ready["epoch"], rev=ready["rev"], later=ready["rev"] + 1)
     answer = follow.daemon.get(f"/events?since={since}")

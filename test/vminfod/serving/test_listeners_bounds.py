@@ -24,7 +24,7 @@ class Client:
         self.listener = hub.subscribe(Selection(), stream, vms=vms)
 
     def _wake(self):
-        """Nobody sends."""
+        """There is no sender."""
 
     def _cut(self):
         self.cut = True

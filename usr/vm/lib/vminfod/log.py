@@ -4,7 +4,7 @@
 Always: a record is one line of JSON whatever it holds; a log that refuses to be written (disk full, reader gone) never
         ends the daemon. A pipe whose reader stands still would hold it up: SMF's log is a file;
         a warning or error that repeats about the same thing is one record a minute, which says how often it came;
-        a stack trace is logged for what nobody expected, not for what a platform does (an error with a `code`).
+        a stack trace is logged for the unexpected, not for what a platform does (an error with a `code`).
 Never in a record: a VM object, its metadata, or the values of a change. Metadata are secrets, and logs are copied.
 Callers log what happened, to which zone, how long it took, as fields; this module cannot know which field is secret."""
 

@@ -37,7 +37,7 @@ _DESCRIPTORS = 8192
 
 
 def main(arguments: list[str]) -> int:
-    """Run the daemon until it is told to stop; its exit status."""
+    """Run the daemon until a signal ends it; its exit status."""
     options = _parse(arguments)
     logger, handler = log.start("vminfod", options.log_level)
     if options.root is None:
@@ -180,7 +180,7 @@ def _raise_descriptor_limit() -> None:
 
 
 def _log_unexpected_errors(logger: log.Log) -> None:
-    """What escapes a greenlet is a fault of ours: into the log with it, not onto a terminal that nobody watches."""
+    """What escapes a greenlet is a fault of ours: into the log with it, not onto a terminal without a reader."""
 
     def escaped(
         context: Any, kind: type[BaseException], error: BaseException, _trace: Optional[types.TracebackType]

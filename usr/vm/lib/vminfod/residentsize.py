@@ -12,7 +12,7 @@ _PSINFO_RSS = struct.Struct("=40x8x8xQ")
 
 
 def resident() -> int:
-    """Bytes resident now; the most there ever were where the system does not tell."""
+    """Bytes resident now; the most there ever were where the system does not say."""
     try:
         if os.path.exists("/proc/self/statm"):
             with open("/proc/self/statm", "rb") as file:

@@ -110,7 +110,7 @@ class Vminfod:
 
         # What is known, and how it goes out.
         self._hub = Hub(log, options.limits)
-        self._cache = cache = Cache(self._hub, log)
+        self._cache = cache = Cache(self._hub, log, threads.computing)
 
         # Which files are watched.
         file_events: SimpleQueue[FileEvent] = SimpleQueue()

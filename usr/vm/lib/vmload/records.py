@@ -58,7 +58,7 @@ class ZoneFiles:
 
 @dataclass(frozen=True)
 class ZoneRecords:
-    """All that was read about one VM's zone. `datasets`: the parent that was listed -> what zfs told of it."""
+    """All that was read about one VM's zone. `datasets`: the parent that was listed -> what zfs lists of it."""
 
     zone: Zone
     files: ZoneFiles

@@ -38,8 +38,9 @@ KILL_GRACE = 3.0
 # the memory in the time that it has.
 LARGEST_OUTPUT = 256 << 20
 
-# Bytes. A metadata.json is some kilobytes; this only keeps a file gone wild from filling the memory.
-LARGEST_FILE = 64 << 20
+# Bytes. A metadata.json is some kilobytes. A guest can write any; what is parsed in one go must not stop the loop, and
+# events carry it three times.
+LARGEST_FILE = 4 << 20
 
 
 @dataclass(frozen=True)

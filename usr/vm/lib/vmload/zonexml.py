@@ -58,7 +58,7 @@ class _Walk:
         self._path: list[str] = []
         self._object: dict[str, Any] = {}  # the open device, filesystem or network
         self._rctl = ""  # the name of the open rctl
-        self._unknown_depth: Optional[int] = None  # depth of the outermost open element that nobody knows
+        self._unknown_depth: Optional[int] = None  # depth of the outermost open element that is unknown
 
     def run(self, data: bytes) -> None:
         parser = expat.ParserCreate()

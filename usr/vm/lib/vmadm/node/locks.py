@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 
 from vmadm.errors import NotWritten
 
-PATIENCE = 1.0  # seconds that a lock is waited for before the wait is told
+PATIENCE = 1.0  # seconds that a lock is waited for before the wait is reported
 LOOK_EVERY = 0.02  # seconds, meanwhile
 
 _mutexes: dict[str, threading.Lock] = {}

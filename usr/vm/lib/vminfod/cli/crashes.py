@@ -27,7 +27,7 @@ def report(tool: str, environ: Mapping[str, str], error: Exception) -> None:
 
 
 def _logged(tool: str, environ: Mapping[str, str]) -> str:
-    """Write the log; what to tell of it."""
+    """Write the log; the sentence about it for the operator."""
     path = f"{FOLDER}/{time.time_ns() // 10**6}-{os.getpid():06d}-{tool}.log"
     folder = (environ.get("VMADM_ROOT") or "").rstrip("/")
     try:

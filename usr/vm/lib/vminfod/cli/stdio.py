@@ -58,7 +58,7 @@ def put(text: str, descriptor: int = STDOUT) -> None:
 
 
 def put_last(text: str, descriptor: int) -> None:
-    """As put(), for the words a tool ends with: when nobody reads them, there is nothing left to do about it."""
+    """As put(), for the words a tool ends with: without a reader there is nothing left to do about it."""
     try:
         put(text, descriptor)
     except OSError:
@@ -78,7 +78,7 @@ def say_waiting_for_answer(path: str) -> None:
 
 def run_to_end(run: Callable[[], int], tool: str, environ: Mapping[str, str]) -> int:
     """The exit code of a tool: what `run` gives, unless its reader went away, Ctrl-C ended it, nothing can be written,
-    or it ran into an error that nobody expected."""
+    or it ran into an unexpected error."""
     try:
         return run()
     except BrokenPipeError:

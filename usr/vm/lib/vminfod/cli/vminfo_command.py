@@ -62,7 +62,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
 
 
 def _told(argv: list[str], environ: Mapping[str, str]) -> int:
-    """Run the command and tell its errors."""
+    """Run the command and report its errors."""
     try:
         return _run(argv, environ)
     except BadUsage as error:

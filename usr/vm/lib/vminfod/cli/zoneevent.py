@@ -40,7 +40,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
 
 
 def _told(argv: list[str], environ: Mapping[str, str]) -> int:
-    """Run the command and tell its errors."""
+    """Run the command and report its errors."""
     try:
         options, _ = parsed_options(argv, {"h": "help"}, {"i": "ident", "l": "level"})
         if "help" in options:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Callback = Callable[[Optional[BaseException], Any], object]
 
-UNMATCHED_KEPT = 10  # events that a timeout's log line tells about: enough to see what came instead (L3)
+UNMATCHED_KEPT = 10  # events that a timeout's log line shows: enough to see what came instead (L3)
 
 
 class Watch:
@@ -102,7 +102,7 @@ class Watch:
             self._timer.cancel()
 
     def call_back(self) -> None:
-        """Tell the callback, without the lock; only the WatchList calls this, once."""
+        """Call the callback, without the lock; only the WatchList calls this, once."""
         if self._callback is None:
             return
         try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, Optional
 
-# The identifiers by which elements of arrays are told apart, as the daemon's own diff has them.
+# The identifiers that distinguish the elements of arrays, as the daemon's own diff has them.
 IDENTIFIERS = {"nics": "mac", "disks": "path"}
 
 

@@ -6,7 +6,7 @@
 The contract: after `ready` every event arrives once and in order, or the stream raises. To whom: iteration and
 read() take events; a watch sees each event that arrives while it is pending and consumes none.
 
-Each start is a _Run with a thread of its own, so that what an old connection still says reaches nobody (OS-7310).
+Each start is a _Run with a thread of its own, so that what an old connection still says is dropped (OS-7310).
 One lock, the condition `_changed`, guards everything; no callback runs and no socket is read with it held.
 
 Unread events wait in a buffer of UNREAD events; when it is full and no watch is pending, reading from the socket

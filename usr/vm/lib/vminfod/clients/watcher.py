@@ -234,7 +234,7 @@ class VminfodWatcher:
                 self._mirror.fill(vms, ready)
                 self._ready = {**ready, "vms": None}
                 event = self._ready_event()
-                callbacks = list(self._callbacks["ready"])  # who comes later is told by on()
+                callbacks = list(self._callbacks["ready"])  # who comes later is called by on()
                 self._changed.notify_all()
             for callback in callbacks:
                 self._call(callback, "ready", event)
@@ -267,7 +267,7 @@ class VminfodWatcher:
             self._apply(event)
 
     def _apply(self, event: dict[str, Any]) -> None:
-        """Change the mirror, then tell."""
+        """Change the mirror, then call the callbacks."""
         try:
             with self._changed:
                 if self._stopped:

@@ -28,6 +28,7 @@ class Threads:
     def __init__(self) -> None:
         self._zoneadm, self._kstat, self._zfs = ThreadPool(MOST), ThreadPool(MOST), ThreadPool(MOST)
         self._files, self._node = ThreadPool(MOST_FILES), ThreadPool(MOST_NODE)
+        self._computing = ThreadPool(1)  # of its own: it waits for nothing, and must not wait for what hangs
 
     def zoneadm(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return _in(self._zoneadm, partial(step, *args, **kwargs))
@@ -44,6 +45,10 @@ class Threads:
     def node(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A load of the whole node."""
         return _in(self._node, partial(step, *args, **kwargs))
+
+    def computing(self, work: Callable[[], T]) -> T:
+        """What needs only the processor, but too long of it for the loop."""
+        return _in(self._computing, work)
 
 
 def _in(pool: ThreadPool, step: Callable[[], T]) -> T:

@@ -9,26 +9,18 @@ Keyed by zone name throughout; a uuid is looked up in a map (a zone's name need 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Optional
 
-from vminfod.diff import Change, coarser, diff
+from vminfod.diff import Change
 from vminfod.log import Log
 from vminfod.serving import jsontext
 from vminfod.serving.cause import REFRESH, Cause
 from vminfod.serving.hub import Hub
+from vminfod.serving.prepared import Prepared, is_large, prepare
 from vmload.records import ZoneRecords
-
-# The identifier of the objects in these lists.
-DIFF_MAP = {"disks": "path", "nics": "mac"}
-
-# An event has the VM once; its changes may cost as much as the old and the new object together. Past it, what changed
-# in many places changes as one, which is never more than that.
-CHANGES_MOST = 2
-# Bytes of changes that are listed one by one all the same: a hundred new tags cost more than twice a small object, and
-# clients wait for the path of one of them.
-CHANGES_LISTED = 32 << 10
 
 LOGGED_PATHS = 20  # of one event; the number of the others is logged with them
 LOGGED_LENGTH = 200  # characters of one: a key of a guest's metadata can have megabytes
@@ -53,12 +45,22 @@ class Put(NamedTuple):
     changes: list[Change]
 
 
-class Cache:
-    """The VMs of the node, in the order in which they came."""
+Preparation = Callable[[], Optional[Prepared]]
+Aside = Callable[[Preparation], Optional[Prepared]]  # runs one so that the loop goes on meanwhile: in a thread
 
-    def __init__(self, hub: Hub, log: Log):
+
+def here(work: Preparation) -> Optional[Prepared]:
+    """The Aside of who has no loop."""
+    return work()
+
+
+class Cache:
+    """The VMs of the node, in the order in which they came. `aside`: where large ones are prepared."""
+
+    def __init__(self, hub: Hub, log: Log, aside: Aside = here):
         self._hub = hub
         self._log = log
+        self._aside = aside
         self._entries: dict[str, Entry] = {}
         self._by_uuid: dict[str, str] = {}  # uuid -> zone name, for just the VMs in _entries
         # Dataset -> names of the zones that list it as a parent; and each name above such a one -> the same zones.
@@ -146,28 +148,27 @@ class Cache:
         A diff knows no positions, yet the order of resolvers or disks matters: if only that changed, the modify has an
         empty list of changes."""
         old = self._entries.get(zonename)
+        before, size = (None, 0) if old is None else (old.vm, len(old.body))
+        if is_large(vm, size):
+            # Other greenlets run meanwhile, but no other task of the queue, and so nobody changes the cache.
+            ready = self._aside(partial(prepare, before, size, vm, in_slices=True))
+        else:
+            ready = prepare(before, size, vm, in_slices=False)
+        if ready is None:
+            self._reindex(zonename, old.records if old is not None else None, records)
+            self._entries[zonename].records = records
+            return Put(None, [])
+        entry = self._store(zonename, records, vm, ready)
         if old is None:
-            entry = self._store(zonename, records, vm)
             if cause is None:
                 return Put(None, [])
             entry.rev = self._emit("create", zonename, vm["uuid"], cause, body={"vm": entry.body})
             return Put("create", [])
-        changes = diff(old.vm, vm, DIFF_MAP)
-        if not changes and old.vm == vm:
-            self._reindex(zonename, old.records, records)
-            old.records = records
-            return Put(None, [])
-        before, before_size = old.vm, len(old.body)
-        entry = self._store(zonename, records, vm)
-        text = jsontext.encode(changes)
-        if len(text) > max(CHANGES_LISTED, CHANGES_MOST * max(before_size, len(entry.body))):
-            fewer = coarser(changes, before, vm)
-            if len(fewer) < len(changes):
-                changes, text = fewer, jsontext.encode(fewer)
-        changed = {str(change["path"][0]) for change in changes} | _differing(before, vm)
-        body = {"vm": entry.body, "changes": text}
-        entry.rev = self._emit("modify", zonename, vm["uuid"], cause, body=body, changes=changes, changed=changed)
-        return Put("modify", changes)
+        body = {"vm": entry.body, "changes": ready.changes_text}
+        entry.rev = self._emit(
+            "modify", zonename, vm["uuid"], cause, body=body, changes=ready.changes, changed=ready.changed
+        )
+        return Put("modify", ready.changes)
 
     def drop(self, zonename: str, cause: Cause) -> bool:
         """Serve the VM no more, emitting `delete`. False if it was not served."""
@@ -186,17 +187,16 @@ class Cache:
         zone is mostly called by it. There is no `last` object."""
         self._emit("delete", zonename, zonename, cause)
 
-    def _store(self, zonename: str, records: ZoneRecords, vm: dict[str, Any]) -> Entry:
+    def _store(self, zonename: str, records: ZoneRecords, vm: dict[str, Any], ready: Prepared) -> Entry:
         """The entry, whose revision is that of the event before until its own is emitted."""
-        body = jsontext.encode(vm)
         entry = self._entries.get(zonename)
         self._reindex(zonename, entry.records if entry is not None else None, records)
         if entry is not None:
             if self._by_uuid.get(entry.vm["uuid"]) == zonename:
                 del self._by_uuid[entry.vm["uuid"]]
-            entry.records, entry.vm, entry.body, entry.escaped = records, vm, body, None
+            entry.records, entry.vm, entry.body, entry.escaped = records, vm, ready.body, ready.escaped
         else:
-            entry = self._entries[zonename] = Entry(records, vm, body, self._hub.rev)
+            entry = self._entries[zonename] = Entry(records, vm, ready.body, self._hub.rev, ready.escaped)
         self._by_uuid[vm["uuid"]] = zonename
         self._joined = self._joined_escaped = None
         return entry
@@ -211,7 +211,7 @@ class Cache:
         body: Optional[dict[str, bytes]] = None,
         tail: Optional[dict[str, bytes]] = None,
         changes: Optional[list[Change]] = None,
-        changed: Optional[set[str]] = None,
+        changed: Optional[frozenset[str]] = None,
     ) -> int:
         """Publish, in the same step in which the entry changed, and log it, without values: they may be secret. The
         event's revision."""
@@ -245,11 +245,6 @@ class Cache:
             _discard(self._users_below, name, zonename)
         for name in _above(after) - _above(before):
             self._users_below.setdefault(name, set()).add(zonename)
-
-
-def _differing(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
-    """The properties of `new` that `old` has otherwise, if only in the order of a list, which a diff does not see."""
-    return {key for key in new if old.get(key) != new[key]}
 
 
 def _above(datasets: set[str]) -> set[str]:
