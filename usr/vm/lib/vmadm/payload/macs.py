@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import random
+import os
 
 _DIGITS = frozenset("0123456789abcdefABCDEF")
 
@@ -31,7 +31,8 @@ def is_full_mac(text: str) -> bool:
 
 def random_mac() -> str:
     """A locally administered address, as vmadm makes them: the second digit is a 2."""
-    return ":".join([f"{random.randrange(1, 16):x}2", *(f"{random.randrange(1, 256):02x}" for _ in range(5))])
+    first, *others = os.urandom(6)  # the module random would cost every command its import
+    return ":".join([f"{1 + first % 15:x}2", *(f"{1 + octet % 255:02x}" for octet in others)])
 
 
 def vrrp_mac(vrid: int) -> str:
