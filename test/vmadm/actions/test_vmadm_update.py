@@ -672,3 +672,22 @@ def test_missing_tool_is_a_failure_and_no_crash(own_cn):
     os.unlink(own_cn.node.tool("zonecfg"))
     with pytest.raises(ToolFailed, match="cannot run zonecfg: No such file or directory"):
         own_cn.api.update(uuid, alias="x")
+
+
+def test_disk_that_cannot_be_resized_leaves_the_zones_configuration_as_it_was(cn):
+    disks = [{"size": 64, "model": "virtio", "boot": True}]
+    room = {"flexible_disk_size": 1024, "autoboot": False}
+    uuid = cn.api.create({"brand": "bhyve", "ram": 256, "vcpus": 1, "disks": disks, **room})["uuid"]
+    path = cn.vm(uuid)["disks"][0]["path"]
+    before = cn.zone_xml(uuid)
+    cn.control.fault("zfs", "fail", match="volsize=", stderr="cannot set property: out of space\n")
+    payload = {"update_disks": [{"path": path, "size": 128, "boot": False}], "alias": "larger"}
+    said = cn.fails("update", uuid, payload=payload)
+    cn.control.clear_faults()
+    assert "out of space" in said
+    assert cn.zone_xml(uuid) == before
+    assert (cn.vm(uuid)["disks"][0]["size"], cn.vm(uuid).get("alias")) == (64, None)
+    cn.ok("update", uuid, payload=payload)
+    vm = cn.vm(uuid)
+    assert (vm["disks"][0]["size"], vm["disks"][0]["boot"], vm["alias"]) == (128, False, "larger")
+    cn.api.delete(uuid)

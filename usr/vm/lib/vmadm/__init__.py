@@ -25,6 +25,7 @@ _API = frozenset(
         "rollback_snapshot",
         "start",
         "stop",
+        "unset_transition",
         "update",
         "validate",
         "wait_for",

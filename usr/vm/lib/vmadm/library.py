@@ -155,6 +155,12 @@ class Vmadm:
         """Give the VM up: mark it failed, take its transition away, halt it; gives the VM object."""
         return failing.mark_failed(self._session(f"mark_failed {uuid}"), uuid)
 
+    def unset_transition(self, uuid: str) -> Vm:
+        """Take the VM's transition away, as whoever has seen it through does; start the VM if it was one to `start`.
+
+        Gives the VM object. A VM without one is fine. Raises VmNotFound, and what start() raises."""
+        return lifecycle.unset_transition(self._session(f"unset_transition {uuid}"), uuid)
+
     def create(self, payload: Vm) -> Vm:
         """Make a VM, boot it unless `autoboot` is false, and wait until it is provisioned; gives the VM object."""
         return creating.create(self._session("create"), payload)
@@ -234,4 +240,4 @@ start, stop, reboot, kill = _here.start, _here.stop, _here.reboot, _here.kill
 create_snapshot, delete_snapshot = _here.create_snapshot, _here.delete_snapshot
 rollback_snapshot = _here.rollback_snapshot
 load, lookup, events, info = _here.load, _here.lookup, _here.events, _here.info
-wait_for, mark_failed = _here.wait_for, _here.mark_failed
+wait_for, mark_failed, unset_transition = _here.wait_for, _here.mark_failed, _here.unset_transition

@@ -313,6 +313,16 @@ def remove_transition(session: Session, vm: Vm) -> None:
         raise failure("zonecfg", result)
 
 
+def unset_transition(session: Session, uuid: str) -> Vm:
+    """Take the transition away, and start the VM if it was one to `start`; the VM as it is then. Raises VmadmError."""
+    name = f"VM.js unsetTransition ({uuid})"
+    vm = session.look(uuid, name)
+    remove_transition(session, vm)
+    if vm.get("transition_to") == "start":
+        return start(session, uuid)
+    return confirmed(session, vm["zonename"], [exactly("transition_to", None)], name, f"VM {uuid} was updated")
+
+
 def prefixed(result: Result, tool: str) -> None:
     """Raise ToolFailed, with the words that stand before it, unless the command succeeded."""
     if result.status != 0:

@@ -86,6 +86,9 @@ def _steps(session: Session, change: Change, vm: Vm) -> list[Step]:
     if change.disks.add:
         root = str(vm.get("zfs_filesystem"))
         steps.append(("create disks", lambda: volumes.create_volumes(node, change.disks.add, root, uuid)))
+    room = _room_steps(session, change, vm) if "zfs_filesystem" in vm else []
+    comes_first = change.brand == "bhyve" or bool(change.request.disks.update)
+    steps += room if comes_first else []
     contents = metadata.file_contents(metadata.changed_maps(change.maps, vm), vm)
     if contents:
         steps.append((", ".join(contents), lambda: write_config(session, vm, contents)))
@@ -100,6 +103,7 @@ def _steps(session: Session, change: Change, vm: Vm) -> list[Step]:
         steps.append(("links", lambda: links.set_links(node, change, vm["zonename"])))
     if _changes_display(change, vm):
         steps.append(("display", lambda: vmadmd.reload_display(session, vm)))
+    steps += [] if comes_first else room
     if "zfs_filesystem" in vm:
         steps += _zfs_steps(session, change, vm)
     settings = named(change.properties)
@@ -129,16 +133,21 @@ def _changes_display(change: Change, vm: Vm) -> bool:
     return any(name in asked and (asked[name] or None) != (vm.get(name) or None) for name in DISPLAY)
 
 
-def _zfs_steps(session: Session, change: Change, vm: Vm) -> list[Step]:
-    """A quota that grows comes before the disks that need it, one that shrinks behind them."""
-    node, settings = session.node, named(change.properties)
+def _room_steps(session: Session, change: Change, vm: Vm) -> list[Step]:
+    """Quota and volumes. A quota that grows comes before the disks that need it, one that shrinks behind them. With
+    disks they come before the zone's configuration, which tells their sizes, too: zfs is the one that may refuse."""
     quota: list[Step] = [("quota", lambda: _set_quota(session, change, vm))] if _changes_quota(change, vm) else []
     disks: list[Step] = []
     asked = [disk for disk in change.request.disks.update if volumes.changes_volume(disk)]
     if asked:
-        disks.append(("resize disks", lambda: volumes.change_volumes(node, asked, vm)))
+        disks.append(("resize disks", lambda: volumes.change_volumes(session.node, asked, vm)))
     grows = any(disk.size is not UNSET and disk.dangerous_allow_shrink is not True for disk in asked)
-    steps = quota + disks if grows else disks + quota
+    return quota + disks if grows else disks + quota
+
+
+def _zfs_steps(session: Session, change: Change, vm: Vm) -> list[Step]:
+    node, settings = session.node, named(change.properties)
+    steps: list[Step] = []
     if settings.keys() & {*zfs.ROOT_PROPERTIES, *zfs.DATA_PROPERTIES}:
         steps.append(("zfs properties", lambda: zfs.set_properties(node, settings, vm)))
     if settings.keys() & {"indestructible_zoneroot", "indestructible_delegated"}:
