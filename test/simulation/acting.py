@@ -100,11 +100,13 @@ class Actor:
             self.world.promise(f"vmadm {' '.join(words)}", zone["zonename"])
         return f"{zone['zonename']} {done.returncode} {done.stderr.strip()[:200]}"
 
-    def do_fresh(self, number: int) -> str:
-        """GET /vms/ZONE?fresh=true; what it says is a promise."""
+    def do_fresh(self, number: int, cap: int) -> str:
+        """The zone's configuration is changed, then GET /vms/ZONE?fresh=true; what that says is a promise."""
         zone = self._zone(number)
         if zone is None or not self.world.is_up:
             return "no such zone"
+        with contextlib.suppress(OrderRefused):  # its XML may be broken
+            self.control.set_rctl(zone["zonename"], "zone.cpu-cap", cap)
         answer = ask(self.world.daemon.port, f"/vms/{zone['zonename']}?fresh=true&timeout=10")[0]
         if answer.status in (200, 404) and not self.world.needs_refresh:
             self.world.promise("fresh read", zone["zonename"], answer)

@@ -75,7 +75,7 @@ def _ordinary(source: random.Random) -> Step:
         words = [word.format(n=source.randint(100, 999)) for word in source.choice(WRITES)]
         return Step("vmadm", {"words": words, "number": source.randrange(1000)})
     if draw < 0.20:
-        return Step("fresh", {"number": source.randrange(1000)})
+        return Step("fresh", {"number": source.randrange(1000), "cap": source.randint(10, 6400)})
     if draw < 0.26:
         return Step("burst", {"count": source.randint(5, 20), "seed": source.randrange(10**6)})
     kind = source.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]

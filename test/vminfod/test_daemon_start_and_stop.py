@@ -107,6 +107,15 @@ def test_address_that_cannot_be_had_is_reported_in_one_line(quiet_node, ip):
     assert ip in one_line(ended.stderr)
 
 
+def test_start_that_a_tool_prevents_is_reported_once_as_what_it_is(node):
+    node.control.fault("zfs", "fail", stderr="no memory\n", times=None)
+    ended = vminfod("--root", node.root, "--port", str(free_port()), within=60)
+    assert ended.returncode == 1
+    assert "cannot load the node: zfs exited" in one_line(ended.stderr)
+    errors = [record["msg"] for record in map(json.loads, ended.stdout.splitlines()) if record["level"] >= 50]
+    assert errors == ["cannot start"]
+
+
 # Starts.
 
 

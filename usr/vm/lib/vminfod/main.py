@@ -180,12 +180,13 @@ def _raise_descriptor_limit() -> None:
 
 
 def _log_unexpected_errors(logger: log.Log) -> None:
-    """What escapes a greenlet is a fault of ours: into the log with it, not onto a terminal without a reader."""
+    """What escapes a greenlet is a fault of ours: into the log with it, not onto a terminal without a reader. That the
+    daemon cannot start is none: main() reports it."""
 
     def escaped(
         context: Any, kind: type[BaseException], error: BaseException, _trace: Optional[types.TracebackType]
     ) -> None:
-        if not issubclass(kind, gevent.GreenletExit):
+        if not issubclass(kind, (gevent.GreenletExit, CannotStart)):
             logger.error("an error escaped a greenlet", greenlet=str(getattr(context, "name", context)), err=error)
 
     gevent.get_hub().handle_error = escaped
