@@ -145,9 +145,9 @@ MUTANTS = (
     Mutant(
         "a fresh read is answered before it is done",
         "Read-after-write",
-        "freshness/reloads.py",
-        "return bool(done.wait(timeout))",
-        "return True",
+        "freshness/freshreads.py",
+        "self._reloads.read_fresh(zonename, REQUEST, timeout)",
+        "self._reloads.mark(zonename, cause=REQUEST)",
     ),
     Mutant(
         "what a list lacks is deleted",
