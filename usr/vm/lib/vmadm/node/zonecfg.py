@@ -8,7 +8,7 @@ Not here: NICs, disks and filesystems, which have blocks of their own (zonecfg_b
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Optional
 
@@ -270,8 +270,3 @@ def _add_attr(name: str, value: str) -> str:
 
 def _select_attr(name: str, value: str) -> str:
     return f'select attr name={name}; set value="{value}"; end'
-
-
-def joined(statements: Iterable[str]) -> str:
-    """Statements for zonecfg's command line."""
-    return "; ".join(statements)
