@@ -181,6 +181,13 @@ def check_whole(value):
         assert value is None or value is UNSET or isinstance(value, int), value
 
 
+def check_asked(needed):
+    """What commands of the node are given: words that a process can have."""
+    for word in (*needed.nic_tags, *(part for key in needed.images for part in key)):
+        assert re.fullmatch(r"[-A-Za-z0-9_/.:]+", word)
+        assert not word.startswith("-")
+
+
 def judge(parse, payload, *rest):
     before = repr(payload)
     try:
@@ -198,7 +205,7 @@ def judge(parse, payload, *rest):
 @settings(max_examples=500, deadline=None, derandomize=True)
 @given(payload=payloads(), brand=some.sampled_from(BRANDS))
 def test_update_is_refused_or_a_change(payload, brand):
-    facts_needed(payload)
+    check_asked(facts_needed(payload))
     vm = {**VM, "brand": brand}
     before = repr(vm)
     judge(parse_update, payload, vm, NODE)
@@ -208,6 +215,6 @@ def test_update_is_refused_or_a_change(payload, brand):
 @settings(max_examples=500, deadline=None, derandomize=True)
 @given(payload=payloads(), brand=some.sampled_from(BRANDS))
 def test_create_is_refused_or_a_change(payload, brand):
-    facts_needed(payload)
+    check_asked(facts_needed(payload))
     image = {} if brands.is_hvm(brand) else {"image_uuid": IMAGES.get(brand, IMAGES["joyent"]), "kernel_version": "4.3"}
     judge(parse_create, {**image, **payload, "brand": payload.get("brand", brand)}, NODE, UUID)

@@ -112,7 +112,7 @@ def test_mounts_cover_the_files_of_the_brand_or_where_metadata_says():
     ]
 
 
-@pytest.mark.parametrize("path", ["etc/hosts", "/etc/../../x", "/etc//hosts", "/", "/etc/./hosts", "/a\nb"])
+@pytest.mark.parametrize("path", ["etc/hosts", "/etc/../../x", "/etc//hosts", "/", "/etc/./hosts", "/a\nb", '/a"b'])
 def test_mount_at_a_path_that_leads_elsewhere_is_refused(path):
     with pytest.raises(BadPayload, match='invalid "docker:hostsFile" internal_metadata: '):
         mounts(created({"docker:hostsFile": path}), "/zones/x")

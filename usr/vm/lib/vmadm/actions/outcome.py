@@ -31,6 +31,8 @@ ADDRESS_MEMBERS = ("ip", "netmask", "gateway")  # of a NIC; what they say is sho
 # What a rule may make of a value that was asked: memory has limits, no quota is 0, no record size is zfs's own.
 SETTLED = frozenset((*memoryrules.MEMORY, "quota", "zfs_root_recsize", "zfs_data_recsize"))
 
+DOCKERS = ("restart_init", "internal_metadata_namespaces")  # docker puts in what it needs
+
 # What a VM object shows of disks, of what can be said of them.
 DISK_MEMBERS = ("boot", "model", "media", "image_uuid", "image_size", "pci_slot", "uuid", "notrim", "guest_block_size")
 VOLUME_MEMBERS = ("size", "compression", "refreservation")
@@ -114,7 +116,7 @@ def _of_properties(change: Change, has_dataset: bool) -> Iterator[Expected]:
             continue
         settled = change.properties.get(name)
         if settled is not UNSET:  # what makes no sense for this VM has been dropped, such as SPICE without an image
-            is_settled = name in SETTLED or (name == "restart_init" and change.properties.docker is True)
+            is_settled = name in SETTLED or (name in DOCKERS and change.properties.docker is True)
             yield _property(name, settled if is_settled else asked)
 
 

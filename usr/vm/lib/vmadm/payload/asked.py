@@ -28,6 +28,7 @@ from vmadm.payload.change import (
 )
 from vmadm.payload.findings import CREATE, Findings, member_action, payload_facts
 from vmadm.payload.macs import full_mac
+from vmadm.payload.nodefacts import POOL
 from vmadm.payload.valuerules import ZONENAME, as_boolean, as_integer, as_list, is_unset
 from vmload import properties
 
@@ -39,7 +40,6 @@ KEYS = {NicChange: "mac", DiskChange: "path", FilesystemChange: "target", PciCha
 UNSTORABLE = re.compile('["\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]')
 SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: no encoding has it
 INTERFACE = re.compile(r"[a-z][a-z0-9_]{0,27}[0-9]{1,3}")
-POOL = re.compile(r"[a-zA-Z][-a-zA-Z0-9_.:]{0,254}")
 MOST_PORT = 65535
 
 # Members that say something by being null or blank; what, their own rules know (nicrules.py).

@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 from vmadm.errors import BadPayload
 from vmadm.payload import addresses
+from vmadm.payload.asked import UNSTORABLE
 from vmadm.payload.change import Change, Filesystem, Nic
 from vmadm.payload.unset import UNSET, said
 from vmload import Vm
@@ -91,7 +92,7 @@ def mounts(change: Change, zonepath: str) -> list[Filesystem]:
         default = OS_HOSTS if file == "hosts" and change.brand == "joyent-minimal" else otherwise
         target = str(metadata.get(key) or default)
         names = target.split("/")
-        if names[0] or any(name in ("", ".", "..") for name in names[1:]) or not target.isprintable():
+        if names[0] or any(name in ("", ".", "..") for name in names[1:]) or UNSTORABLE.search(target) is not None:
             raise BadPayload([f'invalid "{key}" internal_metadata: {target} is no plain path'])
         source = f"{zonepath}/config/{file}"
         found.append(Filesystem(target=target, source=source, type="lofs", options=("rw",)))

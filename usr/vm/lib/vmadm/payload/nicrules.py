@@ -17,11 +17,12 @@ from vmadm.payload import Payload, addresses
 from vmadm.payload.addresses import AUTOMATIC
 from vmadm.payload.change import Nic, NicChange, named
 from vmadm.payload.macs import full_mac, random_mac, vrrp_mac
+from vmadm.payload.nodefacts import TAG
 from vmadm.payload.valuerules import is_unset
 from vminfod.clients.plainjson import compact
 from vmload import Vm, brands
 
-NEW_TAG = re.compile(r"[A-Za-z0-9_/]+")
+NEW_TAG = TAG
 KEPT_TAG = re.compile(r"[A-Za-z0-9_]+")  # a present NIC cannot be moved to an overlay
 
 # Limits of the anti-spoofing tables of a link.

@@ -9,17 +9,23 @@ Always: nothing is asked for what the payload does not name: no image, no comman
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from vmload.units import Bytes, Mib
+from vmload.uuids import is_uuid
 
 DEFAULT_POOL = "zones"
 NORMAL_TAG = "normal"  # the type of a tag that stands for a link
 
 IMAGE_NAMES = ("image_uuid", "dataset_uuid", "zone_dataset_uuid")  # the last two are deprecated
 POOL_NAMES = ("zpool", "zfs_storage_pool_name")
+
+# What can be a name at all. Nothing else is given to a command, whatever the payload holds.
+TAG = re.compile(r"[A-Za-z0-9_/]+")
+POOL = re.compile(r"[a-zA-Z][-a-zA-Z0-9_.:]{0,254}")
 
 ImageKey = tuple[str, str]  # (pool, image uuid)
 
@@ -71,10 +77,10 @@ class FactsNeeded:
 def facts_needed(payload: Mapping[str, Any]) -> FactsNeeded:
     """What the rules will look at; `payload` may be anything that JSON can say, as long as it is an object."""
     nics = [nic for name in ("nics", "add_nics", "update_nics") for nic in _objects(payload.get(name))]
-    tags = dict.fromkeys(nic["nic_tag"] for nic in nics if isinstance(nic.get("nic_tag"), str) and nic["nic_tag"])
+    tags = dict.fromkeys(nic["nic_tag"] for nic in nics if _is_name(TAG, nic.get("nic_tag")))
     return FactsNeeded(
         pools=any(name in payload for name in POOL_NAMES),
-        images=tuple({key: None for key in _images(payload) if all(isinstance(part, str) and part for part in key)}),
+        images=tuple(dict.fromkeys(key for key in _images(payload) if _is_name(POOL, key[0]) and is_uuid(key[1]))),
         nic_tags=tuple(tags),
         others=bool(nics) or payload.get("vnc_port") is not None,
     )
@@ -94,6 +100,10 @@ def image_of(manifest: Any) -> Optional[Image]:
         bootrom=bootrom if isinstance(bootrom, str) and bootrom else None,
         cloudinit_datasource=datasource if isinstance(datasource, str) and datasource else None,
     )
+
+
+def _is_name(pattern: re.Pattern[str], value: Any) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
