@@ -14,8 +14,9 @@ import time
 if __package__ in (None, ""):  # started as a folder: make the folder above importable, as `python3 -m` does
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from mockcn import ctl, vmadmd
+from mockcn import ctl
 from mockcn.layout import Layout, RootInUse
+from mockcn.life import vmadmd
 from mockcn.node import Node
 from mockcn.orders import Orders
 from mockcn.population import filling, importer

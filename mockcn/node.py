@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from mockcn.layout import Layout
-from mockcn.pace import Pace
+from mockcn.life.pace import Pace
 from mockcn.state.events import EventBus
 from mockcn.state.faults import Faults
 from mockcn.state.mounts import Mounts, write_atomically

@@ -7,9 +7,10 @@ Always: an order that is refused answers with an error and has changed nothing."
 import random
 from typing import TYPE_CHECKING, Any, Optional
 
-from mockcn import churn, edits, guest
+from mockcn import churn, edits
 from mockcn.dump import dump
 from mockcn.edits import Refused
+from mockcn.life import guest
 from mockcn.node import Node
 from mockcn.population import vms
 from mockcn.population.identities import uuid_from

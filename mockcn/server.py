@@ -19,21 +19,10 @@ import struct
 import threading
 from typing import Any, Callable, Optional
 
-from mockcn.commands import (
-    dladm,
-    imgadm,
-    kstat,
-    mounting,
-    nictagadm,
-    processes,
-    simple,
-    sysevent,
-    zfs,
-    zlogin,
-    zoneadm,
-    zonecfg,
-)
+from mockcn.commands import dladm, imgadm, kstat, mounting, nictagadm, processes, simple, sysevent
 from mockcn.commands.output import CommandFailed, Output
+from mockcn.commands.zfs import zfs
+from mockcn.commands.zones import zlogin, zoneadm, zonecfg
 from mockcn.faulty_output import FaultyOutput, ToolEnds
 from mockcn.node import Node
 from mockcn.progress import say

@@ -5,8 +5,8 @@ Pids of the node are numbers of its own, not processes of the machine it runs on
 
 import signal
 
-from mockcn import guest
 from mockcn.commands.output import CommandFailed, Output
+from mockcn.life import guest
 from mockcn.node import Node
 
 LOOK_EVERY = 0.02  # seconds between looks whether a process has ended

@@ -10,8 +10,8 @@ import getopt
 import re
 
 from mockcn.commands.output import CommandFailed, Output
-from mockcn.commands.zonecfg_session import Session
-from mockcn.commands.zonecfg_words import BadStatement, read, split
+from mockcn.commands.zones.zonecfg_session import Session
+from mockcn.commands.zones.zonecfg_words import BadStatement, read, split
 from mockcn.node import Node
 from mockcn.state.zones import looks_like_uuid
 

@@ -5,7 +5,7 @@ import time
 
 from mockcn.commands.options import Options
 from mockcn.commands.output import CommandFailed, Output
-from mockcn.commands.zfs_list import aligned
+from mockcn.commands.zfs.zfs_list import aligned
 from mockcn.node import Node
 from mockcn.state.datasets import Dataset, Snapshot, Thing, value_of
 from mockcn.state.pools import ZfsError

@@ -5,7 +5,7 @@ Always: one who takes a zone through its states holds `zone.busy` from the first
         zoneadmd serialise what is done to one zone; the node's lock is held for a step at a time only.
 `reached` is told of each step by its name before it is taken (faults; commands/output.py). The steps of a boot are
 `initialized`, `ready`, `booting`, `running`, those of a halt `shutting_down`, `init_ended`, `down`, `gone`.
-Not here: what zoneadm says (commands/zoneadm.py), what goes on inside a zone (guest.py)."""
+Not here: what zoneadm says (commands/zones/zoneadm.py), what goes on inside a zone (guest.py)."""
 
 import time
 from typing import Callable

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Optional
 from xml.etree.ElementTree import Element, SubElement
 
-from mockcn.commands.zonecfg_words import BadStatement, Operand, Value
+from mockcn.commands.zones.zonecfg_words import BadStatement, Operand, Value
 from mockcn.state import zonexml
 
 NO_SUCH_ID = "No such resource with that id"

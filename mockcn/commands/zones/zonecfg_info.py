@@ -6,8 +6,8 @@ from typing import Iterator
 from xml.etree.ElementTree import Element
 
 from mockcn.commands.output import Output
-from mockcn.commands.zonecfg_resources import CAPS, KINDS, find, limit
-from mockcn.commands.zonecfg_words import BadStatement, Statement
+from mockcn.commands.zones.zonecfg_resources import CAPS, KINDS, find, limit
+from mockcn.commands.zones.zonecfg_words import BadStatement, Statement
 
 PROPERTIES = (
     "zonepath",

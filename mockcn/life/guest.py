@@ -14,7 +14,7 @@ import signal
 import threading
 from typing import Callable, Optional
 
-from mockcn import transitions
+from mockcn.life import transitions
 from mockcn.node import Node
 from mockcn.state import zonexml
 from mockcn.state.zones import Kernel, Zone, ZoneError

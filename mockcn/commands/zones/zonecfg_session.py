@@ -12,9 +12,9 @@ Not here: the script's text (zonecfg_words.py), the resources (zonecfg_resources
 from typing import Callable, Optional, Union
 from xml.etree.ElementTree import Element
 
-from mockcn.commands import zonecfg_info
 from mockcn.commands.output import Output
-from mockcn.commands.zonecfg_resources import (
+from mockcn.commands.zones import zonecfg_info
+from mockcn.commands.zones.zonecfg_resources import (
     CAPS,
     KINDS,
     NO_SUCH_ID,
@@ -30,7 +30,7 @@ from mockcn.commands.zonecfg_resources import (
     plain,
     size,
 )
-from mockcn.commands.zonecfg_words import BadStatement, Statement
+from mockcn.commands.zones.zonecfg_words import BadStatement, Statement
 from mockcn.node import Node
 from mockcn.state import zonexml
 from mockcn.state.zones import Zone

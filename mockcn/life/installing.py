@@ -8,19 +8,19 @@
 Always: a failure, or a tool that is killed, leaves the zone `incomplete` with what was done so far; uninstall clears it
         up. `zone.busy` is held throughout, the node's lock for one step.
 `reached` is called with `incomplete`, `cloned`, `quota`, `cores`, `installed`, and of `incomplete`, `destroyed`,
-`configured`, each before it is done. Not here: zoneadm's options (commands/zoneadm_change.py)."""
+`configured`, each before it is done. Not here: zoneadm's options (commands/zones/zoneadm_change.py)."""
 
 import os
 import time
 from dataclasses import dataclass
 from typing import Optional
 
+from mockcn.life.transitions import Reached
 from mockcn.node import Node
 from mockcn.state import zonexml
 from mockcn.state.datasets import Snapshot
 from mockcn.state.pools import NoDataset
 from mockcn.state.zones import Zone, ZoneError
-from mockcn.transitions import Reached
 
 GIB = 1 << 30
 CORES_QUOTA = 100 * GIB  # bytes of a zone's cores dataset

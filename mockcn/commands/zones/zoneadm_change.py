@@ -8,8 +8,8 @@ halting is done by the zone's zoneadmd, which goes on without its caller."""
 import getopt
 from typing import Callable
 
-from mockcn import guest, installing, transitions
 from mockcn.commands.output import CommandFailed, Output
+from mockcn.life import guest, installing, transitions
 from mockcn.node import Node
 from mockcn.state.pools import ZfsError
 from mockcn.state.zones import Zone, ZoneError

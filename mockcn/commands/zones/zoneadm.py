@@ -6,8 +6,8 @@ Not here: the subcommands that change a zone (zoneadm_change.py)."""
 import getopt
 from typing import Iterable, Optional
 
-from mockcn.commands import zoneadm_change
 from mockcn.commands.output import CommandFailed, Output
+from mockcn.commands.zones import zoneadm_change
 from mockcn.node import Node
 from mockcn.state.zones import NoZone, Zone
 

@@ -8,8 +8,8 @@ import getopt
 import os
 from typing import Optional
 
-from mockcn import guest
 from mockcn.commands.output import CommandFailed, Output
+from mockcn.life import guest
 from mockcn.node import Node
 
 USAGE = "usage: zlogin [ -nQCES ] [ -e cmdchar ] [-l user] zonename [command [args ...] ]"

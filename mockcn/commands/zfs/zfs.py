@@ -3,8 +3,8 @@
 
 from typing import Callable
 
-from mockcn.commands import zfs_change, zfs_create, zfs_list, zfs_mount, zfs_show
 from mockcn.commands.output import CommandFailed, Output
+from mockcn.commands.zfs import zfs_change, zfs_create, zfs_list, zfs_mount, zfs_show
 from mockcn.node import Node
 from mockcn.state.pools import ZfsError
 
