@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Any, Optional, Union
 
     from vminfod.clients.clientlog import Logger
+    from vminfod.clients.shapes import Status, Vm
     from vminfod.clients.stream import VminfodEventStream
     from vminfod.clients.watcher import VminfodWatcher
 
@@ -86,11 +87,13 @@ class VminfodClient:
         """`{"ping": "pong"}`."""
         return _object(self.get("/ping"))
 
-    def status(self, full: bool = False) -> dict[str, Any]:
+    def status(self, full: bool = False) -> Status:
         """The daemon's own state (docs/http-api.md); `full` adds the refresh log and the file watcher."""
-        return _object(self.get("/status?full=true" if full else "/status"))
+        status: Status = self.get("/status?full=true" if full else "/status")
+        _object(status)
+        return status
 
-    def vms(self, query: Union[Mapping[str, object], str, None] = None) -> list[dict[str, Any]]:
+    def vms(self, query: Union[Mapping[str, object], str, None] = None) -> list[Vm]:
         """The VM objects that `query` asks for, in the daemon's order; all of them without one.
 
         `query` is a mapping, or text as after the `?` of an address. `fields` (a list, or text with commas) names
@@ -105,7 +108,7 @@ class VminfodClient:
         fields = wanted.pop("fields", None)
         return self.get_vmobjs(wanted, fields=fields.split(",") if isinstance(fields, str) else fields)
 
-    def get_vmobj(self, uuid: str, *, fields: Optional[Iterable[str]] = None) -> dict[str, Any]:
+    def get_vmobj(self, uuid: str, *, fields: Optional[Iterable[str]] = None) -> Vm:
         """One VM object by its uuid or zonename, with only the top-level properties `fields` if given: for callers of
         the original's vmload.getVmobj(). An unknown VM is an HTTPStatusError with code 404."""
         vm = self.vm(uuid)
@@ -113,10 +116,10 @@ class VminfodClient:
 
     def get_vmobjs(
         self,
-        filter: Union[Mapping[str, object], Callable[[dict[str, Any]], object], None] = None,
+        filter: Union[Mapping[str, object], Callable[[Vm], object], None] = None,
         *,
         fields: Optional[Iterable[str]] = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Vm]:
         """The VM objects that `filter` lets through, in the daemon's order: for callers of the original's
         vmload.getVmobjs(). `filter` is a mapping as for vms(), or a function of a VM object; `fields` as for
         get_vmobj(), and objects left empty by it are not given. Raises BadPattern, a ValueError, too."""
@@ -133,14 +136,14 @@ class VminfodClient:
 
     def vms_and_unreadable(
         self, query: str = "", *, parse: Callable[[bytes], Any] = parsed
-    ) -> tuple[list[dict[str, Any]], list[str]]:
+    ) -> tuple[list[Vm], list[str]]:
         """All VM objects, and the names of zones that exist but are not among them, since the daemon could not read
         them: with any of these the list is not complete. `query`: what to leave out
         (vminfod.clients.vmfilter.question); an older daemon does not."""
         vms, names = self._parsed("/vms" + query, parse)
         return _objects(vms), [name.strip() for name in (names or "").split(",") if name.strip()]
 
-    def vm(self, zonename: str) -> dict[str, Any]:
+    def vm(self, zonename: str) -> Vm:
         """One VM object."""
         return _object(self.get(vm_path(zonename)))
 
@@ -200,7 +203,7 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _objects(value: Any) -> list[dict[str, Any]]:
+def _objects(value: Any) -> list[Vm]:
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
         raise ParseError("the server did not answer with a JSON array of VM objects")
     return value

@@ -19,14 +19,26 @@ import json
 import marshal
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Optional, Union
+from typing import Any, Optional, TypedDict, Union
 
 from jsvalues.keyorder import walked
 
 Object = dict[str, Any]
 Array = list[Any]
 Path = tuple[Optional[str], ...]  # None stands for "some element of an array"
-Change = dict[str, Any]  # prettyPath, path, action, oldValue, newValue, ident (those that apply)
+
+
+class Change(TypedDict, total=False):
+    """One difference; the first three members are always there. `action`: added, removed or changed, which says which
+    of the values there are. `ident`: which element of a mapped array, where the change is inside one."""
+
+    prettyPath: str
+    path: list[Optional[str]]
+    action: str
+    oldValue: Any
+    newValue: Any
+    ident: Any
+
 
 # Of one top-level member. Past them it changes as one. What a person or an agent changes at once is a few dozen.
 MOST_CHANGES = 1000
@@ -65,7 +77,7 @@ def coarser(changes: list[Change], old: Object, new: Object) -> list[Change]:
     """`changes`, found between `old` and `new`, with one change for each member that has several."""
     by_member: dict[str, list[Change]] = {}
     for change in changes:
-        by_member.setdefault(change["path"][0], []).append(change)
+        by_member.setdefault(str(change["path"][0]), []).append(change)
     return [found[0] if len(found) == 1 else as_one(key, old[key], new[key]) for key, found in by_member.items()]
 
 

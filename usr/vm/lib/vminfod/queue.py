@@ -27,7 +27,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Optional, TypedDict
 
 import gevent
 from gevent.event import Event
@@ -92,6 +92,51 @@ class _Job:
         self.cancelled = False
         self.ended = False  # by itself: returned or raised
         self.error: Optional[BaseException] = None
+
+
+class WaitingTask(TypedDict):
+    """A task that waits, in /status."""
+
+    description: str
+    created_at: str
+    created_ago: str
+
+
+class KeptTask(WaitingTask):
+    """One that is kept back while the queue is paused."""
+
+    id: str
+
+
+class RunningTask(WaitingTask):
+    """One that runs. `start_latency`: how long it waited."""
+
+    started_at: str
+    started_ago: str
+    start_latency: str
+
+
+class Workers(TypedDict):
+    """The part of the queue that runs, under the name that the original's has."""
+
+    concurrency: int
+    npending: int
+    nqueued: int
+    pending: dict[str, RunningTask]
+    queued: list[WaitingTask]
+
+
+class QueueStatus(TypedDict, total=False):
+    """The queue in /status (docs/http-api.md, "Status"); the four paused_* members exist only while it is paused."""
+
+    now: str
+    paused: bool
+    idle: bool
+    vasync_queue: Workers
+    paused_at: str
+    paused_ago: str
+    paused_nqueued: int
+    paused_queue: list[KeptTask]
 
 
 class Queue:
@@ -369,11 +414,10 @@ class Queue:
     def _counts(self) -> dict[str, int]:
         return {"running": len(self._running), "waiting": len(self._run_list), "kept_back": len(self._paused_list)}
 
-    def dump(self) -> dict[str, Any]:
-        """The queue as /status shows it (docs/http-api.md, "Status"): a JSON object. The four
-        paused_* members exist only while it is paused."""
+    def dump(self) -> QueueStatus:
+        """For /status."""
         now = self._clock()
-        shown: dict[str, Any] = {
+        shown: QueueStatus = {
             "now": stamp(now),
             "paused": self.paused,
             "idle": self.idle,
@@ -414,7 +458,7 @@ def _check(task: object, callback: object) -> None:
         raise TypeError(f"the callback of {task.description!r} cannot be called")
 
 
-def _waiting_job(job: _Job, now: int) -> dict[str, str]:
+def _waiting_job(job: _Job, now: int) -> WaitingTask:
     return {
         "description": job.task.description,
         "created_at": stamp(job.created_at),
@@ -422,7 +466,7 @@ def _waiting_job(job: _Job, now: int) -> dict[str, str]:
     }
 
 
-def _running_job(job: _Job, now: int) -> dict[str, str]:
+def _running_job(job: _Job, now: int) -> RunningTask:
     return {
         "description": job.task.description,
         "created_at": stamp(job.created_at),

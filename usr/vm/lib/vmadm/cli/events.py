@@ -42,9 +42,10 @@ def follow(words: list[str], environ: Mapping[str, str], log: Logger) -> NoRetur
     waiting = lambda: say_waiting_for_answer("/events")  # noqa: E731
     feed = EventFeed(identity, query=query, parse=parsed_as_spelled, waiting=waiting)
     ready = feed.ready()
+    zonename = None
     if with_vms:
-        ready["vms"] = vms_by_zonename(ready.get("vms"), parsed_as_spelled)
-    zonename = _zonename_of(uuid, ready["vms"]) if uuid else None
+        vms = ready["vms"] = vms_by_zonename(ready.get("vms"), parsed_as_spelled)
+        zonename = _zonename_of(uuid, vms) if uuid else None
     if with_ready:
         put(json_text(ready) if as_json else ready_text(ready, full=full))
     while True:

@@ -11,14 +11,14 @@ from vminfod.clients.plainjson import compact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from vminfod.clients.shapes import Change, Event
 
 LONGEST_ALIAS = 30  # characters; longer ones end in three dots within that length
 ELLIPSIS = "..."
 ABSENT = "-"
 
 
-def event_text(event: dict[str, Any], *, full: bool) -> str:
+def event_text(event: Event, *, full: bool) -> str:
     """A create, modify or delete: one line, or one for each change of a modify. `full`: whole date and zonename."""
     zonename = str(event.get("zonename", ABSENT))
     start = f"[{_date(event, full)}] {zonename if full else zonename.partition('-')[0]} {_alias(event)} {event['type']}"
@@ -27,13 +27,13 @@ def event_text(event: dict[str, Any], *, full: bool) -> str:
     return "".join([one_line(f"{start}: {_change(change)}") for change in event.get("changes") or []])
 
 
-def ready_text(event: dict[str, Any], *, full: bool) -> str:
+def ready_text(event: Event, *, full: bool) -> str:
     """The ready event, when it is asked for."""
     stream = f" (uuid {event.get('uuid', ABSENT)})" if full else ""
     return one_line(f"[{_date(event, full)}] ready{stream}")
 
 
-def json_text(event: dict[str, Any]) -> str:
+def json_text(event: Event) -> str:
     """The event as it came, on one line."""
     return compact({**event, "date": dates.of_datetime(event["date"])}) + "\n"
 
@@ -45,16 +45,16 @@ def one_line(text: str) -> str:
     return text + "\n"
 
 
-def _date(event: dict[str, Any], full: bool) -> str:
+def _date(event: Event, full: bool) -> str:
     text = dates.of_datetime(event["date"])
     return text if full else text.partition("T")[2]
 
 
-def _alias(event: dict[str, Any]) -> str:
+def _alias(event: Event) -> str:
     alias = str((event.get("vm") or {}).get("alias") or ABSENT)
     return alias if len(alias) <= LONGEST_ALIAS else alias[: LONGEST_ALIAS - len(ELLIPSIS)] + ELLIPSIS
 
 
-def _change(change: dict[str, Any]) -> str:
+def _change(change: Change) -> str:
     old, new = (compact(change[key]) if key in change else "undefined" for key in ("oldValue", "newValue"))
     return f"{change.get('prettyPath')} {change.get('action')} :: {old} -> {new}"

@@ -10,13 +10,16 @@ from vminfod.clients.plainjson import compact, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Optional
+
+    from vminfod.clients.shapes import Status
 
 ABSENT = "-"
 MEGABYTE = 1024 * 1024
 
 
-def status_text(status: dict[str, Any], *, full: bool) -> str:
+def status_text(status: Status, *, full: bool) -> str:
     """All lines, each with its newline. `full`: also the refresh log and the file watcher."""
     queue = status.get("queue") or {}
     tasks = queue.get("vasync_queue") or {}
@@ -42,7 +45,7 @@ def status_text(status: dict[str, Any], *, full: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def verdict_line(status: dict[str, Any]) -> str:
+def verdict_line(status: Status) -> str:
     """What is wrong, with its newline; "" if nothing is, or if the daemon is too old to say."""
     reasons = (status.get("health") or {}).get("reasons") or []
     return f"DEGRADED: {'; '.join(escaped(str(reason)) for reason in reasons)}\n" if reasons else ""
@@ -54,7 +57,7 @@ def escaped(text: str) -> str:
     return "".join([f"\\u{ord(c):04x}" if "\x7f" <= c <= "\x9f" else c for c in inner])
 
 
-def _shown(part: dict[str, Any], key: str) -> str:
+def _shown(part: Mapping[str, object], key: str) -> str:
     value = part.get(key, ABSENT)
     return escaped(value) if isinstance(value, str) else compact(value)
 

@@ -73,7 +73,7 @@ def complain(message: str) -> None:
 def say_waiting_for_answer(path: str) -> None:
     """Say to whoever looks on at a terminal what is waited for. Programs that read stderr get no such line."""
     if on_terminal(STDERR):
-        complain(f"waiting for vminfod to answer GET {path}")
+        complain(f"waiting for vminfod to answer GET {path.partition('?')[0]}")
 
 
 def run_to_end(run: Callable[[], int], tool: str, environ: Mapping[str, str]) -> int:

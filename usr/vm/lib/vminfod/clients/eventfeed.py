@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
     from vminfod.clients.identity import Identity
+    from vminfod.clients.shapes import Event
 
 READY_TIMEOUT = 30.0  # seconds from connecting to the ready event; the original's limit
 
@@ -51,7 +52,7 @@ class EventFeed:
         except VminfodTimeout as error:
             raise self._ready_timed_out() from error
 
-    def ready(self) -> dict[str, Any]:
+    def ready(self) -> Event:
         """The ready event; its `vms` stays text."""
         try:
             self._exchange.check_ok()
@@ -67,7 +68,7 @@ class EventFeed:
         self._exchange.deadline = self._exchange.waiting = None
         return event
 
-    def next(self) -> dict[str, Any]:
+    def next(self) -> Event:
         """The next event; waits for ever unless limit_silence() said otherwise."""
         try:
             event = self._event()
@@ -89,7 +90,7 @@ class EventFeed:
     def close(self) -> None:
         self._exchange.close()
 
-    def _event(self) -> dict[str, Any]:
+    def _event(self) -> Event:
         while not self._lines:
             try:
                 data = self._exchange.body()

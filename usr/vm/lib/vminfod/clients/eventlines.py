@@ -12,19 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from vminfod.clients.shapes import Event, Vm
+
 MAX_LINE = 256 << 20  # bytes. The ready line has all VMs: 3 MB for 1,000, and 100 times that with much metadata
 
 
-def event_of(line: bytes, parse: Callable[[bytes], Any]) -> dict[str, Any]:
+def event_of(line: bytes, parse: Callable[[bytes], Any]) -> Event:
     """The event on one line, its `date` as an aware datetime. Raises ParseError."""
-    event = parse(line)
-    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+    found = parse(line)
+    if not isinstance(found, dict) or not isinstance(found.get("type"), str):
         raise ParseError("VminfodEventStream got a line that is no event")
-    event["date"] = _date(event.get("date"))
+    found["date"] = _date(found.get("date"))
+    event: Event = found  # type: ignore[assignment]  # the members that are not checked are the server's to keep right
     return event
 
 
-def vms_by_zonename(text: Any, parse: Callable[[str], Any]) -> dict[str, dict[str, Any]]:
+def vms_by_zonename(text: Any, parse: Callable[[str], Any]) -> dict[str, Vm]:
     """The `vms` of a ready event, a JSON text of its own, as zonename -> VM object. Raises ParseError."""
     vms = parse(text) if isinstance(text, str) else None
     if not isinstance(vms, list) or not all(isinstance(vm, dict) and isinstance(vm.get("zonename"), str) for vm in vms):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vminfod.clients.wanted import WantedChanges, WantedEvent
 
     Callback = Callable[[Optional[BaseException], Any], object]
+    from vminfod.clients.shapes import Event
 
 UNMATCHED_KEPT = 10  # events that a timeout's log line shows: enough to see what came instead (L3)
 
@@ -49,7 +50,7 @@ class Watch:
         self._operation = f'vminfod {wanted.operation} "{watches.name}"'
         self._callback = callback
         self._timer: Optional[threading.Timer] = None
-        self._unmatched: deque[dict[str, Any]] = deque(maxlen=UNMATCHED_KEPT)
+        self._unmatched: deque[Event] = deque(maxlen=UNMATCHED_KEPT)
         self._done = False
         self._error: Optional[BaseException] = None
         self._value: Any = None
@@ -86,7 +87,7 @@ class Watch:
         self._timer.daemon = True
         self._timer.start()
 
-    def met_by(self, event: dict[str, Any]) -> bool:
+    def met_by(self, event: Event) -> bool:
         """Look at an event; True if it completes the watch."""
         if self._wanted.met_by(event):
             return True
@@ -141,7 +142,7 @@ class WatchList:
     def add(self, watch: Watch) -> None:
         self._pending.append(watch)
 
-    def offer(self, event: dict[str, Any]) -> None:
+    def offer(self, event: Event) -> None:
         """Show an event to all watches and end those that it completes."""
         met = [watch for watch in self._pending if watch.met_by(event)]
         if met:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, Optional
 
+    from vminfod.clients.shapes import Event, Vm
+
 # The identifiers that distinguish the elements of arrays, as the daemon's own diff has them.
 IDENTIFIERS = {"nics": "mac", "disks": "path"}
 
@@ -24,14 +26,14 @@ class Mirror:
     """All VMs by zonename."""
 
     def __init__(self) -> None:
-        self.vms: dict[str, dict[str, Any]] = {}
+        self.vms: dict[str, Vm] = {}
         self.epoch: Optional[str] = None
         self.rev: Optional[int] = None
         self.position: Optional[str] = None  # `EPOCH:REV` to resume from; None when only a new list will do
         self.unreadable: frozenset[str] = frozenset()  # zones that the list lacked although they exist
         self._past: set[str] = set()  # epochs that were left, one for each restart of the daemon
 
-    def fill(self, vms: dict[str, dict[str, Any]], ready: dict[str, Any]) -> None:
+    def fill(self, vms: dict[str, Vm], ready: Event) -> None:
         """Take over the list that came with a ready event, and stand where that says."""
         self.unreadable = unreadable_zones(ready) - vms.keys()
         self.vms = {**vms, **{name: vm for name, vm in self.vms.items() if name in self.unreadable}}
@@ -49,11 +51,11 @@ class Mirror:
         self.rev = rev if known else None
         self.position = f"{epoch}:{rev}" if known else None
 
-    def continues_at(self, ready: dict[str, Any]) -> bool:
+    def continues_at(self, ready: Event) -> bool:
         """Does a feed with this ready event, which brought no list, go on where the mirror stands?"""
         return self.position is not None and ready.get("epoch") == self.epoch
 
-    def step_of(self, event: dict[str, Any]) -> str:
+    def step_of(self, event: Event) -> str:
         """Where an event stands: "next" to be applied, "known" already (or a heartbeat), or behind a "gap"."""
         rev = event.get("rev")
         heartbeat = event["type"] == "heartbeat"
@@ -65,7 +67,7 @@ class Mirror:
             return "known"
         return "next" if rev == self.rev + 1 and not heartbeat else "gap"
 
-    def as_seen_from_here(self, event: dict[str, Any]) -> Optional[dict[str, Any]]:
+    def as_seen_from_here(self, event: Event) -> Optional[Event]:
         """An event in which the daemon creates a VM that was kept meanwhile, as the modify that it is here; None if
         nothing has changed. All others are as they came."""
         from vminfod.diff import diff
@@ -77,7 +79,7 @@ class Mirror:
         changes = diff(old, vm, IDENTIFIERS)
         return {**event, "type": "modify", "changes": changes} if changes else None
 
-    def apply(self, event: dict[str, Any]) -> None:
+    def apply(self, event: Event) -> None:
         """Take an event in. Raises ParseError for one without zonename or VM object."""
         zonename, vm = event.get("zonename"), event.get("vm")
         if not isinstance(zonename, str) or (event["type"] != "delete" and not isinstance(vm, dict)):
@@ -91,7 +93,7 @@ class Mirror:
         if self.rev is not None and isinstance(event.get("rev"), int):
             self._move_to(self.epoch, event["rev"])
 
-    def events_towards(self, vms: dict[str, dict[str, Any]], ready: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def events_towards(self, vms: dict[str, Vm], ready: Event) -> Iterator[Event]:
         """The events that lead from the mirror to `vms`, as if the daemon had sent them: deletes first, so that a
         reader never sees two VMs with the address of one. Apply each before taking the next, and fill() in the end:
         the diff takes arrays in another order for equal. Without `rev`, since they are no revisions of the daemon's."""
@@ -109,16 +111,17 @@ class Mirror:
             }
         for zonename, vm in vms.items():
             old = self.vms.get(zonename)
-            event = {"date": ready["date"], "zonename": zonename, "uuid": vm.get("uuid"), "vm": vm}
-            if old is None:
-                yield {"type": "create", **event}
-                continue
-            changes = diff(old, vm, IDENTIFIERS)
-            if changes:
-                yield {"type": "modify", **event, "changes": changes}
+            kind = "create" if old is None else "modify"
+            uuid = vm.get("uuid")
+            event: Event = {"type": kind, "date": ready["date"], "zonename": zonename, "uuid": uuid, "vm": vm}
+            if old is not None:
+                event["changes"] = diff(old, vm, IDENTIFIERS)
+                if not event["changes"]:
+                    continue
+            yield event
 
 
-def unreadable_zones(ready: dict[str, Any]) -> frozenset[str]:
+def unreadable_zones(ready: Event) -> frozenset[str]:
     """The zones that exist and are not in a ready event's list, because the daemon could not read them."""
     names = ready.get("unreadable")
     return frozenset(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else frozenset()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from vminfod.clients.clientlog import Logger
     from vminfod.clients.eventwaits import Callback
+    from vminfod.clients.shapes import Event
 
 UNREAD = 16  # events; the original's buffer
 UNREAD_WHILE_WATCHED = 1024  # events of some 5 KB each; a watch lasts seconds, in which a busy node makes hundreds
@@ -48,8 +49,8 @@ class _Run:
 
     def __init__(self) -> None:
         self.feed: Optional[EventFeed] = None
-        self.ready: Optional[dict[str, Any]] = None
-        self.unread: deque[dict[str, Any]] = deque()
+        self.ready: Optional[Event] = None
+        self.unread: deque[Event] = deque()
         self.dropped = 0
         self.over = False  # stopped or failed: from then on nothing is delivered
         self.error: Optional[VminfodError] = None  # set at most once, and never by stop()
@@ -103,7 +104,7 @@ class VminfodEventStream:
             self._stop_locked()
         self._watches.call_back()
 
-    def wait_ready(self, timeout: Optional[float] = None) -> dict[str, Any]:
+    def wait_ready(self, timeout: Optional[float] = None) -> Event:
         """The ready event, as soon as it is there. Raises the stream's error, Stopped, and VminfodTimeout after
         `timeout` seconds (None or 0: no limit), which leaves the stream as it is."""
         with self._changed:
@@ -115,7 +116,7 @@ class VminfodEventStream:
                 raise self._end_of(run)
             raise self._named(VminfodTimeout(f"{WHAT} wait_ready timeout exceeded"))
 
-    def read(self, timeout: Optional[float] = None) -> dict[str, Any]:
+    def read(self, timeout: Optional[float] = None) -> Event:
         """The next event. Raises the stream's error after the events that came before it, Stopped after stop(),
         VminfodTimeout after `timeout` seconds (None or 0: no limit)."""
         with self._changed:
@@ -128,7 +129,7 @@ class VminfodEventStream:
                 raise self._end_of(run)
             raise self._named(VminfodTimeout(f"{WHAT} read timeout exceeded"))
 
-    def read_nowait(self) -> Optional[dict[str, Any]]:
+    def read_nowait(self) -> Optional[Event]:
         """The next event if one is waiting, else None. Raises the stream's error once no event is left."""
         with self._changed:
             run = self._run
@@ -137,10 +138,10 @@ class VminfodEventStream:
                 raise self._end_of(run)
             return event
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Event]:
         return self
 
-    def __next__(self) -> dict[str, Any]:
+    def __next__(self) -> Event:
         try:
             return self.read()
         except Stopped:
@@ -251,7 +252,7 @@ class VminfodEventStream:
             if feed is not None:
                 feed.close()
 
-    def _deliver(self, run: _Run, event: dict[str, Any]) -> bool:
+    def _deliver(self, run: _Run, event: Event) -> bool:
         """Give an event to watches and readers; False when the run is over."""
         if event["type"] == "heartbeat" and not self._wants_heartbeats:
             return not run.over
@@ -269,7 +270,7 @@ class VminfodEventStream:
         self._watches.call_back()
         return not run.over
 
-    def _take(self, run: _Run) -> Optional[dict[str, Any]]:
+    def _take(self, run: _Run) -> Optional[Event]:
         """Lock held: the next unread event. Raises StreamError if some were dropped before it."""
         if run.dropped:
             dropped, run.dropped = run.dropped, 0

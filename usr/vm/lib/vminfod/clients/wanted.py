@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from vminfod.clients.shapes import Event
+
 
 def is_subset(wanted: Any, seen: Any) -> bool:
     """Is everything in `wanted` in `seen`?"""
@@ -44,7 +46,7 @@ class WantedEvent:
         """Raises TypeError if `wanted` is no object."""
         self._wanted = _checked_object(wanted)
 
-    def met_by(self, event: dict[str, Any]) -> bool:
+    def met_by(self, event: Event) -> bool:
         """Take one event; True when nothing is left to wait for."""
         return is_subset(self._wanted, event)
 
@@ -65,7 +67,7 @@ class WantedChanges:
     def nothing_wanted(self) -> bool:
         return not self._open
 
-    def met_by(self, event: dict[str, Any]) -> bool:
+    def met_by(self, event: Event) -> bool:
         """Take one event; True when nothing is left to wait for."""
         changes = event.get("changes")
         if isinstance(changes, list) and is_subset(self._wanted, event):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
     from vminfod.clients.clientlog import Logger
+    from vminfod.clients.shapes import Event, Vm
 
 BACKOFF_FIRST = 0.1  # seconds; doubled after each failure, with jitter: a node's clients should not come back as one
 BACKOFF_MOST = 5.0  # seconds; a daemon that starts on a big node is not asked more often than this
@@ -71,7 +72,7 @@ class VminfodWatcher:
         self._reconnect = bool(reconnect)
         self._changed = threading.Condition()  # guards all fields below
         self._mirror = Mirror()  # changed by the watcher's thread alone
-        self._ready: Optional[dict[str, Any]] = None  # the first ready event, its list aside: the mirror is filled
+        self._ready: Optional[Event] = None  # the first ready event, its list aside: the mirror is filled
         self._callbacks: dict[str, list[Callable[[Any], object]]] = {topic: [] for topic in TOPICS}
         self._feed: Optional[EventFeed] = None
         self._stopped = False
@@ -99,7 +100,7 @@ class VminfodWatcher:
         if late:
             self._call(callback, topic, ready)
 
-    def wait_ready(self, timeout: Optional[float] = None) -> dict[str, Any]:
+    def wait_ready(self, timeout: Optional[float] = None) -> Event:
         """The first ready event, with the VMs and the revision of now, once the mirror is filled.
 
         Raises VminfodTimeout after `timeout` seconds (None or 0: no limit), Stopped, and with reconnect=False the
@@ -127,12 +128,12 @@ class VminfodWatcher:
                 None if deadline is None else max(deadline - monotonic(), SHORTEST_WAIT),
             )
 
-    def vms(self) -> dict[str, dict[str, Any]]:
+    def vms(self) -> dict[str, Vm]:
         """All VMs by zonename: a copy of the index. The objects are the mirror's own; do not change them."""
         with self._changed:
             return dict(self._mirror.vms)
 
-    def vm(self, zonename: str) -> Optional[dict[str, Any]]:
+    def vm(self, zonename: str) -> Optional[Vm]:
         """One VM object, or None."""
         with self._changed:
             return self._mirror.vms.get(zonename)
@@ -153,13 +154,17 @@ class VminfodWatcher:
     ) -> None:
         self.stop()
 
-    def _ready_event(self) -> dict[str, Any]:
+    def _ready_event(self) -> Event:
         """Lock held, mirror filled."""
         mirror = self._mirror
-        position = {} if mirror.epoch is None else {"epoch": mirror.epoch, "rev": mirror.rev}
-        event = {**(self._ready or {}), "vms": dict(mirror.vms), **position}
+        event: Event = {} if self._ready is None else {**self._ready}
+        event["vms"] = dict(mirror.vms)
+        if mirror.epoch is not None:
+            event["epoch"], event["rev"] = mirror.epoch, mirror.rev
         event.pop("unreadable", None)  # those of then
-        return {**event, "unreadable": sorted(mirror.unreadable)} if mirror.unreadable else event
+        if mirror.unreadable:
+            event["unreadable"] = sorted(mirror.unreadable)
+        return event
 
     def _wait(self, what: str, condition: Callable[[], bool], timeout: Optional[float]) -> None:
         """Lock held."""
@@ -199,7 +204,7 @@ class VminfodWatcher:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped, backoff.next())
 
-    def _connect(self) -> tuple[EventFeed, dict[str, Any]]:
+    def _connect(self) -> tuple[EventFeed, Event]:
         """A feed and its ready event; resumed where possible, else from a new list."""
         position = self._mirror.position
         query = {"heartbeat": f"{HEARTBEAT:g}", "since": position}
@@ -218,7 +223,7 @@ class VminfodWatcher:
         self._drop_feed()
         return self._connect()
 
-    def _take_ready(self, ready: dict[str, Any]) -> None:
+    def _take_ready(self, ready: Event) -> None:
         """Bring the mirror to where the new feed begins."""
         if "vms" not in ready:
             if not self._mirror.continues_at(ready):
@@ -232,7 +237,7 @@ class VminfodWatcher:
         if self._ready is None:
             with self._changed:
                 self._mirror.fill(vms, ready)
-                self._ready = {**ready, "vms": None}
+                self._ready = {**ready, "vms": {}}
                 event = self._ready_event()
                 callbacks = list(self._callbacks["ready"])  # who comes later is called by on()
                 self._changed.notify_all()
@@ -266,7 +271,7 @@ class VminfodWatcher:
                 raise self._distrusted(f"VminfodEventStream sent an unknown type of event: {event['type']!r}")
             self._apply(event)
 
-    def _apply(self, event: dict[str, Any]) -> None:
+    def _apply(self, event: Event) -> None:
         """Change the mirror, then call the callbacks."""
         try:
             with self._changed:

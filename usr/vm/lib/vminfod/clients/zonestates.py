@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
     from types import TracebackType
-    from typing import Any, Optional
+    from typing import Optional
 
     from vminfod.clients.clientlog import Logger
+    from vminfod.clients.shapes import Event
 
 NO_ZONEID = "-1"
 
@@ -41,7 +42,7 @@ class ZoneEvent:
             f"VM.js events - {name}", host=host, port=port, socket=socket, log=log, query={"vms": False}
         )
 
-    def wait_ready(self, timeout: Optional[float] = None) -> dict[str, Any]:
+    def wait_ready(self, timeout: Optional[float] = None) -> Event:
         """The stream's ready event; from then on nothing is missed. `timeout` in seconds."""
         return self._stream.wait_ready(timeout)
 
@@ -64,7 +65,7 @@ class ZoneEvent:
         self.stop()
 
 
-def zone_event(event: dict[str, Any]) -> Optional[dict[str, str]]:
+def zone_event(event: Event) -> Optional[dict[str, str]]:
     """The zone event in an event of the stream, keys in the order in which they are printed; None if its zone_state
     did not change."""
     states = _states(event)
@@ -80,7 +81,7 @@ def zone_event(event: dict[str, Any]) -> Optional[dict[str, str]]:
     return found
 
 
-def _states(event: dict[str, Any]) -> Optional[tuple[Optional[str], str]]:
+def _states(event: Event) -> Optional[tuple[Optional[str], str]]:
     """(old, new) as vminfod has them; old is None for a delete."""
     if event["type"] == "create":
         return "", str((event.get("vm") or {}).get("zone_state", ""))
@@ -100,7 +101,7 @@ def _in_kernel_words(oldstate: Optional[str], newstate: str) -> tuple[Optional[s
     return oldstate, newstate
 
 
-def _zoneid(event: dict[str, Any]) -> str:
+def _zoneid(event: Event) -> str:
     """The kernel's id of the zone now; where there is no such kernel, what the event's VM object says."""
     if sys.platform == "sunos5":
         return _kernel_zoneid(str(event.get("zonename")))

@@ -22,7 +22,7 @@ from vminfod.freshness.refreshrequests import RefreshRequests
 from vminfod.freshness.staleness import Staleness
 from vminfod.log import Log
 from vminfod.queue import Queue, Task
-from vminfod.serving.cause import Cause, moment_of
+from vminfod.serving.cause import Cause, CauseDetails, moment_of
 from vminfod.serving.health import ChildFacts
 from vminfod.watchers.child import READY_WITHIN, Child
 from vminfod.watchers.fswatcher import FileEvent, FsWatcher
@@ -111,7 +111,7 @@ class Sources:
 
     def _zone_event(self, event: ZoneEvent) -> None:
         self._heard("zonewatcher")
-        details = {"state": event.newstate} if event.restarts is None else {"restarts": event.restarts}
+        details: CauseDetails = {"state": event.newstate} if event.restarts is None else {"restarts": event.restarts}
         cause = Cause("zone", details, moment_of(event.date_ms, event.seen_at))
         self._log.debug("zone event", zonename=event.zonename, oldstate=event.oldstate, **details)
         self._enqueue(f"handle zone event - zonename: {event.zonename}", lambda rules: rules.zone_event(event, cause))

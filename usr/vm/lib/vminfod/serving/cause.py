@@ -5,11 +5,30 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Optional, TypedDict, cast
 
 # Nanoseconds. An event that claims to be older was delayed by more than a queue, or the clock was set: then the latency
 # is counted from when the line was read.
 _BELIEVABLE = 3600 * 10**9
+
+
+class CauseDetails(TypedDict, total=False):
+    """What the platform's event was about, by its source: zone (`state`, or `restarts` of its init), zfs (`dataset` or
+    `pool`, and `action`), file (`path`)."""
+
+    state: Optional[str]
+    restarts: int
+    dataset: str
+    pool: str
+    action: str
+    path: str
+
+
+class ShownCause(CauseDetails, total=False):
+    """The `cause` of an event."""
+
+    source: str
+    latency_ms: float
 
 
 @dataclass(frozen=True)
@@ -19,12 +38,12 @@ class Cause:
     `seen_at`: monotonic nanoseconds of the platform's event; None where there was none (a refresh, a request)."""
 
     source: str
-    details: dict[str, Any] = field(default_factory=dict)
+    details: CauseDetails = field(default_factory=CauseDetails)
     seen_at: Optional[int] = None
 
-    def shown(self, now: int) -> dict[str, Any]:
+    def shown(self, now: int) -> ShownCause:
         """As it stands in an event that is emitted at `now` (monotonic nanoseconds); latency_ms has one decimal."""
-        cause = {"source": self.source, **self.details}
+        cause = cast(ShownCause, {"source": self.source, **self.details})
         if self.seen_at is not None:
             cause["latency_ms"] = round(max(0, now - self.seen_at) / 1e6, 1)
         return cause
