@@ -6,11 +6,12 @@ Always: every error that leaves here is a VminfodError. Only the thread that rea
 Each request has its own connection: on the loopback that costs 0.1 ms, and a kept-alive one that the daemon closed
 meanwhile would need a retry.
 A unix socket that is not there, not ours to open, or left behind by a daemon that ended, is no error: TCP comes next.
-`socket` is looked up when it is used, so that gevent's monkey patching works whenever it is applied."""
+Sockets are looked up when they are used, so that gevent's monkey patching works whenever it is applied. A process that
+has not imported `socket`, as `vmadm get`, does with the module in C underneath: the import costs a fifth of it."""
 
 from __future__ import annotations
 
-import socket
+import sys
 from time import monotonic
 
 from vminfod.clients.failures import (
@@ -26,8 +27,9 @@ from vminfod.clients.httpwire import ResponseParser, get_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
-    from typing import Optional
+    from typing import Any, Optional
 
     from vminfod.clients.identity import Identity
 
@@ -110,7 +112,7 @@ class Exchange:
     def interrupt(self) -> None:
         """Break the connection from any thread; one that is reading wakes with an error or the end."""
         try:
-            self._socket.shutdown(socket.SHUT_RDWR)
+            self._socket.shutdown(_sockets().SHUT_RDWR)
         except OSError:
             return  # it was broken or closed already
 
@@ -119,7 +121,8 @@ class Exchange:
         self._socket.close()
 
     def _connect_locally(self, path: str) -> Optional[socket.socket]:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sockets = _sockets()
+        connection: socket.socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
         try:
             connection.settimeout(self._patience())
             connection.connect(path)
@@ -134,14 +137,29 @@ class Exchange:
             name = host.encode("ascii" if host.isascii() else "idna")
             while True:
                 try:
-                    return socket.create_connection((name, port), self._patience())  # type: ignore[arg-type]
+                    return self._connected(name, port)
                 except TimeoutError:
                     if not self._told():
                         raise
-        except (socket.gaierror, UnicodeError) as error:
+        except (_sockets().gaierror, UnicodeError) as error:
             raise ConnectionFailed(f"getaddrinfo ENOTFOUND {host}", code="ENOTFOUND") from error
         except OSError as error:
             raise self._translated(f"connect {{}} {host}:{port}", error) from error
+
+    def _connected(self, name: bytes, port: int) -> socket.socket:
+        """To the first of the addresses of `name` that takes us. Raises OSError."""
+        sockets = _sockets()
+        failed: OSError = ConnectionRefusedError("no address")
+        for family, kind, protocol, _, address in sockets.getaddrinfo(name, port, 0, sockets.SOCK_STREAM):
+            connection: socket.socket = sockets.socket(family, kind, protocol)
+            try:
+                connection.settimeout(self._patience())
+                connection.connect(address)
+                return connection
+            except OSError as error:
+                connection.close()
+                failed = error
+        raise failed
 
     def _receive(self) -> bytes:
         try:
@@ -188,3 +206,11 @@ class Exchange:
         if isinstance(error, TimeoutError):
             return VminfodTimeout(f"GET {self._path} timeout exceeded")
         return connection_failed(doing, error)
+
+
+def _sockets() -> Any:
+    """The module `socket` as this process has it, or else the one that it is made of."""
+    loaded = sys.modules.get("socket")
+    if loaded is None:
+        import _socket as loaded
+    return loaded
