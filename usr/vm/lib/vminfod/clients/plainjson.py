@@ -90,8 +90,8 @@ def _scanned(text: str, parse_float: type[float]) -> Any:
         value, end = make_scanner(_Rules(parse_float))(text, 0)  # type: ignore[arg-type]
         if end == len(text):
             return value
-    except StopIteration:
-        pass  # json says it better
+    except (StopIteration, ValueError, SystemError):
+        pass  # json says what is wrong: without it, the scanner lacks the words, and some Pythons call that a SystemError
     import json
 
     return json.loads(text, parse_float=parse_float, parse_constant=_refuse_constant)
