@@ -64,7 +64,7 @@ class VminfodClient:
     Without `host` and `port` vminfod is asked through its unix socket (`socket`, /var/run/vminfod.sock if not given)
     where that is there and may be opened, else at 127.0.0.1:9090.
     `timeout` is in seconds and covers a whole call, from connecting to the last byte; None or 0: wait for ever.
-    `waiting(path)` is called, in the thread that waits, when a call has taken three seconds.
+    `waiting(path)` is called, in the thread that waits, when a call has taken three seconds; `path` without a query.
     Each method raises HTTPStatusError (not 200; an unknown VM is code 404), ParseError (no JSON; logged too),
     ConnectionFailed and VminfodTimeout."""
 
@@ -163,7 +163,7 @@ class VminfodClient:
     def _body(self, path: str) -> tuple[bytes, Optional[str]]:
         deadline = None if self._timeout is None else monotonic() + self._timeout
         waiting = self._waiting
-        tell = None if waiting is None else lambda: waiting(path)
+        tell = None if waiting is None else lambda: waiting(path.partition("?")[0])
         exchange = Exchange(self._identity, path, deadline=deadline, waiting=tell)
         try:
             exchange.check_ok()

@@ -204,7 +204,7 @@ class Exchange:
 
     def _translated(self, doing: str, error: OSError) -> Exception:
         if isinstance(error, TimeoutError):
-            return VminfodTimeout(f"GET {self._path} timeout exceeded")
+            return VminfodTimeout(f"GET {self._path.partition('?')[0]} timeout exceeded")
         return connection_failed(doing, error)
 
 

@@ -91,7 +91,7 @@ def _scanned(text: str, parse_float: type[float]) -> Any:
         if end == len(text):
             return value
     except (StopIteration, ValueError, SystemError):
-        pass  # json says what is wrong: without it, the scanner lacks the words, and some Pythons call that a SystemError
+        pass  # json says what is wrong: without it the scanner lacks the words, which some Pythons call a SystemError
     import json
 
     return json.loads(text, parse_float=parse_float, parse_constant=_refuse_constant)
