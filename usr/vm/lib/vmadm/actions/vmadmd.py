@@ -6,8 +6,6 @@ Always: a command that needs vmadmd finds out whether it is there before it chan
 
 from __future__ import annotations
 
-import http.client
-import socket
 import time
 from typing import Optional
 
@@ -22,13 +20,14 @@ STOP_LIMIT = 180.0  # seconds that the guest has for shutting down
 ANSWER_LIMIT = 30.0  # seconds
 ACCEPTED = (200, 202, 204)
 STOP = 'post "stop" to vmadmd'  # what vmadmd is needed for, in check_there()
-
 RELOAD = "tell vmadmd to reload the display"
 
 
 def check_there(session: Session, doing: str) -> None:
     """Raises VmadmError unless vmadmd takes connections; `doing` is what it is needed for, in words."""
-    connection = _connection(session)
+    from vmadm.node.vmadmdhttp import connection_to
+
+    connection = connection_to(session.node.root or "/", ANSWER_LIMIT)
     try:
         connection.connect()
     except OSError as error:
@@ -81,12 +80,14 @@ def _stop(session: Session, vm: Vm, to: str, seconds: float) -> None:
 
 
 def _post(session: Session, vm: Vm, what: str, query: str) -> None:
-    connection = _connection(session)
+    from vmadm.node.vmadmdhttp import HTTPException, connection_to
+
+    connection = connection_to(session.node.root or "/", ANSWER_LIMIT)
     try:
         connection.request("POST", f"/vm/{vm['uuid']}?{query}")
         response = connection.getresponse()
         status, text = response.status, response.read(1000).decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, HTTPException) as error:
         raise VmadmError(f'Unable to post "{what}" to vmadmd: {_reason(session, error)}') from error
     finally:
         connection.close()
@@ -94,24 +95,6 @@ def _post(session: Session, vm: Vm, what: str, query: str) -> None:
         raise VmadmError(f'vmadmd refused "{what}": {text or status}')
 
 
-def _connection(session: Session) -> http.client.HTTPConnection:
-    path = socket_of(session.node.root or "/")
-    return http.client.HTTPConnection(HOST, PORT, timeout=ANSWER_LIMIT) if path is None else _Local(path)
-
-
 def _reason(session: Session, error: Exception) -> str:
     where = socket_of(session.node.root or "/") or f"{HOST}:{PORT}"
     return f"{getattr(error, 'strerror', None) or error}: {where}"
-
-
-class _Local(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=ANSWER_LIMIT)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
