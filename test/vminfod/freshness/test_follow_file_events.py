@@ -4,6 +4,7 @@
 
 import json
 import os
+import shutil
 import uuid
 
 import pytest
@@ -112,6 +113,20 @@ def test_xml_that_is_deleted_deletes_the_vm_and_written_again_creates_it(follow)
     assert (created["type"], created["zonename"]) == ("create", zone)
     assert {**created["vm"], "last_modified": ""} == {**deleted["last"], "last_modified": ""}
     follow.nothing()
+
+
+def test_files_of_a_folder_that_was_replaced_are_followed(follow):
+    """The files in the old one were not touched, so that nothing is told of them."""
+    zone = follow.add(files={"tags": {"n": 0}})
+    folder = follow.control.real(f"{follow.vms[zone]['zonepath']}/config")
+    for number in range(1, 4):
+        os.rename(folder, f"{folder}.{number}")
+        shutil.copytree(f"{folder}.{number}", folder)
+        for value in (10 * number, 10 * number + 1, 10 * number + 2):
+            with open(f"{folder}/tags.json", "w", encoding="ascii") as file:
+                file.write(json.dumps({"n": value}))
+            follow.until(zone, lambda vm, value=value: vm.get("tags") == {"n": value})
+    follow.settle()
 
 
 def test_xml_that_is_cut_between_two_tokens_keeps_the_vm_as_it_was(follow):
@@ -235,7 +250,7 @@ def test_lastexited_of_a_running_vm_changes_last_modified_only(follow):
 def test_five_files_of_each_vm_their_folders_and_the_sysinfo_are_watched(follow):
     zone = follow.add()
     follow.settle()
-    expected = {SYSINFO}
+    expected = {SYSINFO, "/etc/zones"}
     for vm in follow.vms.values():
         expected |= five_files(vm["zonename"], vm["zonepath"]) | {vm["zonepath"], vm["zonepath"] + "/config"}
     assert five_files(zone) <= watched(follow) == expected

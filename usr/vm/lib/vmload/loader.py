@@ -12,25 +12,36 @@ becomes of the objects."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Optional
+from functools import partial
+from typing import Any, NamedTuple, Optional, TypeVar
 
 from vmload import datasets as zfs
 from vmload import parts as part
 from vmload import vmobj
 from vmload.datasets import Datasets
+from vmload.filereads import FileRead, FileReads
 from vmload.loaderror import LoadError, ZoneGone
 from vmload.notes import Note, silent
 from vmload.reader import Reader
 from vmload.records import Zone, ZoneFiles, ZoneRecords
 from vmload.runner import DIRECTLY, Runner
-from vmload.system import RunningCommand, System, TimeLimits
+from vmload.system import Identity, RunningCommand, System, TimeLimits
 from vmload.used import mounted_at_zonepath, root_of, used, used_by
 
+T = TypeVar("T")
+
+Identities = dict[str, Optional[Identity]]  # path -> what is there
+
 _NOTHING_READ = ZoneFiles()
+
+# Seconds that a load of all waits for the files of one zone before it goes on with the next of that pool beside it; and
+# once one of them hangs.
+_PATIENCE = 2.0
+_LITTLE_PATIENCE = 0.1
 
 
 class SysinfoReading(NamedTuple):
@@ -56,10 +67,12 @@ class Loader:
     def __init__(self, root: str = "/", note: Note = silent, limits: Optional[TimeLimits] = None):
         self._system = System(root, limits)
         self._reader = Reader(self._system, note)
+        self._file_reads = FileReads(self._system.limits.one)
 
     def stop(self) -> None:
         """Kill the commands that run, and start no more: whoever waits for one gets a LoadError at once."""
         self._system.stop()
+        self._file_reads.stop()
 
     def running(self) -> list[RunningCommand]:
         """The commands that run now, the oldest first."""
@@ -73,6 +86,18 @@ class Loader:
         """The names in the platform's index of zones, the global one aside: it is there before zoneadm is asked, and
         changes with each zone that comes, goes, or is installed. Raises LoadError."""
         return self._reader.zones_of_index()
+
+    def identities(self, zone: Zone, paths: Iterable[str]) -> Identities:
+        """Which file or folder is at each of the `paths` of the zone now; None for none. Raises LoadError."""
+        return self._in_time(zone, lambda: self._identities(paths))
+
+    def all_identities(self, zones: Iterable[Zone], paths_of: Callable[[Zone], Iterable[str]]) -> Identities:
+        """The same of many zones; those on which the look hangs are left out."""
+        looked, _ = self._of_each(zones, lambda zone: self._identities(paths_of(zone)))
+        return {path: identity for found in looked.values() for path, identity in found.items()}
+
+    def _identities(self, paths: Iterable[str]) -> Identities:
+        return {path: self._system.identity(path) for path in paths}
 
     def find(self, key: str, runner: Runner = DIRECTLY) -> Zone:
         """The VM whose uuid, or else whose zone name, is `key`. Raises ZoneGone if there is none, else LoadError."""
@@ -101,7 +126,7 @@ class Loader:
             zoneinfo = runner.kstat(self._reader.zoneinfo, zone)
         files = old.files if old is not None else _NOTHING_READ
         if not part.OF_FILES.isdisjoint(parts) or vmobj.is_receiving(zone, files.xml):
-            files = runner.files(self._files, zone, parts, files)
+            files = runner.files(self._in_time, zone, partial(self._files, zone, parts, files))
         known = old if part.DATASETS not in parts else None
         return ZoneRecords(zone, files, zoneinfo, self._datasets(zone, files, runner, old, known, changed_datasets))
 
@@ -164,7 +189,7 @@ class Loader:
             pools = side.submit(self._reader.datasets, None, zfs.DEPTH_OF_ALL)
             sysinfo = self.read_sysinfo()
             zones = listing.result()
-            files, errors = self._all_files(zones.values())
+            files, errors = self._of_each(zones.values(), lambda zone: self._files(zone, part.ALL, _NOTHING_READ))
             zoneinfos = statistics.result()
             datasets = pools.result()
         children = zfs.children_of(datasets)
@@ -184,7 +209,7 @@ class Loader:
     def read_sysinfo(self) -> SysinfoReading:
         """The sysinfo object, or why it cannot be read."""
         try:
-            return SysinfoReading(self._reader.sysinfo())
+            return SysinfoReading(self._file_reads.run("tmp", "the file of sysinfo", self._reader.sysinfo))
         except LoadError as error:
             return SysinfoReading(warning=str(error))
 
@@ -201,17 +226,48 @@ class Loader:
                 share[parent] = self._list(parent, is_root)
         return share
 
-    def _all_files(self, zones: Iterable[Zone]) -> tuple[dict[str, ZoneFiles], dict[str, LoadError]]:
-        files: dict[str, ZoneFiles] = {}
+    def _in_time(self, zone: Zone, step: Callable[[], T]) -> T:
+        """What step() reads of the files of `zone`. Raises LoadError, also if that takes too long."""
+        return self._file_reads.run(*_on_pool(zone), step)
+
+    def _of_each(self, zones: Iterable[Zone], step: Callable[[Zone], T]) -> tuple[dict[str, T], dict[str, LoadError]]:
+        """What step() reads of the files of each zone, by name, and why it cannot for some. The pools side by side."""
+        pools: dict[str, list[Zone]] = {}
+        for zone in zones:
+            pools.setdefault(_on_pool(zone)[0], []).append(zone)
+        values: dict[str, T] = {}
         errors: dict[str, LoadError] = {}
+        with ThreadPoolExecutor(max_workers=max(1, len(pools)), thread_name_prefix="files") as side:
+            for found, failed in side.map(lambda of_pool: self._of_each_on_a_pool(of_pool, step), pools.values()):
+                values.update(found)
+                errors.update(failed)
+        return values, errors
+
+    def _of_each_on_a_pool(
+        self, zones: list[Zone], step: Callable[[Zone], T]
+    ) -> tuple[dict[str, T], dict[str, LoadError]]:
+        """The same of zones on one pool, one after the other. One that hangs is waited for beside the others."""
+        reads: dict[str, FileRead[T]] = {}
+        values: dict[str, T] = {}
+        errors: dict[str, LoadError] = {}
+        patience = _PATIENCE
         for zone in zones:
             try:
                 with _alone():
                     vmobj.check(zone)
-                    files[zone.zonename] = self._files(zone, part.ALL, _NOTHING_READ)
+                    read = reads[zone.zonename] = self._file_reads.start(*_on_pool(zone), partial(step, zone))
             except LoadError as error:
                 errors[zone.zonename] = error
-        return files, errors
+                continue
+            if not read.ends_within(patience):
+                patience = _LITTLE_PATIENCE
+        for zonename, read in reads.items():
+            try:
+                with _alone():
+                    values[zonename] = read.result()
+            except LoadError as error:
+                errors[zonename] = error
+        return values, errors
 
     def _files(self, zone: Zone, parts: Collection[str], old: ZoneFiles) -> ZoneFiles:
         """What the files of `zone` say: `parts` read anew, the others as they are in `old`. Raises LoadError."""
@@ -250,3 +306,8 @@ def _alone() -> Iterator[None]:
 
 def _concerns(stale: Collection[str], parent: str) -> bool:
     return any(zfs.covers(name, parent) or zfs.covers(parent, name) for name in stale)
+
+
+def _on_pool(zone: Zone) -> tuple[str, str]:
+    """The pool that the files of `zone` are on, and how they are called in an error."""
+    return zone.zonepath[1:].partition("/")[0], f"the files of zone {zone.zonename}"

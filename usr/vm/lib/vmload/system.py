@@ -43,6 +43,9 @@ LARGEST_OUTPUT = 256 << 20
 LARGEST_FILE = 4 << 20
 
 
+Identity = tuple[int, int]  # device and inode: another file in the same place has another
+
+
 @dataclass(frozen=True)
 class TimeLimits:
     """Seconds that a command about `one` zone has, and one about `all`."""
@@ -222,6 +225,14 @@ class System:
         except FileNotFoundError:
             return None
         return status.st_mtime_ns // 10**9 if stat.S_ISREG(status.st_mode) else None
+
+    def identity(self, node_path: str) -> Optional[Identity]:
+        """Which file or folder is there now, by device and inode; None if none can be seen."""
+        try:
+            status = os.stat(self.path(node_path))
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
 
 class _TooMuch(Exception):

@@ -5,11 +5,14 @@ Always: exactly the five files of each zone that was set() and not dropped, the 
         the sysinfo file and the folder of the zones' XML are wanted from the file watcher. Most VMs lack some of the
         files, and a watch on a missing file is only tried every 10 s: a folder tells at once that one has appeared;
         paths are the zone's real ones, from its zonepath (S5), and are matched whole;
+        a watch hangs on the file that was there, not on its name: when a folder is replaced nothing happens to the
+        files in it. So it is remembered which file each was, and another is watched anew when it is about to be read;
         nothing here waits: the watcher sets watches in its own time, and tells when it could not."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
@@ -17,6 +20,7 @@ from vminfod.log import Log
 from vmload import parts as part
 from vmload.reader import SYSINFO, ZONES_FOLDER, config_paths, lastexited_path, zone_xml_path
 from vmload.records import Zone
+from vmload.system import Identity
 
 _OF_XML = frozenset({part.LAST_MODIFIED, part.ZONEXML, part.ZONEINFO})
 _OF_CONFIG = frozenset({part.LAST_MODIFIED, part.JSON})
@@ -25,6 +29,9 @@ _OF_LASTEXITED = frozenset({part.LAST_MODIFIED, part.LAST_EXITED})
 # Seconds that the reading of a new zone waits for its watches to stand: a change in between would be missed until the
 # next full refresh, but a file watcher that hangs must not hold up the event (H2).
 _PATIENCE = 1.0
+
+
+Seen = Mapping[str, Optional[Identity]]  # path -> which file or folder is there; None: none
 
 
 class FileWatcher(Protocol):
@@ -54,31 +61,55 @@ class Watches:
         self._log = log
         self._meanings: dict[str, Meaning] = {}
         self._zones: dict[str, str] = {}  # zone name -> zonepath; what is watched for it is in _meanings, nothing else
+        # Watched path -> what was there shortly before the watch was asked for. Not in here: not known.
+        self._identities: dict[str, Optional[Identity]] = {}
 
     def start(self) -> None:
         """Watch what is no zone's: the sysinfo file, and the folder with the index of zones."""
         self._watcher.watch(SYSINFO)
         self._watcher.watch(ZONES_FOLDER)
 
-    def set(self, zone: Zone) -> None:
-        """Watch the files of `zone` from now on. New watches are given a moment to stand before what they watch is
-        read (S9)."""
-        if self._zones.get(zone.zonename) != zone.zonepath:
-            self.want(zone)
+    def covers(self, zone: Zone) -> bool:
+        """Whether the files of `zone` are watched, where they are now."""
+        return self._zones.get(zone.zonename) == zone.zonepath
+
+    def set(self, zone: Zone, seen: Seen) -> bool:
+        """Watch the files of `zone` from now on, of which those were `seen` a moment ago. New watches are given a
+        moment to stand before what they watch is read (S9). Whether any is another file than was watched so far."""
+        if not self.covers(zone):
+            self.want(zone, seen)
             self._watcher.wait_answered(_PATIENCE)
+            return False
+        others = [path for path in watched_for(zone) if self._is_another(path, seen.get(path))]
+        for path in others:
+            self._watcher.unwatch(path)
+            self._watcher.watch(path)
+        self._identities.update(seen)
+        if others:
+            self._watcher.wait_answered(_PATIENCE)
+        return bool(others)
+
+    def _is_another(self, path: str, now: Optional[Identity]) -> bool:
+        return now is not None and path in self._identities and self._identities[path] != now
+
+    def ended(self, path: str) -> None:
+        """The watcher has told that what was at `path` is gone: it watches whatever comes there by itself."""
+        self._identities.pop(path, None)
 
     def wait_set(self, within: float) -> bool:
         """Wait until what can be watched is watched; False if that is not so within so many seconds."""
         return self._watcher.wait_answered(within)
 
-    def want(self, zone: Zone) -> None:
-        """As set(), but without the wait."""
-        if self._zones.get(zone.zonename) == zone.zonepath:
+    def want(self, zone: Zone, seen: Seen) -> None:
+        """As set(), but without the wait; nothing if it is watched already."""
+        if self.covers(zone):
             return
         self.drop(zone.zonename)
         self._zones[zone.zonename] = zone.zonepath
         for path, meaning in _meanings(zone.zonename, zone.zonepath).items():
             self._meanings[path] = meaning
+            if path in seen:
+                self._identities[path] = seen[path]
             self._watcher.watch(path)
 
     def drop(self, zonename: str) -> None:
@@ -89,6 +120,7 @@ class Watches:
         for path, meaning in _meanings(zonename, zonepath).items():
             if self._meanings.get(path) == meaning:
                 del self._meanings[path]
+                self._identities.pop(path, None)
                 self._watcher.unwatch(path)
 
     def zones(self) -> list[str]:
@@ -98,6 +130,11 @@ class Watches:
     def meaning(self, path: str) -> Optional[Meaning]:
         """What the watched file `path` is; None if it is no zone's (any more)."""
         return self._meanings.get(path)
+
+
+def watched_for(zone: Zone) -> list[str]:
+    """The paths that are watched for a zone."""
+    return list(_meanings(zone.zonename, zone.zonepath))
 
 
 def _meanings(zonename: str, zonepath: str) -> dict[str, Meaning]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from vminfod.freshness.activity import Activity
-from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.filewatches import Watches, watched_for
 from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.threads import Threads
@@ -57,7 +57,7 @@ class FirstLoad:
         if node.sysinfo.warning is not None:
             self._log.error("the load was not complete", warning=node.sysinfo.warning)
         for zonename, records in node.zones.items():
-            self._watches.want(records.zone)  # one that appeared since the watches were set (S10)
+            self._watches.want(records.zone, {})  # one that appeared since the watches were set (S10)
             self._reloads.take(zonename, records, None, began)
         for zonename, reason in node.errors.items():
             self._reloads.take(zonename, reason, None, began)
@@ -71,8 +71,9 @@ class FirstLoad:
             zones = self._threads.zoneadm(self._loader.zones)
         except LoadError as error:
             raise LoadError(f"cannot list the zones: {error}", error.code) from error
+        seen = self._threads.node(self._loader.all_identities, zones, watched_for)
         for zone in zones:
-            self._watches.want(zone)
+            self._watches.want(zone, seen)
         if not self._watches.wait_set(_WATCHES_SET):
             self._log.error("the file watcher does not answer: changes of files will be seen late")
         return [zone.zonename for zone in zones]

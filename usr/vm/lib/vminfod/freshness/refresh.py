@@ -38,6 +38,7 @@ from vminfod.log import Log
 from vminfod.queue import Extras, PauseTimeout, Queue, QueueTimeout, Task
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REFRESH, Cause
+from vmload import parts as part
 from vmload.loader import Loader, NodeRecords
 from vmload.loaderror import LoadError, ZoneGone
 
@@ -246,8 +247,14 @@ class Refresh:
             if self._reloads.touched_since(zonename, started):
                 self._reloads.mark(zonename, cause=cause or REFRESH)
                 continue
-            self._watches.want(records.zone)
-            entry.add(zonename, self._reloads.take(zonename, records, cause or REFRESH, started))
+            self._watches.want(records.zone, {})
+            old = self._cache.records(zonename)
+            applied = self._reloads.take(zonename, records, cause or REFRESH, started)
+            entry.add(zonename, applied)
+            if applied.event == "modify" and old is not None and old.files != records.files:
+                # No event told of it: its watches may be no good. The reading sets them anew.
+                self._watches.drop(zonename)
+                self._reloads.mark(zonename, part.OF_FILES, cause=cause or REFRESH)
         self._activity.doing("synchronizing data", paused=True)
         for zonename, error in node.errors.items():
             if self._reloads.touched_since(zonename, started):

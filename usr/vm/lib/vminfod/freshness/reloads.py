@@ -27,7 +27,7 @@ from vminfod import times
 from vminfod.freshness import onqueue
 from vminfod.freshness.applying import Applied, Applying, Found
 from vminfod.freshness.datasetevents import DatasetEvents
-from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.filewatches import Watches, watched_for
 from vminfod.freshness.retrying import Retrying
 from vminfod.freshness.threads import Threads
 from vminfod.log import Log
@@ -37,7 +37,9 @@ from vminfod.serving.cause import REFRESH, Cause
 from vmload import parts as part
 from vmload.loader import Loader
 from vmload.loaderror import CommandFailed, LoadError, XmlGone, ZoneGone
-from vmload.records import ZoneRecords
+from vmload.records import Zone, ZoneRecords
+
+_LOOKS = 5  # at the files of a zone, until none is another than the look before
 
 
 class NotInTime(Exception):
@@ -232,6 +234,16 @@ class Reloads:
             self._log.debug("zone is fresh", zonename=zonename, parts=sorted(stale.parts), took=took)
         return error
 
+    def _watch(self, zone: Zone) -> bool:
+        """Watch the files of the zone; whether any is another than before. What comes while a folder is watched anew is
+        seen by one look more."""
+        is_another = False
+        for _ in range(_LOOKS):
+            if not self._watches.set(zone, self._threads.files(self._loader.identities, zone, watched_for(zone))):
+                break
+            is_another = True
+        return is_another
+
     def _read(self, zonename: str, stale: _Stale) -> Found:
         """What is stale of the zone, read anew."""
         try:
@@ -240,8 +252,11 @@ class Reloads:
                 zone = old.zone
             else:
                 zone = self._loader.find(zonename, self._threads)
-            self._watches.set(zone)  # before any of its files is read
-            return self._loader.read(zone, self._threads, old, stale.parts, stale.datasets)
+            parts = stale.parts
+            needs_files = not part.OF_FILES.isdisjoint(parts) or not self._watches.covers(zone)
+            if needs_files and self._watch(zone):  # before any of its files is read
+                parts = parts | part.OF_FILES
+            return self._loader.read(zone, self._threads, old, parts, stale.datasets)
         except LoadError as error:
             return error
         except Exception as error:  # noqa: BLE001 boundary: a fault of ours in one zone's reading must not stop the rest

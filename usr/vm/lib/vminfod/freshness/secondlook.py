@@ -71,7 +71,7 @@ class SecondLook:
                 continue
             try:
                 if old is None:
-                    self._watches.set(new.zone)  # before any of its files is read
+                    self._watches.set(new.zone, {})  # before any of its files is read
                     zones[zonename] = self._loader.read(new.zone, self._threads)
                 else:
                     zones[zonename] = self._loader.read(new.zone, self._threads, new, _LISTED)

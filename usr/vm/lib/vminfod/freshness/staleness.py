@@ -91,6 +91,8 @@ class Staleness:
         if path == ZONES_FOLDER:
             self._zone_index.changed(cause)
             return
+        if is_gone:
+            self._watches.ended(path)
         meaning = self._watches.meaning(path)
         if meaning is None:
             self._log.debug("a file event of no zone that is known", pathname=path)

@@ -16,9 +16,9 @@ from gevent.threadpool import ThreadPool
 from vmload.runner import P, T
 
 # Threads of each kind. How many commands make progress at once is vmload's to bound (slots.py); each that hangs keeps a
-# thread until its time limit, so this is how many VMs can lose their freshness before another has to wait.
+# thread until its time limit, so this is how many VMs can lose their freshness before another has to wait. Reads of
+# files that hang have a limit, too, and are kept apart by pool (filereads.py).
 MOST = 128
-MOST_FILES = 16
 MOST_NODE = 2  # loads of the whole node, each of which has threads of its own
 
 
@@ -27,7 +27,7 @@ class Threads:
 
     def __init__(self) -> None:
         self._zoneadm, self._kstat, self._zfs = ThreadPool(MOST), ThreadPool(MOST), ThreadPool(MOST)
-        self._files, self._node = ThreadPool(MOST_FILES), ThreadPool(MOST_NODE)
+        self._files, self._node = ThreadPool(MOST), ThreadPool(MOST_NODE)
         self._computing = ThreadPool(1)  # of its own: it waits for nothing, and must not wait for what hangs
 
     def zoneadm(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

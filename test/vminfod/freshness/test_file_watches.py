@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What is asked of the file watcher when the files of a zone are looked at again: only another file is watched anew."""
+
+from unittest.mock import call, create_autospec
+
+import pytest
+
+from vminfod.freshness.filewatches import FileWatcher, Watches, watched_for
+from vmload.records import Zone
+
+pytestmark = pytest.mark.pure
+
+U = "0f3d2c1b-6a58-4c97-9e02-7b6a5d4c3e2f"
+ZONE = Zone(None, U, "installed", f"/zones/{U}", U, "joyent", 0)
+CONFIG = f"/zones/{U}/config"
+TAGS = f"{CONFIG}/tags.json"
+
+
+@pytest.fixture
+def watcher():
+    return create_autospec(FileWatcher, instance=True)
+
+
+@pytest.fixture
+def watches(watcher):
+    """All files of the zone are watched, and were there."""
+    made = Watches(watcher, create_autospec(object))
+    assert made.set(ZONE, seen()) is False
+    watcher.reset_mock()
+    return made
+
+
+def seen(**others):
+    return {**{path: (1, number) for number, path in enumerate(watched_for(ZONE))}, **others}
+
+
+def asked(watcher):
+    return [one for one in watcher.mock_calls if one[0] in ("watch", "unwatch")]
+
+
+def test_same_files_are_left_alone(watches, watcher):
+    assert watches.set(ZONE, seen()) is False
+    assert watcher.mock_calls == []
+
+
+def test_another_file_is_watched_anew_and_waited_for(watches, watcher):
+    assert watches.set(ZONE, seen(**{TAGS: (1, 99), CONFIG: (1, 98)})) is True
+    assert sorted(asked(watcher)) == sorted(
+        [call.unwatch(TAGS), call.watch(TAGS), call.unwatch(CONFIG), call.watch(CONFIG)]
+    )
+    assert watcher.mock_calls[-1][0] == "wait_answered"
+    watcher.reset_mock()
+    assert watches.set(ZONE, seen(**{TAGS: (1, 99), CONFIG: (1, 98)})) is False, "it is known now"
+    assert watcher.mock_calls == []
+
+
+def test_same_inode_of_another_device_is_another_file(watches, watcher):
+    number = watched_for(ZONE).index(TAGS)
+    assert watches.set(ZONE, seen(**{TAGS: (2, number)})) is True
+    assert asked(watcher) == [call.unwatch(TAGS), call.watch(TAGS)]
+
+
+def test_file_that_is_missing_is_left_to_the_watcher_and_watched_anew_when_it_is_back(watches, watcher):
+    assert watches.set(ZONE, seen(**{TAGS: None})) is False
+    assert asked(watcher) == []
+    assert watches.set(ZONE, seen()) is True
+    assert asked(watcher) == [call.unwatch(TAGS), call.watch(TAGS)]
+
+
+def test_file_whose_end_the_watcher_told_is_not_asked_for_twice(watches, watcher):
+    watches.ended(TAGS)
+    assert watches.set(ZONE, seen(**{TAGS: (1, 99)})) is False
+    assert asked(watcher) == []
+
+
+def test_zone_that_was_moved_is_watched_where_it_is(watches, watcher):
+    moved = Zone(None, U, "installed", f"/tank/{U}", U, "joyent", 0)
+    assert watches.covers(ZONE) and not watches.covers(moved)
+    watches.set(moved, {})
+    assert watches.covers(moved)
+    assert call.unwatch(TAGS) in watcher.mock_calls
+    assert call.watch(f"/tank/{U}/config/tags.json") in watcher.mock_calls

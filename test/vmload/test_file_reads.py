@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Reads of files that hang: they cost their zone, after a time, and nobody else (the platform's edge is stood in for:
+no test can make a file system hang)."""
+
+import threading
+from unittest.mock import patch
+
+import pytest
+
+from support.handmade_node import HandmadeNode, uuid
+from vmload import filereads
+from vmload.filereads import FileReads
+from vmload.loader import Loader
+from vmload.loaderror import LoadError
+from vmload.reader import Reader
+from vmload.system import TimeLimits
+
+SICK = [uuid(n) for n in range(20)]
+WELL = [uuid(n) for n in range(100, 103)]
+
+
+@pytest.fixture
+def node(tmp_path):
+    """Zones on two pools."""
+    made = HandmadeNode(tmp_path)
+    made.dataset("sick")
+    for key in SICK:
+        made.zone(key, zonepath=f"/sick/{key}")
+    for key in WELL:
+        made.zone(key)
+    return made
+
+
+@pytest.fixture
+def hanging():
+    """The configuration of zones on the pool `sick` is read for ever, until the flag is set."""
+    heal, real = threading.Event(), Reader.config
+
+    def config(self, zone):
+        if zone.zonepath.startswith("/sick/"):
+            heal.wait(60)
+        return real(self, zone)
+
+    with patch.object(Reader, "config", autospec=True, side_effect=config):
+        yield heal
+        heal.set()
+
+
+def test_load_of_all_goes_round_the_zones_of_a_sick_pool(node, hanging):
+    loader = Loader(str(node.root), limits=TimeLimits(one=3.0))
+    loaded = loader.read_all()
+    assert sorted(loaded.zones) == sorted(WELL)
+    assert {name: error.code for name, error in loaded.errors.items()} == dict.fromkeys(SICK, "ETIMEDOUT")
+    again = loader.read_all()
+    assert {error.code for error in again.errors.values()} == {"EBUSY"}, "what hangs is not asked for beside it"
+    assert sorted(again.zones) == sorted(WELL)
+    hanging.set()
+    assert sorted(ends_well(loader)) == sorted([*SICK, *WELL])
+
+
+def ends_well(loader):
+    for thread in threading.enumerate():
+        if thread.name.startswith("read "):
+            thread.join(20)
+    return loader.read_all().zones
+
+
+def test_one_zone_that_hangs_is_an_error_after_its_time(node, hanging):
+    loader = Loader(str(node.root), limits=TimeLimits(one=0.3))
+    with pytest.raises(LoadError, match=f"the files of zone {SICK[0]} could not be read within 0.3 s") as caught:
+        loader.read(loader.find(SICK[0]))
+    assert caught.value.code == "ETIMEDOUT"
+    assert loader.read(loader.find(WELL[0])).zone.uuid == WELL[0]
+
+
+@pytest.mark.pure
+def test_what_hangs_on_a_pool_is_bounded_and_others_are_read(monkeypatch):
+    monkeypatch.setattr(filereads, "MOST", 3)
+    reads, heal = FileReads(0.05), threading.Event()
+    for number in range(3):
+        with pytest.raises(LoadError) as caught:
+            reads.run("sick", f"file {number}", lambda: heal.wait(20))
+        assert caught.value.code == "ETIMEDOUT"
+    with pytest.raises(LoadError, match="3 reads of files on sick hang") as caught:
+        reads.run("sick", "another", lambda: 1)
+    assert caught.value.code == "EBUSY"
+    assert reads.run("well", "one", lambda: 1) == 1
+    heal.set()
+
+
+@pytest.mark.pure
+def test_what_a_read_raises_is_raised_to_who_waits():
+    with pytest.raises(KeyError):
+        FileReads(5.0).run("zones", "x", lambda: {}["nothing"])
+
+
+@pytest.mark.pure
+def test_stop_ends_who_waits_and_lets_nobody_begin():
+    reads, heal = FileReads(60.0), threading.Event()
+    read = reads.start("zones", "x", lambda: heal.wait(20))
+    reads.stop()
+    with pytest.raises(LoadError, match="the daemon stops"):
+        read.result()
+    with pytest.raises(LoadError, match="the daemon stops"):
+        reads.start("zones", "y", lambda: 1)
+    heal.set()
