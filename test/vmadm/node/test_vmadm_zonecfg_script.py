@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MPL-2.0
 """The scripts for zonecfg, to the letter (docs/platform.md, "zonecfg")."""
 
+import re
+
 import pytest
 
 from support.payload_vectors import recorded_node
@@ -203,9 +205,12 @@ def test_docker_brings_its_attributes_along():
         'add attr; set name="restart-init"; set type=string; set value="false"; end',
         'add attr; set name="init-name"; set type=string; set value="/usr/vm/sbin/dockerinit"; end',
         'add attr; set name="internal-metadata-namespaces"; set type=string; set value="docker"; end',
+        'add attr; set name="zlog-mode"; set type=string; set value="g--"; end',
     ]
     payload = {"brand": "lx", "docker": True, "image_uuid": LX_IMAGE, "kernel_version": "4.3.0"}
-    assert parse_create(payload, NODE, U).maps.internal_metadata.set == {"docker:id": (U + U).replace("-", "")}
+    (key, value), *more = parse_create(payload, NODE, U).maps.internal_metadata.set.items()
+    assert (key, more) == ("docker:id", [])
+    assert re.fullmatch(f"{U.replace('-', '')}[0-9a-f]{{32}}", value)
 
 
 def test_script_of_a_new_kvm():

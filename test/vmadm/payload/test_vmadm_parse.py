@@ -664,3 +664,9 @@ def test_what_is_asked_stays_apart_from_what_follows():
         "update_nics": NicChange(mac=MAC, ip="10.77.0.6"),
     }
     assert change.properties.max_locked_memory == 128
+
+
+def test_interface_that_an_update_takes_is_not_given_to_a_new_nic():
+    payload = {"update_nics": [{"mac": MAC, "interface": "net2"}], "add_nics": [{"nic_tag": "admin"}]}
+    change = update(payload, nics=[NIC0, NIC1])
+    assert [nic.interface for nic in (*change.nics.update, *change.nics.add)] == ["net2", "net3"]

@@ -53,7 +53,6 @@ ATTRS = (
     "zlog_max_size",
     "resolvers",
     "internal_metadata_namespaces",
-    "alias",
 )
 HVM_ATTRS = (
     "vcpus",
@@ -102,8 +101,7 @@ def create_script(change: Change, *, created: str, transition_expire: Optional[i
     if not kvm:
         lines.append(f"set autoboot={_text(new['autoboot'])}")
     lines += _capped_lines(new, {})
-    lines += _log_lines(change, {})
-    lines += _attr_lines(new, {}, change.brand)
+    lines += _attr_lines(new, {}, change)
     lines += blocks.disk_lines(change.disks.add)
     lines += _fs_allowed_lines(new, {})
     lines += blocks.filesystem_lines(change.filesystems.add)
@@ -121,8 +119,7 @@ def update_script(change: Change, vm: Vm) -> str:
     if "autoboot" in new:
         lines.append(autoboot(new["autoboot"], change.brand))
     lines += _capped_lines(new, vm)
-    lines += _log_lines(change, vm)
-    lines += _attr_lines(new, vm, change.brand)
+    lines += _attr_lines(new, vm, change)
     lines += blocks.changed_disk_lines(change)
     lines += _fs_allowed_lines(new, vm)
     lines += blocks.changed_filesystem_lines(change)
@@ -215,10 +212,12 @@ def _log_lines(change: Change, old: Vm) -> list[str]:
     return lines
 
 
-def _attr_lines(new: Settings, old: Vm, brand: str) -> list[str]:
+def _attr_lines(new: Settings, old: Vm, change: Change) -> list[str]:
     """Attributes in their order; `old` is empty for a new zone."""
-    facts = brands.facts(brand)
+    brand, facts = change.brand, brands.facts(change.brand)
     lines = [line for name in ATTRS for line in _attr_change(name, new, old)]
+    lines += _log_lines(change, old)
+    lines += _attr_change("alias", new, old)
     if not old and facts["use_vm_autoboot"]:
         lines.append(_add_attr("vm-autoboot", _text(new["autoboot"])))
     if not facts["hvm"]:

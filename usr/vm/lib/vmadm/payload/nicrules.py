@@ -121,6 +121,11 @@ def updated_draft(
     return draft
 
 
+def has_good_tag(draft: Draft) -> bool:
+    """Whether the payload gives this NIC a tag, and one that can be a name."""
+    return _is_tag(draft.shown.get("nic_tag"), NEW_TAG if draft.old is None else KEPT_TAG)
+
+
 def check_each(drafts: Sequence[Draft], others: Sequence[Mapping[str, Any]], brand: str, texts: list[str]) -> None:
     """What is wrong with each NIC of the payload; `others` are the VM's NICs that stay as they are."""
     seen: dict[str, set[object]] = {"VRID": set(), "MAC": set(), "IP": set(), "interface": set()}

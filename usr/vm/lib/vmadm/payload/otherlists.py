@@ -40,7 +40,7 @@ def missing_members(payload: Payload, brand: str, action: str) -> Iterator[str]:
 
 
 def filesystems(
-    asked: Elements[FilesystemChange], shown: Sequence[Payload], old: Sequence[Mapping[str, Any]], texts: list[str]
+    asked: Elements[FilesystemChange], old: Sequence[Mapping[str, Any]], texts: list[str]
 ) -> Elements[Filesystem]:
     """`old` are the VM's."""
     present = {str(each.get("target")): each for each in old}
