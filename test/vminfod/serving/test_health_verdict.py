@@ -48,3 +48,14 @@ def test_many_of_a_kind_are_counted():
         "zfs list of 3 runs 23 s",
         "3 more commands hang",
     ]
+
+
+def test_files_that_end_the_file_watcher_are_named():
+    files = [f"/zones/u{number}/config/tags.json" for number in range(5)]
+    one = verdict(Facts(children={"fswatcher": ChildFacts(None, quarantined=files[:1])}))
+    assert one["reasons"] == [f"fswatcher ends or hangs of 1 file, seen by refreshes only: {files[0]}"]
+    many = verdict(Facts(children={"fswatcher": ChildFacts(3.0, quarantined=files)}))
+    assert many["reasons"] == [
+        "fswatcher down 3 s",
+        f"fswatcher ends or hangs of 5 files, seen by refreshes only: {', '.join(files[:3])} and 2 more",
+    ]
