@@ -13,8 +13,8 @@ from support.child_script import child_script
 from support.deadlines import SOON
 from support.recording_log import RecordingLog
 from vminfod.backoff import Backoff
-from vminfod.watchers import process
-from vminfod.watchers.child import GARBAGE_MOST, Child
+from vminfod.watchers import garbage, process
+from vminfod.watchers.child import Child
 from vminfod.watchers.lines import BadLine, OddEvent
 
 LIMIT = SOON
@@ -162,18 +162,19 @@ def test_event_that_is_only_odd_is_skipped_without_asking_for_a_refresh(owner):
     assert o.missed == []
     assert o.child.running
     assert len([record for record in o.log.at(40) if record.msg == "skipped a line"]) < 10
+    assert o.child.silent_ns() is not None, "it was heard all the same"
 
 
 def test_too_much_garbage_makes_a_new_child(owner):
     o = owner(f"""
 say("ready")
 if times_started() == 1:
-    for _ in range({GARBAGE_MOST} + 50): say("bad")
+    for _ in range({garbage.MOST} + 50): say("bad")
     time.sleep(60)
 say("good"); time.sleep(60)""")
     wait_until(lambda: o.lines)
     assert o.ready == [False, True]
-    assert o.child.status()["lastError"].startswith(f"more than {GARBAGE_MOST} lines of garbage")
+    assert o.child.status()["lastError"].startswith(f"more than {garbage.MOST} lines of garbage")
 
 
 def test_line_without_end_is_left_out(owner):

@@ -2,7 +2,7 @@
 """The event sources: child processes that are kept running, and what their lines say, translated.
 
     process.py  pipes.py  lines.py     a process, its pipes, and the lines in them
-    child.py                           a process that is started, read line by line, and replaced when it fails
+    child.py  garbage.py               a process that is started, read line by line, and replaced when it fails
     sysevent.py  zonewatcher.py  zpoolwatcher.py    what `sysevent` says about zones and about datasets
     fswatcher.py  filemessages.py      the client of `fswatcher`, which is given the paths to watch
     missing.py                         paths that are not there, and when to try them again

@@ -34,6 +34,8 @@ from gevent.event import AsyncResult, Event
 from vminfod import times
 from vminfod.backoff import Backoff
 from vminfod.log import Log
+from vminfod.watchers import garbage
+from vminfod.watchers.garbage import Garbage
 from vminfod.watchers.lines import LINE_MOST, BadLine, OddEvent
 from vminfod.watchers.pipes import PipeLines, write_all
 from vminfod.watchers.process import Process
@@ -46,11 +48,8 @@ STOPPED_CHECKS = 2  # in a row that find it stopped by a signal; one can be some
 UNFINISHED_WITHIN = 10.0  # seconds. The tools write a line at once: one that has not ended by then never will
 STDERR_KEPT = 100  # lines, for /status and for debugging
 STDERR_LINE_MOST = 1 << 16  # bytes
-GARBAGE_WINDOW = 60.0  # seconds
-GARBAGE_MOST = 100  # lines in a window; past it the child is taken for broken and started anew
-MISSED_WINDOW = 10.0  # seconds with at most one on_missed() for garbage: each can cost a full refresh
 LOSSES_WINDOW = 300.0  # seconds
-LOGGED_MOST = 5  # lines of garbage, and of stderr, that are logged in a window; the rest is only counted
+STDERR_WINDOW, STDERR_LOGGED = 60.0, 5  # seconds, and lines of stderr that are logged in them
 SHOWN_MOST = 200  # characters of a line in the log
 
 STATES = {
@@ -119,16 +118,13 @@ class Child:
         self._to_send = Event()
 
         self._tries = 0
-        self._skipped = 0
         self._last_error: Optional[str] = None
         self._stderr: deque[str] = deque(maxlen=STDERR_KEPT)
         self._down_since: Optional[int] = clock()  # None exactly in the state `up`
         self._heard_at: Optional[int] = None  # when its last good line came
         self._losses: deque[int] = deque(maxlen=100)  # when it was lost
-        self._garbage = Window(GARBAGE_WINDOW, clock)
-        self._missed = Window(MISSED_WINDOW, clock)
-        self._odd = Window(GARBAGE_WINDOW, clock)
-        self._stderr_logged = Window(GARBAGE_WINDOW, clock)
+        self._garbage = Garbage(clock)
+        self._stderr_logged = Window(STDERR_WINDOW, clock)
 
     # --- for the owner ---
 
@@ -183,7 +179,7 @@ class Child:
             "state": self._state,
             "pid": self.pid,
             "restarts": max(0, self._tries - 1),
-            "skippedLines": self._skipped,
+            "skippedLines": self._garbage.count,
             "lastError": self._last_error,
             "heardAgo": None if silent is None else times.duration(silent),
         }
@@ -335,6 +331,9 @@ class Child:
             if self._on_line(line, seen_at):
                 self._ready()
             self._heard_at = seen_at
+        except OddEvent as error:
+            self._heard_at = seen_at
+            self._skip(line, error)
         except BadLine as error:
             self._skip(line, error)
         except Exception as error:  # noqa: BLE001 - boundary: one line; logged, the next one follows
@@ -350,17 +349,13 @@ class Child:
         self._on_ready(again)
 
     def _skip(self, line: bytes, error: BadLine) -> None:
-        self._skipped += 1
-        odd = isinstance(error, OddEvent)
-        number = (self._odd if odd else self._garbage).count()
-        if number <= LOGGED_MOST:
+        what = self._garbage.add(is_odd=isinstance(error, OddEvent))
+        if what.is_logged:
             self._log.warn("skipped a line", reason=str(error), line=line[:SHOWN_MOST].decode("utf-8", "replace"))
-        if odd:
-            return
-        if self._missed.count() == 1:
+        if what.is_missed:
             self._on_missed(f"{self.name}: {error}")
-        if number > GARBAGE_MOST:
-            self.restart(f"more than {GARBAGE_MOST} lines of garbage in {GARBAGE_WINDOW:g} s")
+        if what.is_too_much:
+            self.restart(f"more than {garbage.MOST} lines of garbage in {garbage.WINDOW:g} s")
 
     def _read_stderr(self, stderr: PipeLines) -> None:
         while True:
@@ -370,7 +365,7 @@ class Child:
             for line in lines:
                 text = line[:SHOWN_MOST].decode("utf-8", "replace")
                 self._stderr.append(text)
-                if self._stderr_logged.count() <= LOGGED_MOST:
+                if self._stderr_logged.count() <= STDERR_LOGGED:
                     self._log.warn("child wrote on stderr", line=text)
 
     def _read(self, output: PipeLines) -> Optional[list[bytes]]:
