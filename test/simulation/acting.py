@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 from mockcn.control import NodeGone, OrderRefused
-from simulation.faults import UNANNOUNCED
+from simulation.faults import ANNOUNCED, UNANNOUNCED
 from simulation.listeners import ask
 from simulation.steps import Step
 from simulation.world import SYSINFO, World
@@ -61,7 +61,11 @@ class Actor:
 
     def do_burst(self, count: int, seed: int) -> str:
         """Many operations of all kinds at once."""
-        return "; ".join(self.control.churn(count, seed=seed))
+        return "; ".join(self.control.churn(count, seed=seed, kinds=ANNOUNCED))
+
+    def do_resize(self, seed: int) -> str:
+        """A volume gets another size, of which there need not be an event."""
+        return self.do_churn("volume", seed)
 
     def do_large(self, number: int, size: int) -> Optional[str]:
         """A guest's metadata become so many bytes large, all of them new, and are read: an event of thrice the size."""
@@ -280,7 +284,7 @@ class Actor:
 
     def _burst_in_background(self, count: int, seed: int) -> None:
         with contextlib.suppress(OrderRefused, NodeGone):
-            self.control.churn(count, seed=seed, pause=0.02)
+            self.control.churn(count, seed=seed, pause=0.02, kinds=ANNOUNCED)
 
     # -- all well again --------------------------------------------------------------------------------------------
 

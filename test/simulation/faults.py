@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from mockcn.churn import WEIGHTS
 from simulation.steps import Step
 
 Random = random.Random
@@ -20,7 +21,9 @@ UNANNOUNCED = {
     "lose": "the kernel's queue of system events overflowed",
     "deaf": "files changed in a way that nobody can watch",
     "lie": "a tool left something out and ended well",
+    "resize": "OpenZFS has no event for the size of a volume whose reservation does not follow it",
 }
+ANNOUNCED = [kind for kind in WEIGHTS if kind != "volume"]  # of what happens to a node
 
 TOOLS = ("zoneadm", "zfs", "kstat")
 TOLD_BY = {"zoneadm": "boot", "zfs": "snapshot", "kstat": "init_restart"}  # a change that the tool has to tell of
@@ -50,6 +53,10 @@ def lost_events(random: Random) -> list[Step]:
 
 def deaf_watcher(random: Random) -> list[Step]:
     return [Step("deaf", {"number": _number(random)}) for _ in range(random.choice([1, 3, 8]))]
+
+
+def silent_sizes(random: Random) -> list[Step]:
+    return [Step("resize", {"seed": random.randrange(10**6)}) for _ in range(random.choice([1, 3]))]
 
 
 def failing_tools(random: Random) -> list[Step]:
@@ -176,6 +183,7 @@ THEMES: dict[str, Theme] = {
     "late events": late_events,
     "lost events": lost_events,
     "deaf watcher": deaf_watcher,
+    "silent sizes": silent_sizes,
     "failing tools": failing_tools,
     "lying tools": lying_tools,
     "dying children": dying_children,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from mockcn.churn import WEIGHTS
-from simulation.faults import THEMES
+from simulation.faults import ANNOUNCED, THEMES
 from simulation.steps import Plan, Step
 
 CALM = "calm"  # the step that ends a round
@@ -78,5 +78,5 @@ def _ordinary(source: random.Random) -> Step:
         return Step("fresh", {"number": source.randrange(1000), "cap": source.randint(10, 6400)})
     if draw < 0.26:
         return Step("burst", {"count": source.randint(5, 20), "seed": source.randrange(10**6)})
-    kind = source.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+    kind = source.choices(ANNOUNCED, [WEIGHTS[kind] for kind in ANNOUNCED])[0]
     return Step("churn", {"kind": kind, "seed": source.randrange(10**6)})

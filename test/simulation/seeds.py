@@ -6,7 +6,7 @@ from simulation.steps import Plan
 
 SEED = 5
 PARTS = 2
-ROUNDS = 8  # of each part
+ROUNDS = 9  # of each part
 LENGTH = 14  # ordinary operations a round
 
 
