@@ -28,7 +28,10 @@ class Demo:
             cwd=CHECKOUT,
         )
         self.lines = queue.Queue()
-        threading.Thread(target=lambda: [self.lines.put(line) for line in self.process.stdout], daemon=True).start()
+        self._reader = threading.Thread(
+            target=lambda: [self.lines.put(line) for line in self.process.stdout], daemon=True
+        )
+        self._reader.start()
         self.seen = []
 
     def until(self, pattern):
@@ -41,6 +44,7 @@ class Demo:
 
     def rest(self):
         self.process.wait(SOON)
+        self._reader.join(SOON)
         while not self.lines.empty():
             self.seen.append(self.lines.get().rstrip("\n"))
         return self.seen

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """The full refresh: what events lost comes right and is told of, and nothing else is disturbed by it."""
 
+import itertools
 import re
 import signal
 import threading
@@ -11,8 +12,6 @@ from support.convergence import Listener, assert_converges, await_refresh, diffe
 from support.running_daemon import RunningDaemon, eventually
 
 pytest_plugins = ["support.onenode"]
-
-SLOW = 1.5  # seconds that zfs takes for the list of all, where a test does something meanwhile
 
 
 @pytest.fixture
@@ -31,8 +30,8 @@ def refreshing(node):
 
 @pytest.fixture
 def loading(node, daemon):
-    """A daemon in the midst of a refresh: its load takes a while."""
-    node.control.fault("zfs", "slow", match="-d 3", times=1, seconds=SLOW, when="after")
+    """A daemon in the midst of a refresh, whose load has read all datasets and is held until control.step("zfs")."""
+    node.control.fault("zfs", "hold", match="-d 3", times=1, when="after")
     node.control.kill_child("sysevent", match="EC_zfs")  # its successor asks for a refresh
     eventually("the new child is up", lambda: daemon.status()["children"]["zpoolwatcher"]["state"] == "up")
     eventually("the refresh loads", lambda: daemon.status()["status"] == "fetching vm cache data")
@@ -133,6 +132,7 @@ def test_change_during_a_refresh_is_on_the_stream_before_it_ends_and_stays(node,
         "fetching vm cache data",
         False,
     )
+    node.control.step("zfs")
     eventually("the refresh has ended", lambda: refreshes(loading))
     assert_converges(loading)
     node.control.write_config(uuid, "tags", {"all": "over"})
@@ -162,7 +162,7 @@ def test_event_that_is_still_on_its_way_when_a_refresh_compares_is_not_lost(node
 
 def test_vm_that_comes_while_a_refresh_lists_the_zones_has_its_datasets(node, daemon):
     """The datasets were listed before it came, the zones after; nobody tells of it."""
-    node.control.fault("zoneadm", "slow", match="list -p -c", times=1, seconds=SLOW)
+    node.control.fault("zoneadm", "hold", match="list -p -c", times=1)
     node.control.forget_calls()
     daemon.process.send_signal(signal.SIGHUP)  # refresh
     eventually("zfs has been asked", lambda: any(call["argv"][-1] == "3" for call in node.control.calls("zfs")))
@@ -171,6 +171,7 @@ def test_vm_that_comes_while_a_refresh_lists_the_zones_has_its_datasets(node, da
     node.control.drop_events(times=None)
     node.control.tell("fswatcher", "deaf", path="/")
     added = node.control.add_vm(alias="in between", state="stopped")["uuid"]
+    node.control.step("zoneadm")
     vm = eventually("it is served", lambda: daemon.vm(added))
     assert vm["zfs_filesystem"] == f"zones/{added}"
     assert not differences(daemon)
@@ -181,7 +182,7 @@ def test_zone_that_is_repaired_while_a_refresh_loads_is_no_error(node, daemon):
     text = node.control.read_xml(uuid)
     node.control.corrupt(f"/etc/zones/{uuid}.xml", "<zone name=")
     eventually("the error is shown", lambda: uuid in daemon.status()["zoneErrors"])
-    node.control.fault("zfs", "slow", match="-d 3", times=1, seconds=SLOW, when="after")
+    node.control.fault("zfs", "hold", match="-d 3", times=1, when="after")
     node.control.forget_calls()
     daemon.process.send_signal(signal.SIGHUP)  # refresh
     eventually("zfs has been asked", lambda: any(call["argv"][-1] == "3" for call in node.control.calls("zfs")))
@@ -190,6 +191,7 @@ def test_zone_that_is_repaired_while_a_refresh_loads_is_no_error(node, daemon):
     assert daemon.get(f"/vms/{uuid}?fresh=true").status == 200
     failures = len(daemon.logged("cannot read a zone"))
     assert not refreshes(daemon), "it still loads"
+    node.control.step("zfs")
     eventually("the refresh has ended", lambda: refreshes(daemon))
     assert uuid not in daemon.status()["zoneErrors"]
     settle(daemon)
@@ -211,18 +213,23 @@ def test_vm_that_could_never_be_read_ends_with_a_delete(node):
 
 def test_refresh_of_a_busy_node_is_not_put_off(node):
     with RunningDaemon(node.root, "--refresh-interval", "0.5").start() as daemon:
-        busy = threading.Thread(
-            target=node.control.churn,
-            args=[600],
-            kwargs={"seed": 8, "pause": 0.005, "kinds": ["alias", "config", "zfs_set", "snapshot"]},
-        )
+        enough = threading.Event()
+
+        def change_on():
+            for seed in itertools.count(8):
+                if enough.is_set():
+                    return
+                node.control.churn(50, seed=seed, pause=0.005, kinds=["alias", "config", "zfs_set", "snapshot"])
+
+        busy = threading.Thread(target=change_on)
         busy.start()
         try:
             await_refresh(daemon)
             await_refresh(daemon)
             assert busy.is_alive(), "the node was busy all the time"
         finally:
-            busy.join(60)
+            enough.set()
+            busy.join()
         assert_converges(daemon)
         assert not daemon.logged("lost events"), "what is touched meanwhile is read again, not compared"
 
