@@ -57,11 +57,18 @@ def test_lost_events_are_corrected_and_reported(node, refreshing):
     modified = a_zone(refreshing)
     removed = next(vm["uuid"] for vm in refreshing.vms() if vm["uuid"] == vm["zonename"] and vm["uuid"] != modified)
     listener = Listener(refreshing)
+    # One refresh finds all three: it is held before it lists anything. A second one would only be counted in the log.
+    lists = {"zfs": "-d 3", "zoneadm": "list -p -c", "kstat": "-c zone_misc"}
+    for tool, words in lists.items():
+        control.fault(tool, "hold", match=words, times=None)
+    eventually("a refresh is held", lambda: all(map(control.children, lists)))
     control.drop_events(times=None)
     control.tell("fswatcher", "deaf", path="/")
     control.remove_vm(removed)
     added = control.add_vm(alias="nobody heard of it")["uuid"]
     node.run("zfs", "set", "quota=55G", f"zones/{modified}", check=True)
+    for tool in lists:
+        control.clear_faults(tool)
     eventually("all three are corrected", lambda: not differences(refreshing))
     control.clear_event_rules()
 
