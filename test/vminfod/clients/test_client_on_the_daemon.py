@@ -14,6 +14,7 @@ from datetime import timezone
 import pytest
 
 import vminfod
+from support.callers_log import callers_log, failures_of
 from support.following import Follow
 from support.relay import Relay
 from support.running_daemon import CHECKOUT, SOON, RunningDaemon, eventually
@@ -33,23 +34,6 @@ pytest_plugins = ["support.followers"]
 LIB = os.path.dirname(os.path.dirname(vminfod.__file__))
 
 
-class Log:
-    """A logger that keeps what it is told. What a callback of a test raised is in `.failures`."""
-
-    name = "test"
-
-    def __init__(self):
-        self.failures = []
-
-    def debug(self, msg, *, extra=None):
-        """Not kept."""
-
-    info = warning = debug
-
-    def error(self, msg, *, extra=None):
-        self.failures.append((msg, extra))
-
-
 class Kept:
     """A watcher that is checked at each of its events: they follow from the list before, and the mirror shows them.
 
@@ -58,7 +42,7 @@ class Kept:
 
     def __init__(self, port, daemon=None, **options):
         self.daemon = daemon
-        self.log = Log()
+        self.log = callers_log()
         self.vms = {}
         self.told = None  # as `vms`, set when the callback is through
         self.events, self.errors, self.pictures = [], [], 0
@@ -108,14 +92,14 @@ class Kept:
         assert (ready["epoch"], ready["rev"]) == (headers["x-vminfod-epoch"], int(headers["x-vminfod-rev"]))
         assert list(ready["vms"].values()) == answer.json()
         # The mirror is ahead of the callbacks by one event.
-        eventually("the callbacks are through", lambda: self.told == self.watcher.vms() or self.log.failures)
-        assert self.log.failures == []
+        eventually("the callbacks are through", lambda: self.told == self.watcher.vms() or failures_of(self.log))
+        assert failures_of(self.log) == []
 
     def revs(self):
         return [event["rev"] for event in self.events]
 
     def __enter__(self):
-        eventually("it is ready", lambda: self.told is not None or self.log.failures)
+        eventually("it is ready", lambda: self.told is not None or failures_of(self.log))
         return self
 
     def __exit__(self, *_):
@@ -418,7 +402,7 @@ def test_zone_that_a_new_run_of_the_daemon_cannot_read_is_kept_and_made_once(sha
             assert "unreadable" not in kept.watcher.wait_ready(SOON)
             assert set(about(sick, kept)) <= {"modify"}  # its file is newer
             assert kept.watcher.vm(sick) == daemon.vm(sick)
-            assert kept.log.failures == []
+            assert failures_of(kept.log) == []
     finally:
         daemon.stop()
         control.edit_xml(sick, xml)
@@ -571,10 +555,10 @@ def test_callbacks_that_raise_anything_do_no_harm(follow: Follow):
             follow.zfs("set", f"quota={quota}g", f"zones/{zonename}")
             follow.next()
         eventually("both are told", lambda: len(after) == 2)
-        assert [msg for msg, _ in kept.log.failures] == ["callback failed"] * 4
-        assert "SystemExit: not from here" in kept.log.failures[1][1]["err"]
+        assert [msg for msg, _ in failures_of(kept.log)] == ["callback failed"] * 4
+        assert "SystemExit: not from here" in failures_of(kept.log)[1][1]["err"]
         assert kept.watcher.vm(zonename)["quota"] == 30
-    with VminfodEventStream("raiser", port=follow.daemon.port, log=(log := Log())) as stream:
+    with VminfodEventStream("raiser", port=follow.daemon.port, log=(log := callers_log())) as stream:
         stream.wait_ready(SOON)
         watch = stream.watch_for_event({"vm": {"quota": 40}}, callback=lambda err, event: sys.exit())
         follow.zfs("set", "quota=40g", f"zones/{zonename}")
@@ -582,7 +566,7 @@ def test_callbacks_that_raise_anything_do_no_harm(follow: Follow):
         follow.next()
         follow.zfs("set", "quota=50g", f"zones/{zonename}")
         assert [stream.read(SOON)["vm"]["quota"] for _ in range(2)] == [40, 50]
-        assert [msg for msg, _ in log.failures] == ["callback of a watch failed"]
+        assert [msg for msg, _ in failures_of(log)] == ["callback of a watch failed"]
 
 
 def test_nothing_is_left_of_what_was_stopped(follow: Follow, quick_backoff):

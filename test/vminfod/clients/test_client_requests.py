@@ -8,22 +8,11 @@ import threading
 
 import pytest
 
+from support.callers_log import callers_log, records_of
 from support.canned_server import HANG, RESET, CannedServer, answer, body_answer, plain_answer
 from vminfod.client import ConnectionFailed, HTTPStatusError, ParseError, VminfodClient, VminfodError, VminfodTimeout
 
 VM = {"zonename": "z1", "uuid": "z1", "alias": "wëb"}
-
-
-class Log:
-    """Takes records as the standard library's loggers do."""
-
-    name = "agent"
-
-    def __init__(self):
-        self.records = []
-
-    def __getattr__(self, level):
-        return lambda msg, *, extra=None: self.records.append((level, msg, extra))
 
 
 def client_of(server, **options):
@@ -94,10 +83,10 @@ def test_body_of_a_refusal_is_not_read():
 
 @pytest.mark.parametrize("body", [b"", b"{", b"<html>", b'{"a":NaN}', b'"\xff"', b"[" * 100_000])
 def test_body_that_is_no_json_is_an_error_and_logged(body):
-    log = Log()
+    log = callers_log("agent")
     with CannedServer({"/status": body_answer(body)}) as server, pytest.raises(ParseError):
         client_of(server, log=log).status()
-    ((level, _, extra),) = log.records
+    ((level, _, extra),) = records_of(log)
     assert level == "error"
     assert (extra["client"], extra["method"], extra["path"]) == ("demo", "GET", "/status")
 

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from support.callers_log import callers_log, records_of
 from support.canned_server import HANG, RESET, CannedServer, chunk, line, plain_answer
 from support.streams import DATE, LIMIT, event, ready, serving, stream, vm, wait_until
 from vminfod.client import HTTPStatusError, Stopped, StreamError, VminfodError, VminfodTimeout, VminfodWatcher
@@ -14,21 +15,11 @@ from vminfod.clients import watcher as watcher_module
 E1, E2 = "epoch-1", "epoch-2"
 
 
-class Log:
-    name = "test"
-
-    def __init__(self):
-        self.records = []
-
-    def __getattr__(self, level):
-        return lambda msg, *, extra=None: self.records.append((level, msg, extra))
-
-
 class Kept:
     """A watcher whose callbacks are written down."""
 
     def __init__(self, server, **options):
-        self.log = Log()
+        self.log = callers_log()
         self.heard = []
         self.errors = []
         callbacks = {topic: self._hearing(topic) for topic in ("create", "modify", "delete", "event")}
@@ -264,14 +255,14 @@ def test_without_reconnect_the_first_error_is_the_end():
 def test_callbacks_that_raise_are_logged_and_do_not_end_the_watcher():
     go = threading.Event()
     with serving(ready(), go, event("create", "z1"), event("create", "z2")) as server:
-        watcher = VminfodWatcher("demo", port=server.port, log=(log := Log()))
+        watcher = VminfodWatcher("demo", port=server.port, log=(log := callers_log()))
         with watcher:
             seen = []
             watcher.on("create", lambda one: 1 / 0)
             watcher.on("create", lambda one: seen.append(one["zonename"]))
             go.set()
             wait_until(lambda: seen == ["z1", "z2"], "both events")
-            assert [msg for level, msg, _ in log.records if level == "error"] == ["callback failed"] * 2
+            assert [msg for level, msg, _ in records_of(log) if level == "error"] == ["callback failed"] * 2
 
 
 def test_wait_for_rev_returns_at_the_revision_or_times_out():

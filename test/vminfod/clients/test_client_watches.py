@@ -5,20 +5,11 @@ import threading
 
 import pytest
 
+from support.callers_log import callers_log, records_of
 from support.canned_server import HANG, CannedServer, line
 from support.streams import LIMIT, event, ready, serving, stream, wait_until
 from vminfod.client import Stopped, StreamError, VminfodEventStream, VminfodTimeout
 from vminfod.clients.stream import UNREAD, UNREAD_WHILE_WATCHED
-
-
-class Log:
-    name = "test"
-
-    def __init__(self):
-        self.records = []
-
-    def __getattr__(self, level):
-        return lambda msg, *, extra=None: self.records.append((level, msg, extra))
 
 
 def open_stream(server, **options):
@@ -98,7 +89,7 @@ def test_reading_goes_on_for_a_watch_without_a_reader():
 
 
 def test_timeout_names_operation_and_client_and_logs_what_came_instead():
-    log = Log()
+    log = callers_log()
     with (
         serving(ready(), event("create", "z1", rev=4, vm={"secret": "x"})) as server,
         open_stream(server, log=log) as events,
@@ -109,7 +100,7 @@ def test_timeout_names_operation_and_client_and_logs_what_came_instead():
             watch.wait(LIMIT)
         assert str(caught.value) == 'vminfod watchForEvent "demo" timeout exceeded'
         assert caught.value.code == "ETIMEOUT"
-        assert log.records == [
+        assert records_of(log) == [
             (
                 "error",
                 str(caught.value),
@@ -167,14 +158,14 @@ def test_cancel_ends_the_watch_with_just_these_values(err, options, stopped_by):
 
 
 def test_cancel_of_a_finished_watch_only_warns(staged):
-    log = Log()
+    log = callers_log()
     with staged(event("create", "z1")) as server, open_stream(server, log=log) as events:
         watch = events.watch_for_event({})
         staged.go.set()
         watch.wait(LIMIT)
         watch.cancel(RuntimeError("too late"))
         assert watch.wait(LIMIT)["zonename"] == "z1"
-        assert [level for level, _, _ in log.records] == ["warning"]
+        assert [level for level, _, _ in records_of(log)] == ["warning"]
 
 
 def test_stream_error_ends_the_watches_that_catch_errors():
@@ -236,14 +227,14 @@ def test_callback_gets_the_error():
 
 
 def test_callback_that_raises_is_logged_and_harms_nothing(staged):
-    log = Log()
+    log = callers_log()
     with staged(event("create", "z1"), event("create", "z2")) as server, open_stream(server, log=log) as events:
         events.watch_for_event({}, callback=lambda err, one: 1 / 0)
         second = events.watch_for_event({"zonename": "z2"})
         staged.go.set()
         second.wait(LIMIT)
-        wait_until(lambda: log.records, "the failure is logged")
-        assert log.records[0][0] == "error"
+        wait_until(lambda: records_of(log), "the failure is logged")
+        assert records_of(log)[0][0] == "error"
 
 
 def test_changes_may_come_in_several_events_and_the_last_is_the_result(staged):
@@ -262,7 +253,7 @@ def test_changes_may_come_in_several_events_and_the_last_is_the_result(staged):
 
 
 def test_empty_list_of_changes_succeeds_at_once():
-    log = Log()
+    log = callers_log()
     with serving(ready(), event("create", "z1")) as server, open_stream(server, log=log) as events:
         wait_until(lambda: events._run.unread, "the event is there")
         watch = events.watch_for_changes({}, [], start_fresh=True)
@@ -271,7 +262,7 @@ def test_empty_list_of_changes_succeeds_at_once():
         assert events.read_nowait() is None
         watch.cancel(RuntimeError("x"))
         assert watch.wait() is None
-        assert [level for level, _, _ in log.records] == ["warning", "warning"]
+        assert [level for level, _, _ in records_of(log)] == ["warning", "warning"]
 
 
 @pytest.mark.parametrize(("options", "error"), [({"timeout": "x"}, TypeError), ({"timeout": -1}, ValueError)])
