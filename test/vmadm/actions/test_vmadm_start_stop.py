@@ -97,6 +97,40 @@ def test_boot_options_are_refused(cn, stopped):
     assert cn.fails("start", stopped, "order=cd").startswith("boot options need vmadmd")
 
 
+def test_disks_of_an_old_bhyve_get_the_slots_and_uuids_that_they_lack(cn):
+    disks = [{"size": "64", "model": "virtio"}, {"size": "64", "model": "virtio", "boot": "true"}]
+    disks += [{"size": "64", "model": "virtio"}]
+    uuid = cn.add(brand="bhyve", image="", ram=1024, state="stopped", disks=disks)
+    before = cn.vm(uuid)["disks"]
+    assert not any("pci_slot" in disk or "uuid" in disk for disk in before)
+    cn.ok("start", uuid)
+    after = cn.vm(uuid)["disks"]
+    slots = {disk["path"]: disk["pci_slot"] for disk in after}
+    assert [slots[disk["path"]] for disk in before] == ["0:5:0", "0:4:0", "0:5:1"]
+    assert len({disk["uuid"] for disk in after}) == 3
+    cn.ok("stop", "-F", uuid)
+    cn.forget_commands()
+    cn.ok("start", uuid)
+    assert [disk["uuid"] for disk in cn.vm(uuid)["disks"]] == [disk["uuid"] for disk in after]
+    assert not [line for line in cn.commands() if line == f"zonecfg -u {uuid}"]
+
+
+def test_bhyve_with_two_disks_in_a_slot_is_not_started(cn):
+    disks = [
+        {"size": "64", "model": "virtio", "pci-slot": "0:4:0"},
+        {"size": "64", "model": "virtio", "pci-slot": "0:4:0"},
+    ]
+    uuid = cn.add(brand="bhyve", image="", ram=1024, state="stopped", disks=disks)
+    assert 'VM has multiple disks in pci_slot "0:4:0": ' in cn.fails("start", uuid)
+    assert cn.vm(uuid)["state"] == "stopped"
+
+
+def test_container_that_is_started_by_hand_counts_its_restarts_anew(cn):
+    uuid = cn.create(docker=True, internal_metadata={"docker:restartcount": 3})["uuid"]
+    assert cn.api.start(uuid)["internal_metadata"]["docker:restartcount"] == 0
+    cn.api.delete(uuid)
+
+
 # Stop.
 
 

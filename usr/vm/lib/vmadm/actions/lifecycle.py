@@ -8,6 +8,7 @@ Not here: kvm's graceful stop and reset, which are vmadmd's work (vmadmd.py)."""
 
 from __future__ import annotations
 
+import uuid as uuids
 from typing import Optional
 
 from vmadm.actions.following import Check, Follower
@@ -29,6 +30,7 @@ REBOOT_LIMIT = 180.0  # seconds until a zone that was asked to reboot runs again
 GRACE = {"docker": 10.0, "bhyve": 180.0}  # seconds between SIGTERM and the end
 ASK_LIMIT = 60.0  # seconds that zlogin may take to ask a zone for a shutdown
 
+RESTARTS = "docker:restartcount"
 INIT_IS_GONE = 4294967295  # the pid that the kernel shows when a running zone has no init any more
 ALREADY_HALTED = "zone is already halted"
 
@@ -47,6 +49,7 @@ def start(session: Session, uuid: str) -> Vm:
         if state != "stopped" and not (state == "provisioning" and vm.get("zone_state") == "installed"):
             raise WrongState(f'Cannot start vm from state "{state}", must be "stopped".')
         check_tags_of(session.node, vm)
+        vm = _completed(session, vm)
         with Follower(session, vm["zonename"], name) as follower:
             boot(session, vm)
             follower.until(has_run(vm), START_LIMIT, f"timed out waiting for VM {uuid} to run")
@@ -54,6 +57,36 @@ def start(session: Session, uuid: str) -> Vm:
         error.args = (f"Unable to start VM {uuid}: {error}",)
         raise
     return _confirmed_autoboot(session, vm, name) if vm.get("autoboot") is not True else _present(session, vm, name)
+
+
+def _completed(session: Session, vm: Vm) -> Vm:
+    """The VM with what a start has to see to first. Raises VmadmError.
+
+    Disks of a bhyve VM that an older vmadm made get the PCI slot and the uuid that they lack; they keep them from then
+    on. A docker container that is started by hand begins to count its restarts anew."""
+    from vmadm.actions.updating import update
+    from vmadm.payload import pcislots
+
+    asked: Vm = {}
+    disks = vm.get("disks") or []
+    if vm["brand"] == "bhyve":
+        taken = pcislots.Taken()
+        slots = pcislots.assign(disks, taken, legacy=True)
+        if taken.errors:
+            raise VmadmError("; ".join(taken.errors))
+        lacking = [
+            {
+                "path": disk["path"],
+                **({} if disk.get("pci_slot") else {"pci_slot": slot}),
+                **({} if disk.get("uuid") else {"uuid": str(uuids.uuid4())}),
+            }
+            for disk, slot in zip(disks, slots, strict=True)
+        ]
+        asked["update_disks"] = [disk for disk in lacking if len(disk) > 1]
+    if vm.get("docker") and vm.get("internal_metadata", {}).get(RESTARTS) != 0:
+        asked["set_internal_metadata"] = {RESTARTS: 0}
+    asked = {key: value for key, value in asked.items() if value}
+    return update(session, vm["uuid"], asked) if asked else vm
 
 
 def boot(session: Session, vm: Vm) -> None:
