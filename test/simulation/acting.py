@@ -72,7 +72,7 @@ class Actor:
         zone = self._zone(number, brand="joyent")
         if zone is None:
             return "no such zone"
-        self.world.largest = max(self.world.largest, size)
+        self.world.measuring.largest = max(self.world.measuring.largest, size)
         self.world.large.add(zone["zonename"])
         text = random.Random(size).randbytes(size // 2).hex()
         self.control.write_config(zone["zonename"], "metadata", {"customer_metadata": {"large": text}})
@@ -98,7 +98,8 @@ class Actor:
                 "vmadm", command, zone["uuid"], *rest, environ={"VMADM_ROOT": self.world.node.root}
             )
         except subprocess.TimeoutExpired:
-            self.world.record.trouble.append(f"vmadm {command} did not end within {TOOL_LIMIT} s")
+            if not self.world.tools_fail:  # it may be a tool of vmadm's own that hangs
+                self.world.record.trouble.append(f"vmadm {command} did not end within {TOOL_LIMIT} s")
             return "did not end"
         if done.returncode == 0:
             self.world.promise(f"vmadm {' '.join(words)}", zone["zonename"])
@@ -112,7 +113,7 @@ class Actor:
         with contextlib.suppress(OrderRefused):  # its XML may be broken
             self.control.set_rctl(zone["zonename"], "zone.cpu-cap", cap)
         answer = ask(self.world.daemon.port, f"/vms/{zone['zonename']}?fresh=true&timeout=10")[0]
-        if answer.status in (200, 404) and not self.world.needs_refresh:
+        if answer.status in (200, 404):
             self.world.promise("fresh read", zone["zonename"], answer)
         return f"{zone['zonename']} {answer.status}"
 
@@ -137,10 +138,12 @@ class Actor:
 
     def do_tool(self, tool: str, kind: str, times: int, match: str = "", **options: Any) -> None:
         """The next calls of a tool go wrong, for all to see (docs/mockcn.md, "Faults")."""
+        self.world.tools_fail = True
         self.control.fault(tool, kind, match=match, times=times, **options)
 
     def do_lie(self, tool: str, lines: int, times: int, match: str = "") -> None:
         """The next calls of a tool leave out what comes after some lines, and end well."""
+        self.world.tools_lie = True
         self.control.fault(tool, "cut", match=match, times=times, lines=lines)
 
     # -- children --------------------------------------------------------------------------------------------------
@@ -267,7 +270,7 @@ class Actor:
         self.world.daemon.process.send_signal(signal.SIGHUP)
 
     def do_measure(self) -> None:
-        self.world.sample(calm=False)
+        self.world.measure(calm=False)
 
     def do_restart(self, number: int, meanwhile: int, seed: int) -> str:
         """The daemon ends by that signal, things happen, it starts again; more happens while it starts."""
@@ -292,6 +295,7 @@ class Actor:
         """Take back all faults, have a refresh where something was lost without a sign, and wait until all is right."""
         self.control.clear_event_rules()
         self.control.clear_faults()
+        self.world.tools_fail = self.world.tools_lie = False
         self.do_thaw()
         self.do_mend()
         self.do_shrink()
@@ -305,7 +309,7 @@ class Actor:
             self.world.daemon.process.send_signal(signal.SIGHUP)
             self.world.needs_refresh = False
         self.world.settle()
-        self.world.sample(calm=True)
+        self.world.measure(calm=True)
         self.log.append(f"{time.monotonic():.3f} calm -> {json.dumps(self.world.record.differences)}")
 
     # --------------------------------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ def _copy(vms: Optional[Vms]) -> Optional[Vms]:
 
 
 class Reader:
-    """Reads /vms as fast as it comes. `is_due()`: whether the daemon should answer now."""
+    """Reads /vms as fast as it comes, as long as it is expected to be answered. `trouble`: where it was not."""
 
     def __init__(self, port: int):
         self.reads: list[Read] = []

@@ -22,18 +22,15 @@ from mockcn import process
 from mockcn.control import NodeGone, OrderRefused
 from simulation import truth
 from simulation.listeners import Follower, Reader, ask
+from simulation.measuring import BACKLOG, Measuring
 from simulation.mirroring import Mirror
-from simulation.recording import Choice, Promise, Read, Round, Sample
+from simulation.recording import Choice, Promise, Read, Round
 from support.convergence import differences
-from support.processes import children_of
 from support.running_daemon import RunningDaemon, eventually
 
 SYSINFO = "/tmp/.sysinfo.json"
 INSIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside")
-BACKLOG = 2_000_000  # bytes that a listener may leave unread
 OPTIONS = ["--refresh-interval", "86400", "--listener-backlog-bytes", str(BACKLOG)]
-ESCAPED = 1.3  # times as long a list is in `ready`
-SMALL_EVENTS = 100_000  # bytes
 LIMITS = {"zone": 2.0, "node": 20.0, "child": 5.0}  # seconds
 CANNOT_START = 1  # its exit status, docs/operations.md, "Running it"
 START_WITHIN = 90.0  # seconds, on a machine that does much else
@@ -60,7 +57,7 @@ class World:
         self.record = Round()
         self.folder = tempfile.mkdtemp(prefix="cn-")
         self.clock = 0.0
-        self._clock_file, self._greenlets_file = (os.path.join(self.folder, name) for name in ("clock", "greenlets"))
+        self._clock_file, greenlets_file = (os.path.join(self.folder, name) for name in ("clock", "greenlets"))
         self.node = process.start(os.path.join(self.folder, "node"), vms=vms, kernel_mounts=False)
         self.control = self.node.control
         self.daemon: RunningDaemon
@@ -69,16 +66,16 @@ class World:
         self.frozen: set[int] = set()  # pids of stopped children
         self.broken: dict[str, Optional[bytes]] = {}  # path of a file that was broken -> what it said
         self.large: set[str] = set()  # zones whose metadata are large now
-        self.largest = 0  # bytes of the largest metadata so far
-        self.longest = 0  # bytes of the longest list of all VMs so far
+        self.tools_fail = self.tools_lie = False  # since the last calm
         environ = {
             "PYTHONPATH": INSIDE,
             "SIMULATION_CLOCK": self._clock_file,
-            "SIMULATION_GREENLETS": self._greenlets_file,
+            "SIMULATION_GREENLETS": greenlets_file,
         }
         limits = [word for name, seconds in LIMITS.items() for word in (f"--{name}-limit", str(seconds))]
         level = ["--log-level", "debug" if log else "info"]
         self.daemon = RunningDaemon(self.node.root, *OPTIONS, *level, *limits, environ=environ)
+        self.measuring = Measuring(self.daemon, greenlets_file)
         self.start_daemon()
         self.reader = Reader(self.daemon.port)
         self.reader.expect(True)
@@ -136,9 +133,10 @@ class World:
     # Promises.
 
     def promise(self, what: str, zonename: str, *answers: Read) -> None:
-        """A write or a fresh read of the zone was confirmed: what it is now has to be in all that is read later."""
+        """A write or a fresh read of the zone was confirmed: what it is now has to be in all that is read later. Unless
+        the daemon was lied to, which nobody can see through."""
         vms, unknown = truth.expected(self.control.dump())
-        if zonename in unknown or not self.is_up:
+        if zonename in unknown or self.tools_lie or not self.is_up:
             return
         should = vms.get(zonename)
         if should is not None and SYSINFO in self.broken:
@@ -216,57 +214,11 @@ class World:
             time.sleep(0.02)
         return int(now["events"]["rev"]) - int(before["events"]["rev"])
 
-    # Measuring.
-
-    def sample(self, *, calm: bool) -> Optional[Sample]:
-        """What the daemon uses now; None if it cannot be told."""
-        pid = self.daemon.process.pid
-        try:
-            status = self.daemon.status(full=False)
-            self.longest = max(self.longest, len(self.daemon.get("/vms").body))
-            with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-                facts = dict(line.split(":", 1) for line in file if ":" in line)
-            descriptors = len(os.listdir(f"/proc/{pid}/fd"))
-        except (OSError, ValueError, AssertionError):
-            return None
-        listeners, events = status["eventsListeners"].values(), status["events"]
-        one = Sample(
-            calm=calm,
-            rss=status["memory"]["rss"],
-            descriptors=descriptors,
-            threads=int(facts["Threads"]),
-            greenlets=self._greenlets() if calm else None,
-            children=len(children_of(pid)),
-            ring_events=events["ringEvents"],
-            ring_bytes=events["ringBytes"],
-            waiting_bytes=events["waitingBytes"],
-            backlog_bytes=max((one["backlogBytes"] for one in listeners), default=0),
-            allowed_bytes=self._allowed(),
-            queued=status["queue"]["vasync_queue"]["nqueued"],
-            listeners=len(listeners),
-            rev=events["rev"],
-        )
-        self.record.samples.append(one)
-        return one
-
-    def _allowed(self) -> int:
-        """Bytes that may wait for one listener (docs/http-api.md, "Listeners that do not read"): its bound, or a
-        snapshot and half of that, and one event, which goes into an empty backlog whatever its size."""
-        return (
-            max(BACKLOG, int(ESCAPED * (self.longest + self.largest)) + BACKLOG // 2) + 4 * self.largest + SMALL_EVENTS
-        )
-
-    def _greenlets(self) -> Optional[int]:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._greenlets_file)
-        self.daemon.process.send_signal(signal.SIGUSR2)
-        until = time.monotonic() + 5.0
-        while time.monotonic() < until:
-            if os.path.exists(self._greenlets_file):
-                with open(self._greenlets_file, encoding="ascii") as file:
-                    return int(file.read())
-            time.sleep(0.02)
-        return None
+    def measure(self, *, calm: bool) -> None:
+        """Note what the daemon uses now."""
+        sample = self.measuring.sample(calm=calm)
+        if sample is not None:
+            self.record.samples.append(sample)
 
     # Rounds.
 
