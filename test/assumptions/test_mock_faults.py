@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -166,6 +167,48 @@ def test_running_fswatcher_prints_garbage_on_request(node: MockNode, follow: Cal
     assert watcher.record()["type"] == "ready"
     assert node.control.tell("fswatcher", "garbage", bytes="{nonsense\n") == 1
     assert watcher.line() == b"{nonsense\n"
+
+
+def ask(watcher: Follower, *commands: str) -> None:
+    assert watcher.child.stdin is not None
+    watcher.child.stdin.write("".join(f"{command}\n" for command in commands).encode())
+    watcher.child.stdin.flush()
+
+
+def test_fswatcher_aborts_when_it_is_asked_for_one_of_the_paths(
+    node: MockNode, follow: Callable[..., Follower]
+) -> None:
+    node.control.fault("fswatcher", "abort", path="usbkey /zones/arch", times=1)
+    watcher = follow("fswatcher", "-r", "-j")
+    watcher.record()
+    ask(watcher, "1 WATCH /tmp", "2 WATCH /zones/archive", "3 WATCH /zones")
+    assert watcher.record()["key"] == 1, "what it has said before is not lost"
+    assert watcher.child.wait(WITHIN) == -signal.SIGABRT
+    assert watcher.child.stderr is not None
+    assert watcher.child.stderr.read() == b"fswatcher: stat(2) of /zones/archive failed with errno 5\n"
+
+
+def test_fswatcher_aborts_some_time_after_it_was_asked(node: MockNode, follow: Callable[..., Follower]) -> None:
+    node.control.fault("fswatcher", "abort", path="/zones/archive", seconds=0.2, times=1)
+    watcher = follow("fswatcher", "-r", "-j")
+    watcher.record()
+    ask(watcher, "1 WATCH /zones/archive", "2 WATCH /tmp")
+    assert [watcher.record()["key"] for _ in range(2)] == [1, 2]
+    assert watcher.child.wait(WITHIN) == -signal.SIGABRT
+
+
+def test_fswatcher_that_is_stuck_says_nothing_any_more(node: MockNode, follow: Callable[..., Follower]) -> None:
+    node.control.fault("fswatcher", "stuck", path="/zones/archive", times=1)
+    watcher = follow("fswatcher", "-r", "-j")
+    watcher.record()
+    ask(watcher, "1 WATCH /tmp", "2 WATCH /zones/archive", "3 WATCH /zones")
+    assert watcher.record()["key"] == 1
+    other = follow("fswatcher", "-r", "-j")
+    other.record()
+    ask(other, "1 WATCH /zones/archive")
+    assert other.record()["key"] == 1, "the fault was for one process"
+    watcher.child.kill()
+    assert watcher.line() == b""
 
 
 def test_raw_line_reaches_those_it_is_meant_for(node: MockNode, follow: Callable[..., Follower]) -> None:
