@@ -277,19 +277,27 @@ def test_child_that_is_stopped_by_a_signal_is_replaced(owner, monkeypatch):
     assert o.child.status()["lastError"].startswith("it is stopped by a signal")
 
 
-def test_line_that_does_not_end_is_the_end_of_its_child(owner, monkeypatch):
+@pytest.mark.parametrize(
+    ("limit", "endless"),
+    [
+        ("UNFINISHED_WITHIN", 'os.write(1, b"half a line"); time.sleep(60)'),
+        ("UNFINISHED_WITHIN", 'while True: os.write(1, b"and so on, "); time.sleep(0.01)'),
+        ("OVERLONG_WITHIN", 'while True: os.write(1, b"x" * (1 << 20)); time.sleep(0.01)'),
+    ],
+    ids=["half a line", "a line that goes on", "megabytes"],
+)
+def test_line_that_does_not_end_is_the_end_of_its_child(owner, monkeypatch, limit, endless):
     monkeypatch.setattr("vminfod.watchers.child.CHECK_EVERY", 0.05)
-    monkeypatch.setattr("vminfod.watchers.child.UNFINISHED_WITHIN", 0.3)
-    o = owner("""
+    monkeypatch.setattr(f"vminfod.watchers.child.{limit}", 0.3)
+    o = owner(f"""
 say("ready")
 if times_started() == 1:
-    while True:
-        os.write(1, b"and so on, "); time.sleep(0.01)
+    {endless}
 say("good"); time.sleep(60)""")
     wait_until(lambda: o.lines)
     assert o.ready == [False, True]
     assert o.lines == [b"good"]
-    assert "a line that has not ended" in o.child.status()["lastError"]
+    assert "a line that has not ended for 0.3 s" in o.child.status()["lastError"]
 
 
 def test_endless_line_is_garbage_as_soon_as_it_is_too_long(owner):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 class LineSplitter:
     """Lines of `most` bytes at the most. `too_long` counts those that were left out; `unfinished`: a line has begun and
-    not ended."""
+    not ended; `overlong`: it is one of those."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -25,6 +25,10 @@ class LineSplitter:
     @property
     def unfinished(self) -> bool:
         return self._skipping or self._length > 0
+
+    @property
+    def overlong(self) -> bool:
+        return self._skipping
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The lines that `piece` completes, empty ones too."""

@@ -46,6 +46,7 @@ FIRST_WAIT, MOST_WAIT = 0.5, 30.0  # seconds before a new start
 CHECK_EVERY = 1.0  # seconds. A child whose output a grandchild holds open ends without an end of file
 STOPPED_CHECKS = 2  # in a row that find it stopped by a signal; one can be somebody's look with a debugger
 UNFINISHED_WITHIN = 10.0  # seconds. The tools write a line at once: one that has not ended by then never will
+OVERLONG_WITHIN = 60.0  # seconds for one that is longer than allowed: megabytes on a busy machine
 STDERR_KEPT = 100  # lines, for /status and for debugging
 STDERR_LINE_MOST = 1 << 16  # bytes
 LOSSES_WINDOW = 300.0  # seconds
@@ -298,9 +299,10 @@ class Child:
             stopped = stopped + 1 if process.is_stopped() else 0
             if stopped >= STOPPED_CHECKS:
                 return "it is stopped by a signal"
-            began = self._output.began if self._output is not None else None
-            if began is not None and self._clock() - began > UNFINISHED_WITHIN * 1e9:
-                return f"a line that has not ended for {UNFINISHED_WITHIN:g} s"
+            if self._output is not None and self._output.began is not None:
+                within = OVERLONG_WITHIN if self._output.is_overlong else UNFINISHED_WITHIN
+                if self._clock() - self._output.began > within * 1e9:
+                    return f"a line that has not ended for {within:g} s"
 
     def _spawn(self, what: str, function: Callable[..., None], *args: Any) -> gevent.Greenlet:
         greenlet = gevent.Greenlet(function, *args)

@@ -30,6 +30,11 @@ class PipeLines:
         self.began: Optional[int] = None
 
     @property
+    def is_overlong(self) -> bool:
+        """Whether the line that is coming is longer than `most`: what comes of it is thrown away."""
+        return self._splitter.overlong
+
+    @property
     def too_long(self) -> int:
         """How many lines were left out because they are longer than `most`."""
         return self._splitter.too_long
