@@ -159,6 +159,7 @@ class FsWatcher:
         self._answered.set()
         self._next_key = 1
         self._last_event_path: Optional[str] = None
+        self._hangs = False  # the child did not answer in time, and is being replaced for that
         self._greenlets: list[gevent.Greenlet] = []
 
         self._suspicion = Suspicion(self, Trial(argv, self._log, answer_within, clock), self._log, clock)
@@ -328,6 +329,7 @@ class FsWatcher:
                     code="ETIMEOUT",
                     timeout_s=self._answer_within,
                 )
+                self._hangs = True
                 self.child.restart(error)
             return
         if (self.child.silent_ns() or 0) > SILENT * 1e9:
@@ -415,7 +417,8 @@ class FsWatcher:
             for key, (known, command, _) in self._commands.items()
             if command == "WATCH" and known.wanted and known.key == key
         ]
-        self._suspicion.child_is_lost(asked, was_killed)
+        self._suspicion.child_is_lost(asked, was_killed and not self._hangs)
+        self._hangs = False
         self._forget_commands()
 
     def wanted(self) -> list[str]:

@@ -5,7 +5,8 @@
                                               |                     ^
                                               '--> in quarantine ---'  a later try, alone, went well
 
-Suspects are the paths that were asked for and not answered for when the child was lost. If it twice ends by itself
+Suspects are the paths that were asked for and not answered for when the child was lost, unless it was killed from
+outside, for the first time. If it twice ends by itself
 within SHORT_LIFE of its start, and no such path is guilty, all paths are suspects: a path can end it long after it was
 asked for. Those are not held back: the child goes on watching them during that trial.
 
@@ -24,6 +25,7 @@ from vminfod.log import Log
 from vminfod.watchers.quarantine import Quarantine, QuarantinedPath
 from vminfod.watchers.trial import Trial
 
+KILLS = 2  # in a row, while it was asked for something: then that is suspect, too
 SHORT_LIFE = 30.0  # seconds; a child that lives longer may have been ended by anything
 SHORT_LIVES = 2  # in a row, ended by itself without a guilty path among the unanswered ones, that put all on trial
 LEAST_STAY = 0.2  # seconds for which a process on trial has to live on after its answers; else twice its short life
@@ -57,6 +59,7 @@ class Suspicion:
         self._suspects: set[str] = set()
         self._quarantine = Quarantine()
         self._up_since = clock()
+        self._kills = 0  # of the child, from outside while it was asked for something, in a row
         self._short_lives = 0  # of the child, in a row and unexplained
         self._all_on_trial = False
         self._acquittals: dict[str, int] = {}  # of paths that stood first, since their last answer
@@ -95,7 +98,11 @@ class Suspicion:
         self._up_since = self._clock()
 
     def child_is_lost(self, asked: Sequence[str], was_killed: bool) -> None:
-        """It had not answered for `asked`, in this order. `was_killed`: it did not end by itself."""
+        """It had not answered for `asked`, in this order. `was_killed`: from outside, as it did neither end by itself
+        nor hang."""
+        self._kills = self._kills + 1 if was_killed and asked else 0
+        if was_killed and self._kills < KILLS:
+            return
         self._suspects.update(asked)
         lived = (self._clock() - self._up_since) / 1e9
         self._trials = [one for one in self._trials if not one.ready()]
