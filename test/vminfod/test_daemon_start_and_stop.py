@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -18,7 +17,7 @@ from support.running_daemon import SBIN, RunningDaemon, eventually, free_port
 
 pytestmark = pytest.mark.usefixtures("as_programs")
 
-SECONDS_TO_STOP = 8.0
+SMF_WAITS = 60.0  # seconds for the stop method
 BUNYAN = ["name", "hostname", "pid"]
 SECRET = "s3cr3t-that-no-log-may-hold"
 
@@ -157,9 +156,7 @@ def test_signal_ends_it_cleanly_with_open_streams(node, number):
         assert len(children) == 3
         streams = [daemon.events() for _ in range(5)]
         idle = daemon.raw()
-        began = time.monotonic()
-        assert daemon.stop(number) == 0
-        assert time.monotonic() - began < SECONDS_TO_STOP
+        assert daemon.stop(number, within=SMF_WAITS) == 0
         for stream in streams:
             with pytest.raises(ConnectionError, match="the stream ended"):
                 stream.next()  # in good order: with its last chunk
@@ -178,9 +175,7 @@ def test_signal_ends_it_while_a_zfs_hangs(node):
         daemon.events()
         busy = daemon.raw().send(f"GET /vms/{uuid}?fresh=true HTTP/1.1\r\n\r\n".encode())
         [zfs] = eventually("zfs hangs", lambda: node.control.children("zfs"))
-        began = time.monotonic()
-        assert daemon.stop() == 0
-        assert time.monotonic() - began < SECONDS_TO_STOP
+        assert daemon.stop(within=SMF_WAITS) == 0
         assert gone([zfs["pid"]])
         busy.close()
 
@@ -191,9 +186,7 @@ def test_signal_ends_the_first_load_too(node, tool):
     node.control.fault(tool, "hang", times=None)
     with RunningDaemon(node.root).start(wait=False) as daemon:
         hanging = eventually(f"{tool} hangs", lambda: node.control.children(tool))
-        began = time.monotonic()
-        assert daemon.stop() == 0
-        assert time.monotonic() - began < SECONDS_TO_STOP
+        assert daemon.stop(within=SMF_WAITS) == 0
         assert gone([child["pid"] for child in hanging])
         assert daemon.stderr == b""
 

@@ -159,7 +159,7 @@ def test_config_file_of_a_killed_writer_is_whole(cn):
 
 def test_lock_of_a_killed_writer_is_free(cn):
     uuid = cn.add()
-    cn.control.fault("zonecfg", "hang", seconds=5)
+    cn.control.fault("zonecfg", "hang")
     child = cn.start_vmadm("update", uuid, "alias=never")
     wait_for(cn, f"zonecfg -u {uuid}")
     path = cn.root + locks.config_lock(uuid)
@@ -167,10 +167,9 @@ def test_lock_of_a_killed_writer_is_free(cn):
     child.kill()
     child.communicate(timeout=60)
     cn.control.clear_faults()
-    started = time.monotonic()
-    cn.ok("update", uuid, "alias=mine")
-    assert time.monotonic() - started < 4.0, "it has waited for the hanging zonecfg"
+    cn.ok("update", uuid, "alias=mine")  # it would hang if it waited for the zonecfg, which does
     assert cn.vm(uuid)["alias"] == "mine"
+    cn.control.kill_child("zonecfg")
 
 
 COMMANDS = {  # what is called, the command of the node during which vminfod goes away
@@ -218,7 +217,7 @@ def test_daemon_that_goes_away_meanwhile_is_reported(own_cn, what, monkeypatch):
 def test_signal_between_two_commands_is_raised_at_once():
     with Interrupts(), pytest.raises(Interrupted, match="interrupted by SIGTERM"):
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
+        time.sleep(60)  # it is interrupted: this is the case, not a wait
 
 
 @pytest.mark.pure
@@ -239,7 +238,7 @@ def test_second_signal_is_not_put_off():
     with Interrupts() as interrupts, pytest.raises(Interrupted), interrupts.busy():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
+        time.sleep(60)  # it is interrupted: this is the case, not a wait
 
 
 def test_handlers_are_put_back():

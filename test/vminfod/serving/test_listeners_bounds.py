@@ -68,7 +68,7 @@ def test_past_the_limit_of_all_together_those_are_cut_that_have_not_read_for_lon
     hub, log = hub_with(all_backlogs_bytes=150_000)
     old, middle, young = (Client(hub, name) for name in ("old", "middle", "young"))
     middle.read()
-    gevent.sleep(0.001)
+    gevent.sleep(0.001)  # the others read later: this is the case, not a wait
     for client in (middle, young):
         client.read()
     hub_bytes = 0
@@ -109,7 +109,7 @@ def test_listener_that_takes_nothing_for_too_long_is_cut_and_no_other():
             idle.read()
             gevent.sleep(0.01)
     assert stalled.listener.cut_reason == "it took nothing for 0.2 s"
-    gevent.sleep(0.5)  # nothing waits for the others: silence is no stall
+    gevent.sleep(0.5)  # nothing waits for the others: their silence is the case, and no stall
     assert not reading.cut and not idle.cut
     assert hub.slow_listeners_cut == 1
     assert [record.fields["userAgent"] for record in log.records if "does not read" in record.msg] == ["stalled"]
@@ -121,6 +121,6 @@ def test_listener_that_takes_a_little_now_and_then_is_not_stalled():
     with gevent.Timeout(WITHIN):
         for _ in range(100):
             slow.listener.sent(10)
-            gevent.sleep(0.01)
+            gevent.sleep(0.01)  # now and then: this is the case, not a wait
     assert not slow.cut
     assert slow.listener.unsent > 90_000

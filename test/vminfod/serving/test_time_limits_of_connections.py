@@ -25,7 +25,7 @@ class FakeApi:
     def __call__(self, environ, start_response):
         if environ["PATH_INFO"] != "/slow":
             raise RuntimeError("it fails")
-        gevent.sleep(1.0)
+        gevent.sleep(1.0)  # a handler that is slow: this is the case, not a wait
         start_response("200 OK", [("X-Said", "slowly")])
         return [b"slow"]
 

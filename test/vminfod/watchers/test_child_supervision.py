@@ -242,7 +242,7 @@ def test_nothing_is_delivered_after_stop(owner):
     o.child.stop()
     count = len(o.lines)
     pid = o.child.pid
-    gevent.sleep(0.05)  # the time in which more would come, if it did
+    gevent.sleep(0.05)  # more would come in this time if it did: its passing is the case
     assert len(o.lines) == count
     assert pid is None
     assert o.child.status()["state"] == "stopped"
@@ -370,7 +370,7 @@ def test_process_whose_starter_is_killed_meanwhile_is_ended(tmp_path, monkeypatc
 
     def slow_start(argv, commands):
         begun.append(True)
-        time.sleep(0.2)
+        time.sleep(0.2)  # a slow start: this is the case, not a wait
         made.append(start(argv, commands))
         return made[0]
 
