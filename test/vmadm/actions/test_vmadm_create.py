@@ -256,7 +256,7 @@ def test_lx(cn):
 def test_docker(cn):
     vm = cn.api.create({**PAYLOAD, "uuid": U, "docker": True})
     assert (vm["docker"], vm["restart_init"], vm["init_name"]) == (True, False, "/usr/vm/sbin/dockerinit")
-    assert vm["internal_metadata"]["docker:id"] == (U + U).replace("-", "")
+    assert re.fullmatch(f"{U.replace('-', '')}[0-9a-f]{{32}}", vm["internal_metadata"]["docker:id"])
     assert vm["internal_metadata_namespaces"] == ["docker"]
 
 

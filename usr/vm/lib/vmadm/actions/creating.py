@@ -33,7 +33,7 @@ from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload import Payload, dockerhost, metadata
 from vmadm.payload.change import Change, Elements, Filesystem, Properties, named
 from vmadm.payload.nodefacts import facts_needed
-from vmadm.payload.parsing import brand_of, parse_create
+from vmadm.payload.parsing import brand_of, parse_create, uuid_of
 from vmadm.payload.unset import UNSET, said
 from vmload import Vm, brands
 from vmload.uuids import is_uuid
@@ -48,8 +48,7 @@ CREATE_VOLUME = "create-volume"  # as the source of a filesystem: make one
 def create(session: Session, payload: Payload) -> Vm:
     """Make the VM; gives it as it then is. Raises VmadmError."""
     brand_of(payload)
-    given = payload.get("uuid")
-    uuid = str(given if is_uuid(given) else uuids.uuid4())
+    uuid = uuid_of(payload)
     name = f"VM.js createZone ({uuid})"
     making = _Making(session, name, uuid)
     try:

@@ -11,6 +11,7 @@ Always: pure but for new uuids and MAC addresses; the payload is not changed; Ba
 
 from __future__ import annotations
 
+import uuid as uuids
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
@@ -34,6 +35,7 @@ from vmadm.payload.unset import UNSET, Maybe, said
 from vmadm.payload.validation import bad_brand
 from vmadm.payload.valuerules import is_unset
 from vmload import Vm
+from vmload.uuids import is_uuid
 
 DEFAULT_BRAND = "joyent"
 
@@ -48,8 +50,14 @@ def brand_of(payload: Payload) -> str:
     return str(brand)
 
 
+def uuid_of(payload: Payload) -> str:
+    """The uuid of a VM to be made: the payload's, or a new one. One that is no uuid parse_create() refuses."""
+    given = payload.get("uuid")
+    return str(given if is_uuid(given) else uuids.uuid4())
+
+
 def parse_create(payload: Payload, node: NodeFacts, uuid: str) -> Change:
-    """`uuid` is the payload's, or a new one. Raises BadPayload."""
+    """`uuid` is what uuid_of() gives. Raises BadPayload."""
     brand = brand_of(payload)
     work = Underway(brand, CREATE, node, follow.renamed({**payload, "brand": brand}, brand))
     request = work.request(follow.with_default_ram(work.payload, brand), {})
