@@ -114,14 +114,6 @@ def ends(act, within=90.0):
     return errors[0] if errors else None
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    """vminfod need not try for a minute to read what cannot be read."""
-    from vmadm.actions import session
-
-    monkeypatch.setattr(session, "FRESH_LIMIT", 1.0)
-
-
 def clear_away(cn, uuid, place):
     with contextlib.suppress(FileNotFoundError):
         os.unlink(place)

@@ -35,7 +35,7 @@ AWAY = 15.0  # seconds that vminfod may be unreachable once we have begun: it re
 AGAIN_EVERY = 0.25  # seconds between tries meanwhile
 
 MADE = "the change was made, but "
-WITHIN = re.compile(r"^VM not read within [0-9.]+ s: ")  # how vminfod begins to say why
+BEGINNING = re.compile(r"^VM (not read within [0-9.]+ s|cannot be read): ")  # of what vminfod says about it
 
 
 def nobody(message: str) -> None:
@@ -156,7 +156,9 @@ class Session:
             if error.code == 404:
                 return None
             if error.code == 504:
-                raise CannotRead(f"VM {uuid} cannot be read: {WITHIN.sub('', error.reason or str(error))}") from error
+                raise CannotRead(
+                    f"VM {uuid} cannot be read: {BEGINNING.sub('', error.reason or str(error))}"
+                ) from error
             raise
         return vm
 
