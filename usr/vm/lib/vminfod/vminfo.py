@@ -35,7 +35,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from socket import socket
-from typing import Any
 
 import gevent
 from gevent.queue import SimpleQueue
@@ -64,7 +63,7 @@ from vminfod.serving import listening
 from vminfod.serving.api import Api
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REQUEST
-from vminfod.serving.httpserver import Server
+from vminfod.serving.httpserver import RequestShown, Server
 from vminfod.serving.hub import Hub, Limits
 from vminfod.serving.listening import RunFiles
 from vminfod.watchers.child import READY_WITHIN
@@ -255,12 +254,12 @@ class Vminfod:
         self._log.info("a full refresh is asked for")
         self._requests.request(REQUEST)
 
-    def _log_request(self, request: dict[str, Any], status: str, size: int, seconds: float) -> None:
+    def _log_request(self, request: RequestShown, status: str, size: int, seconds: float) -> None:
         self._log.info("request", req=request, status=status, bytes=size, ms=round(seconds * 1000, 1))
 
-    def _log_ready(self, request: dict[str, Any], status: str, size: int, seconds: float) -> None:
+    def _log_ready(self, request: RequestShown, status: str, size: int, seconds: float) -> None:
         """What is answered from ready bytes: tens of thousands a second, if clients want it."""
         self._log.debug("request", req=request, status=status, bytes=size, ms=round(seconds * 1000, 1))
 
-    def _log_failure(self, error: BaseException, request: dict[str, Any]) -> None:
+    def _log_failure(self, error: BaseException, request: RequestShown) -> None:
         self._log.error("a request failed unexpectedly", req=request, err=error)

@@ -16,6 +16,7 @@ import math
 import socket
 import time
 from collections import deque
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, Optional, Protocol, Union
 
@@ -295,7 +296,7 @@ class Connection:
             self._on_all_sent()
             self.proceed()
 
-    def write(self, pieces: list[Any]) -> int:
+    def write(self, pieces: Sequence[Bytes]) -> int:
         """How many of these bytes the kernel takes now. OSError: the connection is broken."""
         if self._socket is None:
             raise ConnectionError("the connection is closed")
@@ -377,7 +378,7 @@ class Connection:
             stream.on_gone()
 
 
-def _without(pieces: Any, count: int) -> list[memoryview]:
+def _without(pieces: Iterable[memoryview], count: int) -> list[memoryview]:
     """The pieces without their first `count` bytes, and without those that are empty."""
     left = []
     for piece in pieces:

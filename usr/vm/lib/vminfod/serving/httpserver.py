@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any, Optional, Protocol
+from typing import Any, Optional, Protocol, TypedDict
 
 import gevent
 from gevent.event import Event as Flag
@@ -48,8 +48,19 @@ _SHORTAGE = 0.2  # seconds without new connections when the system has no descri
 _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _FAULT = Answer(b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain\r\n", b"Internal Server Error")
 
-# Enters what was done for a request into the log: method, url, headers, address, port; status, bytes, seconds.
-RequestLog = Callable[[dict[str, Any], str, int, float], None]
+
+class RequestShown(TypedDict, total=False):
+    """A request as bunyan's readers know it; what was none has only the client's address."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    remoteAddress: str
+    remotePort: int
+
+
+# Enters what was done for a request into the log: the request; status, bytes, seconds.
+RequestLog = Callable[[RequestShown, str, int, float], None]
 
 
 class Api(Protocol):
@@ -75,7 +86,7 @@ class Server:
         sock: socket.socket,
         api: Api,
         request_log: RequestLog,
-        failure_log: Callable[[BaseException, dict[str, Any]], None],
+        failure_log: Callable[[BaseException, RequestShown], None],
         ready_log: Optional[RequestLog] = None,
         connections: int = CONNECTIONS,
     ):
@@ -257,14 +268,18 @@ def _is_own(connection: Connection, request: Request) -> bool:
     return connection.listens_on is None or is_own_host(request.headers.get("host"), connection.listens_on)
 
 
-def _shown(connection: Connection, request: Optional[Request]) -> dict[str, Any]:
-    """The request as bunyan's readers know it."""
+def _shown(connection: Connection, request: Optional[Request]) -> RequestShown:
     remote = connection.address[:2] if isinstance(connection.address, tuple) else ("unix", 0)
-    shown: dict[str, Any] = {"remoteAddress": remote[0], "remotePort": remote[1]}
     if request is None:
-        return shown
+        return {"remoteAddress": remote[0], "remotePort": remote[1]}
     headers = {name: request.headers[name][:_LOGGED_LENGTH] for name in LOGGED_HEADERS if name in request.headers}
-    return {"method": request.method, "url": request.target[:_LOGGED_LENGTH], "headers": headers, **shown}
+    return {
+        "method": request.method,
+        "url": request.target[:_LOGGED_LENGTH],
+        "headers": headers,
+        "remoteAddress": remote[0],
+        "remotePort": remote[1],
+    }
 
 
 def _refuse(sock: socket.socket) -> None:
