@@ -370,7 +370,7 @@ def being_read_for_the_first_time(node, daemon, **values):
     asked = daemon.raw().send(f"GET /vms/{name}?fresh=true HTTP/1.1\r\n\r\n".encode())
     eventually(
         "it is being read",
-        lambda: any(call["argv"][-2:] == ["2", f"zones/{name}"] for call in node.control.calls("zfs")),
+        lambda: any(call["argv"][-2:] == ["1", f"zones/{name}"] for call in node.control.calls("zfs")),
     )
     eventually("its files are watched", lambda: f"/zones/{name}/config/tags.json" in str(daemon.status()["fswatcher"]))
     assert daemon.vm(name) is None
