@@ -380,6 +380,16 @@ def test_received_root_dataset_shows_at_finish_receiving(follow):
     follow.nothing_by_zfs()
 
 
+def test_files_that_a_received_root_dataset_brings_are_read_although_no_file_event_tells(follow):
+    zone = follow.add(state="stopped", files={"tags": {"n": 1}})
+    follow.deafen(zone)
+    with open(follow.control.real(f"{follow.vms[zone]['zonepath']}/config/tags.json"), "w", encoding="ascii") as file:
+        file.write('{"n": 2}')
+    history(follow, "finish receiving", f"zones/{zone}", "snap=vmsnap-x")
+    follow.until(zone, lambda vm: vm["tags"] == {"n": 2})
+    assert cause_of(follow.events[-1])["action"] == "finish receiving"
+
+
 # Names that change.
 
 

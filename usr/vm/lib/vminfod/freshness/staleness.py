@@ -31,6 +31,10 @@ _OF_ZONE_EVENT = frozenset({part.LAST_MODIFIED, part.LAST_EXITED, part.ZONEADM, 
 # All whose watches it sets anew: the XML is not rolled back, but may change before it is watched again.
 _OF_ROLLBACK = frozenset({part.LAST_MODIFIED, part.JSON, part.LAST_EXITED, part.ZONEXML})
 
+# After these a dataset is mounted over what was at its mountpoint: other files are there, and nothing happened to the
+# old ones. Reading them finds that out (filewatches.py).
+_MOUNTING = frozenset({"create", "clone", "finish receiving"})
+
 # What is done to a dataset above those of VMs with these effects, they inherit, or move with it.
 _REACHES_DOWN = frozenset({Effect.CHANGED, Effect.RENAMED})
 
@@ -79,7 +83,8 @@ class Staleness:
                 self._refreshes.request(cause)
                 return
             for zonename in self._users_of(dataset, snapshot, is_gone=event.effect is Effect.GONE):
-                self._reloads.mark(zonename, (), {dataset}, cause=cause)
+                parts = _OF_ROLLBACK if snapshot is None and event.action in _MOUNTING else ()
+                self._reloads.mark(zonename, parts, {dataset}, cause=cause)
                 if event.effect is Effect.ROLLED_BACK:
                     self._rolled_back(zonename, cause)
 
