@@ -21,7 +21,7 @@ from bench.requests import Load, load
 from support.running_daemon import free_port
 
 CONNECTIONS = 8
-_NGINX = """daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/errors;
+_NGINX = """daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors;
 events {{}} http {{ access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000000;
 default_type application/json;
 client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder}; uwsgi_temp_path {folder};
@@ -42,7 +42,7 @@ def node_server(bodies: dict[str, str]) -> Iterator[tuple[int, int]]:
 
 @contextlib.contextmanager
 def nginx(body: str) -> Iterator[tuple[int, int]]:
-    """(port, pid of the worker) of an nginx that has `body` as /vms."""
+    """(port, pid) of an nginx, one process, that has `body` as /vms."""
     port, folder = free_port(), tempfile.mkdtemp(prefix="nginx-")
     try:
         os.chmod(folder, 0o755)
@@ -50,14 +50,9 @@ def nginx(body: str) -> Iterator[tuple[int, int]]:
             with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
                 file.write(text)
         with ground.peer(["nginx", "-c", os.path.join(folder, "conf")], port) as child:
-            yield port, _only_child(child.pid)
+            yield port, child.pid
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _only_child(pid: int) -> int:
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
-        return int(file.read().split()[0])
 
 
 def measure(report: Report, options: argparse.Namespace) -> None:
