@@ -360,13 +360,13 @@ def test_zone_that_vanishes_during_the_start_is_no_trouble(node):
 
 
 def being_read_for_the_first_time(node, daemon, **values):
-    """A VM that nobody has told the daemon of, and that it has just begun to read: zfs has listed its datasets, but the
-    answer takes a second. Gives the zone's name, and the connection that waits for the VM."""
+    """A VM that nobody has told the daemon of, and that it has just begun to read: zfs has listed its datasets, but its
+    answer is held until control.step("zfs"). Gives the zone's name, and the connection that waits for the VM."""
     node.control.drop_events(times=None)
     zone = node.control.add_vm(alias="new", state="stopped", **values)
     node.control.clear_event_rules()
     name = zone["zonename"]
-    node.control.fault("zfs", "slow", match=f"-d 1 zones/{name}", seconds=1, times=1, when="after")
+    node.control.fault("zfs", "hold", match=f"-d 1 zones/{name}", times=1, when="after")
     asked = daemon.raw().send(f"GET /vms/{name}?fresh=true HTTP/1.1\r\n\r\n".encode())
     eventually(
         "it is being read",
@@ -381,6 +381,7 @@ def test_file_that_changes_while_its_zone_is_read_for_the_first_time_is_read_aga
     """The zone is not served yet, so that nobody can look it up: the event still counts."""
     name, asked = being_read_for_the_first_time(node, daemon)
     node.control.write_config(name, "tags", {"late": True})
+    node.control.step("zfs")
     assert asked.answer().status == 200
     eventually("it is served as it is", lambda: daemon.vm(name)["tags"] == {"late": True})
     assert_converges(daemon)
@@ -390,6 +391,7 @@ def test_dataset_that_changes_while_its_zone_is_read_for_the_first_time_is_read_
     """Likewise, for a dataset whose name does not say whose it is."""
     name, asked = being_read_for_the_first_time(node, daemon, zonename="new")
     node.run("zfs", "set", "quota=33G", "zones/new", check=True)
+    node.control.step("zfs")
     assert asked.answer().status == 200
     eventually("it is served as it is", lambda: daemon.vm(name).get("quota") == 33)
     assert_converges(daemon)

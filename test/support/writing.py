@@ -30,6 +30,7 @@ ZVOL_IMAGE = "c193a558-1d63-11e9-97cf-97bb3ee5c14f"
 LEGACY_IMAGE = "c02a2044-c1bd-11e4-bd8c-dfc1db8b0182"  # a zone-dataset whose services know no provisioning marker
 NOBODY = "ffffffff-0000-4000-8000-00000000000f"  # a uuid that no VM has
 
+WAITING = "waiting for vminfod to answer "
 QUICK = {"install": 0.08, "boot": 0.05, "halt": 0.02, "shutdown": 0.05, "guest": 0.05}  # seconds
 
 
@@ -44,6 +45,11 @@ class Done:
 
     def __repr__(self) -> str:
         return f"Done(code={self.code}, out={self.out!r}, err={self.err!r})"
+
+
+def outcome(err: str) -> str:
+    """What a command said in the end: without the lines about what it waits for, which a busy machine brings forth."""
+    return "".join(line for line in err.splitlines(keepends=True) if not line.startswith(WAITING)).removesuffix("\n")
 
 
 class WrittenNode:
@@ -93,13 +99,13 @@ class WrittenNode:
         """A command that succeeds; its line."""
         done = self.vmadm(*words, payload=payload)
         assert (done.code, done.out) == (0, ""), done
-        return done.err.removesuffix("\n")
+        return outcome(done.err)
 
     def fails(self, *words: str, payload: Any = None) -> str:
         """A command that fails with exit code 1; its line."""
         done = self.vmadm(*words, payload=payload)
         assert (done.code, done.out) == (1, ""), done
-        return done.err.removesuffix("\n")
+        return outcome(done.err)
 
     def get(self, uuid: str) -> Optional[dict[str, Any]]:
         """What any reader sees at this moment."""
