@@ -290,6 +290,27 @@ def test_bhyve(cn):
     assert cn.is_gone(U)
 
 
+def test_cpu_shares_beyond_the_most_there_are(cn):
+    assert cn.create(uuid=U, cpu_shares=70000)["cpu_shares"] == 65535
+
+
+def test_cloud_inits_disk_has_room_of_its_own(cn):
+    vm = cn.api.create(
+        {
+            "uuid": U,
+            "brand": "bhyve",
+            "ram": 1024,
+            "autoboot": False,
+            "flexible_disk_size": 2048,
+            "disks": [{"size": 512, "model": "virtio"}],
+            "internal_metadata": {"cloudinit_datasource": "nocloud"},
+        }
+    )
+    path = f"/dev/zvol/rdsk/zones/{U}/disk1"
+    assert (vm["flexible_disk_size"], vm["internal_metadata"]["cloudinit_nocloud_path"]) == (2064, path)
+    assert [(disk["path"], disk["size"], disk["boot"]) for disk in vm["disks"][1:]] == [(path, 16, False)]
+
+
 def test_kvm(cn):
     vm = cn.api.create({"uuid": U, "brand": "kvm", "ram": 1024, "disks": [{"size": 512, "model": "virtio"}]})
     assert (vm["state"], vm["autoboot"], vm["max_physical_memory"]) == ("running", True, 2048)

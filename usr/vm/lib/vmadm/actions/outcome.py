@@ -28,8 +28,11 @@ OF_DATA = ("indestructible_delegated", "zfs_data_compression", "zfs_data_recsize
 JOINED = ("limit_priv", "fs_allowed")  # lists in payloads, comma-joined text in VM objects
 ADDRESS_MEMBERS = ("ip", "netmask", "gateway")  # of a NIC; what they say is shown in `ips` and `gateways`, too
 
-# What a rule may make of a value that was asked: memory has limits, no quota is 0, no record size is zfs's own.
-SETTLED = frozenset((*memoryrules.MEMORY, "quota", "zfs_root_recsize", "zfs_data_recsize"))
+# What a rule may make of a value that was asked: memory and shares have limits, no quota is 0, no record size is zfs's
+# own, the flexible space of disks has room for cloud-init's.
+SETTLED = frozenset(
+    (*memoryrules.MEMORY, "cpu_shares", "quota", "flexible_disk_size", "zfs_root_recsize", "zfs_data_recsize")
+)
 
 DOCKERS = ("restart_init", "internal_metadata_namespaces")  # docker puts in what it needs
 
