@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from vminfod.freshness import onqueue
 from vminfod.freshness.reloads import Reloads
@@ -35,9 +36,10 @@ class SysinfoReads:
             self._apply(cause)
 
     def read_fresh(self, cause: Cause) -> None:
-        """Read the file now; returns when all VMs show what it says."""
+        """Read the file now; returns when all VMs show what it says, or the daemon stops."""
         if self._is_news(time.monotonic_ns()):
-            onqueue.run(self._queue, "refresh all - [sysinfo]", lambda: self._apply(cause))
+            with suppress(onqueue.NotRun):
+                onqueue.run(self._queue, "refresh all - [sysinfo]", lambda: self._apply(cause))
 
     def _is_news(self, began: int) -> bool:
         return self._sysinfo.take(self._threads.files(self._loader.read_sysinfo), began)

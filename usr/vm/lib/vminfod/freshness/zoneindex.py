@@ -4,7 +4,7 @@ zones").
 
 Always: a change of its folder is given some time before it is looked at, as the zone events about it tell more; many
         changes are looked at once;
-        a name that is no VM is asked for once, as long as it stays in the index."""
+        a name that is no VM is asked for once, as long as it stays in the index and is none."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ZoneIndex:
         self._retrying = retrying
         self._threads = threads
         self._log = log
-        self._known: frozenset[str] = frozenset()  # the names when it was looked at last
+        self._asked: set[str] = set()  # the names of which we knew nothing when it was looked at last
         self._timer: Optional[gevent.Greenlet] = None
 
     def changed(self, cause: Cause) -> None:
@@ -55,10 +55,9 @@ class ZoneIndex:
         except LoadError as error:
             self._log.warn("cannot read the index of zones", err=error)
             return
-        new, self._known = names - self._known, names
+        unknown = {name for name in names if self._cache.records(name) is None and self._retrying.get(name) is None}
+        new, self._asked = unknown - self._asked, unknown
         busy = self._reloads.busy()
         for zonename in new:
-            if self._cache.records(zonename) is not None or self._retrying.get(zonename) is not None:
-                continue
             # One that is just being read may have been asked for too early: zoneadm knows it by now.
             self._reloads.mark(zonename, {part.ZONEADM} if zonename in busy else part.ALL, cause=cause)
