@@ -65,12 +65,6 @@ def outcomes() -> list[Case]:
         return [json.loads(line) for line in file]
 
 
-def known_failing() -> set[str]:
-    """Names of the cases that do not agree yet."""
-    with open(FOLDER / "outcomes-known-failing.txt", encoding="utf-8") as file:
-        return {line.strip() for line in file if line.strip()}
-
-
 # Placeholders.
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
