@@ -196,7 +196,7 @@ def test_update_while_the_vm_is_deleted_finds_none(cn):
 
 
 def test_secrets_of_the_command_line_are_in_no_lock(cn):
-    uuid = cn.add(brand="kvm", image="", ram=1024)
+    uuid = cn.add(brand="kvm", image="", ram=1024, state="stopped")
     cn.forget_commands()
     cn.control.fault("zonecfg", "slow", seconds=0.5)
     child = cn.start_vmadm("update", uuid, "vnc_password=topsecr")

@@ -119,7 +119,7 @@ class Vmadm:
 
         Raises VmNotFound, DaemonAway, and VmadmError if the VM is no such VM, or vmadmd does not answer."""
         vm = self.load(uuid)
-        return info_of(vm, types, vmadmd_of(uuid, self._root, READER, INFO_LIMIT, self._log))
+        return info_of(vm, types, vmadmd_of(self._root, READER, INFO_LIMIT, self._log))
 
     def wait_for(
         self, uuid: str, state: Optional[str] = None, *, zone_state: Optional[str] = None, timeout: float = WAIT

@@ -24,18 +24,17 @@ if TYPE_CHECKING:
 STATES = ("running", "stopping")
 
 
-def vmadmd_of(uuid: str, root: str, name: str, timeout: float, log: Optional[Logger] = None) -> VminfodClient:
-    """A client of the vmadmd of the node at `root`. Raises VmadmError where a mock node, about whose VM `uuid` it would
-    be asked, has none."""
+def vmadmd_of(root: str, name: str, timeout: float, log: Optional[Logger] = None) -> Optional[VminfodClient]:
+    """A client of the vmadmd of the node at `root`; None for a mock node that has none."""
     path = socket_of(root)
     if path is None:
         return VminfodClient(name, host=HOST, port=PORT, timeout=timeout, log=log)
     if not os.path.exists(path):
-        raise _failed(uuid, f"vmadmd is not running on this mock node: python3 mockcn vmadmd --root {root}")
+        return None
     return VminfodClient(name, socket=path, timeout=timeout, log=log)
 
 
-def info_of(vm: dict[str, Any], words: Iterable[str], vmadmd: VminfodClient) -> Any:
+def info_of(vm: dict[str, Any], words: Iterable[str], vmadmd: Optional[VminfodClient]) -> Any:
     """What vmadmd says of `vm`. `words` name types, separated by commas or blanks; none means all.
 
     Raises VmadmError with the whole message."""
@@ -43,6 +42,8 @@ def info_of(vm: dict[str, Any], words: Iterable[str], vmadmd: VminfodClient) -> 
     types = " ".join(words).replace(",", " ").split() or ["all"]
     try:
         _check(vm, types)
+        if vmadmd is None:
+            raise CommandFailed("vmadmd is not running on this mock node (python3 mockcn vmadmd --root DIR)")
         path = f"/vm/{vm_path(uuid).rpartition('/')[2]}/info?types={','.join(types)}"
         return vmadmd.get(path, parse=parsed_as_spelled)
     except HTTPStatusError as error:

@@ -83,7 +83,7 @@ def info(client: VminfodClient, words: list[str], limit: float, root: str) -> No
 
     _, left = parsed_words(words, ())
     vm = _vm(client, uuid_operand(left, "info"))
-    vmadmd = vmadmd_of(vm["uuid"], root, CLIENT_NAME, limit)
+    vmadmd = vmadmd_of(root, CLIENT_NAME, limit)
     put(pretty(info_of(vm, left[1:], vmadmd)) + "\n")
 
 
