@@ -147,6 +147,13 @@ class Follow:
         names = [argv[-1] if "/" in argv[-1] or argv[-2] != "-d" else "" for argv in asked]
         return [name for name in names if name != f"zones/{self.witness}"]
 
+    def asked_about(self, zonename: str) -> list[str]:
+        """The calls of tools since control.forget_calls() that name the zone, or its number in the kernel."""
+        number = next((zone["zoneid"] for zone in self.control.zones() if zone["zonename"] == zonename), None)
+        calls = [[call["tool"], *call["argv"]] for call in self.control.calls()]
+        of_kernel = [argv for argv in calls if argv[0] == "kstat" and str(number) in argv]
+        return [" ".join(argv) for argv in calls if argv in of_kernel or zonename in " ".join(argv)]
+
     def read(self, tool: str) -> int:
         """How often `tool` was called since control.forget_calls()."""
         return self.control.call_counts().get(tool, 0)
