@@ -51,10 +51,10 @@ def is_refused_earlier(case, difference):
 
 
 def has_no_room(case, difference):
-    """Only ours fails, in zfs, since the VM's datasets would need more than its quota."""
-    return (
-        difference.part == "error" and difference.recorded is None and NO_ROOM.search(str(difference.ours)) is not None
-    )
+    """Only ours fails, in zfs, since the disks of a bhyve VM would need more than its quota."""
+    only_ours = difference.part == "error" and difference.recorded is None and case["brand"] == "bhyve"
+    about_disks = {"add_disks", "update_disks", "flexible_disk_size"} & case["payload"].keys()
+    return only_ours and bool(about_disks) and NO_ROOM.search(difference.ours) is not None
 
 
 def names_both_boot_disks(case, difference):
