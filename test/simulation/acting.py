@@ -63,6 +63,16 @@ class Actor:
         """Many operations of all kinds at once."""
         return "; ".join(self.control.churn(count, seed=seed, kinds=ANNOUNCED))
 
+    def do_twice(self, number: int, cap: int, seconds: float) -> str:
+        """A zone is changed, and again while the daemon may be reading it."""
+        zone = self._zone(number)
+        if zone is None:
+            return "no such zone"
+        self.control.set_rctl(zone["zonename"], "zone.cpu-cap", cap)
+        time.sleep(seconds)
+        self.control.set_rctl(zone["zonename"], "zone.cpu-cap", cap + 1)
+        return str(zone["zonename"])
+
     def do_resize(self, seed: int) -> str:
         """A volume gets another size, of which there need not be an event."""
         return self.do_churn("volume", seed)
@@ -266,8 +276,9 @@ class Actor:
         self.world.followers[listener].cut()
 
     def do_refresh(self) -> None:
-        """The daemon is asked to read the whole node anew."""
-        self.world.daemon.process.send_signal(signal.SIGHUP)
+        """The daemon is asked to read the whole node anew, and does."""
+        if self.world.is_up:
+            self.world.refresh()
 
     def do_measure(self) -> None:
         self.world.measure(calm=False)

@@ -62,8 +62,9 @@ def silent_sizes(random: Random) -> list[Step]:
 def failing_tools(random: Random) -> list[Step]:
     """Each before a change that it has to tell of."""
     steps = []
-    for tool in random.choices(list(TOLD_BY), k=random.randint(4, 7)):
-        steps += [_failure(random, tool), Step("churn", {"kind": TOLD_BY[tool], "seed": random.randrange(10**6)})]
+    for tool in random.choices(list(TOLD_BY), k=random.randint(5, 8)):
+        change = Step("churn", {"kind": TOLD_BY[tool], "seed": random.randrange(10**6)})
+        steps += [_failure(random, tool), change, Step("wait", {"seconds": 0.1})]
     return [*steps, Step("refresh")] if random.random() < 0.5 else steps
 
 
@@ -89,7 +90,7 @@ def lying_tools(random: Random) -> list[Step]:
         for _ in range(random.randint(1, 3))
     ]
     about_all = {"tool": "zoneadm", "match": LIST_OF_ALL, "lines": random.randint(1, 12), "times": 1}
-    return [*steps, Step("lie", about_all), Step("refresh"), Step("wait", {"seconds": _seconds(random, 0.1, 0.5)})]
+    return [*steps, Step("lie", about_all), Step("refresh")]
 
 
 def dying_children(random: Random) -> list[Step]:

@@ -76,7 +76,10 @@ def _ordinary(source: random.Random) -> Step:
         return Step("vmadm", {"words": words, "number": source.randrange(1000)})
     if draw < 0.20:
         return Step("fresh", {"number": source.randrange(1000), "cap": source.randint(10, 6400)})
-    if draw < 0.26:
+    if draw < 0.25:
+        cap, pause = source.randint(10, 6400), round(source.uniform(0.0, 0.04), 3)
+        return Step("twice", {"number": source.randrange(1000), "cap": cap, "seconds": pause})
+    if draw < 0.30:
         return Step("burst", {"count": source.randint(5, 20), "seed": source.randrange(10**6)})
     kind = source.choices(ANNOUNCED, [WEIGHTS[kind] for kind in ANNOUNCED])[0]
     return Step("churn", {"kind": kind, "seed": source.randrange(10**6)})
