@@ -65,14 +65,6 @@ def ends_well(loader):
     return loader.read_all().zones
 
 
-def test_one_zone_that_hangs_is_an_error_after_its_time(node, hanging):
-    loader = Loader(str(node.root), limits=TimeLimits(one=0.3))
-    with pytest.raises(LoadError, match=f"the files of zone {SICK[0]} could not be read within 0.3 s") as caught:
-        loader.read(loader.find(SICK[0]))
-    assert caught.value.code == "ETIMEDOUT"
-    assert loader.read(loader.find(WELL[0])).zone.uuid == WELL[0]
-
-
 @pytest.mark.pure
 def test_what_hangs_on_a_pool_is_bounded_and_others_are_read(monkeypatch):
     monkeypatch.setattr(filereads, "MOST", 3)

@@ -5,6 +5,7 @@ from unittest.mock import call, create_autospec
 
 import pytest
 
+from support.recording_log import RecordingLog
 from vminfod.freshness.filewatches import FileWatcher, Watches, watched_for
 from vmload.records import Zone
 
@@ -24,7 +25,7 @@ def watcher():
 @pytest.fixture
 def watches(watcher):
     """All files of the zone are watched, and were there."""
-    made = Watches(watcher, create_autospec(object))
+    made = Watches(watcher, RecordingLog())
     assert made.set(ZONE, seen()) is False
     watcher.reset_mock()
     return made

@@ -49,6 +49,7 @@ class Parts:
         self.cache = Cache(self.hub, log)
         self.loader = mock.create_autospec(Loader, instance=True)
         self.loader.read_all.return_value = NODE
+        self.loader.read.side_effect = lambda zone, *_: NODE.zones[zone.zonename]  # new zones are read one by one
         self.watches = mock.create_autospec(Watches, instance=True)
         self.watches.zones.return_value = []
         threads, sysinfo, retrying, memory = Threads(), Sysinfo(), Retrying(log), DatasetEvents()
@@ -60,6 +61,7 @@ class Parts:
             self.loader,
             self.cache,
             sysinfo,
+            applying,
             reloads,
             memory,
             self.watches,
@@ -123,7 +125,7 @@ def test_comparison_that_takes_too_long_is_given_up_before_the_queue_goes_on(par
     monkeypatch.setattr(refreshing, "_PAUSE_LIMIT", 2.0)  # it must get as far as the second zone within that
     reached, gate, after = Event(), Event(), []
 
-    def hang_at_the_second(zone):
+    def hang_at_the_second(zone, seen):
         if zone.zonename == "two":
             reached.set()
             gate.wait()

@@ -102,7 +102,7 @@ class Vminfod:
         self._run_files = RunFiles(options.root)
 
         self._activity = Activity(log)
-        self._threads = threads = Threads()
+        self._threads = threads = Threads(options.commands.one)
         self._loader = loader = Loader(options.root, log.note, options.commands)
         self._queue = queue = Queue(log=log, workers=1, dedup=True, paused=True, idle_time=_IDLE)
         self._requests = requests = RefreshRequests(log)

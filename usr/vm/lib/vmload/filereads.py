@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MPL-2.0
 """Reads of the files of zones, which have no time limit of their own: on a sick pool one hangs for as long as the pool.
 
+For a load of all; who reads the files of one zone is the runner's affair (runner.py).
+
 Always: each read has a thread of its own, and a deadline: past it whoever waits gets a LoadError, and the thread is
         left alone until the read ends;
         what hangs is not asked for again beside it, so that a zone costs one thread at most, and a pool MOST;

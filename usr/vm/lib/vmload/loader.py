@@ -87,9 +87,9 @@ class Loader:
         changes with each zone that comes, goes, or is installed. Raises LoadError."""
         return self._reader.zones_of_index()
 
-    def identities(self, zone: Zone, paths: Iterable[str]) -> Identities:
+    def identities(self, zone: Zone, paths: Iterable[str], runner: Runner = DIRECTLY) -> Identities:
         """Which file or folder is at each of the `paths` of the zone now; None for none. Raises LoadError."""
-        return self._in_time(zone, lambda: self._identities(paths))
+        return runner.files(*_on_pool(zone), lambda: self._identities(paths))
 
     def all_identities(self, zones: Iterable[Zone], paths_of: Callable[[Zone], Iterable[str]]) -> Identities:
         """The same of many zones; those on which the look hangs are left out."""
@@ -126,7 +126,7 @@ class Loader:
             zoneinfo = runner.kstat(self._reader.zoneinfo, zone)
         files = old.files if old is not None else _NOTHING_READ
         if not part.OF_FILES.isdisjoint(parts) or vmobj.is_receiving(zone, files.xml):
-            files = runner.files(self._in_time, zone, partial(self._files, zone, parts, files))
+            files = runner.files(*_on_pool(zone), partial(self._files, zone, parts, files))
         known = old if part.DATASETS not in parts else None
         return ZoneRecords(zone, files, zoneinfo, self._datasets(zone, files, runner, old, known, changed_datasets))
 
@@ -225,10 +225,6 @@ class Loader:
             else:
                 share[parent] = self._list(parent, is_root)
         return share
-
-    def _in_time(self, zone: Zone, step: Callable[[], T]) -> T:
-        """What step() reads of the files of `zone`. Raises LoadError, also if that takes too long."""
-        return self._file_reads.run(*_on_pool(zone), step)
 
     def _of_each(self, zones: Iterable[Zone], step: Callable[[Zone], T]) -> tuple[dict[str, T], dict[str, LoadError]]:
         """What step() reads of the files of each zone, by name, and why it cannot for some. The pools side by side."""

@@ -86,6 +86,7 @@ class Watches:
             self._watcher.watch(path)
         self._identities.update(seen)
         if others:
+            self._log.debug("watching anew what was replaced", zonename=zone.zonename, paths=others)
             self._watcher.wait_answered(_PATIENCE)
         return bool(others)
 
@@ -93,7 +94,7 @@ class Watches:
         return now is not None and path in self._identities and self._identities[path] != now
 
     def ended(self, path: str) -> None:
-        """The watcher has told that what was at `path` is gone: it watches whatever comes there by itself."""
+        """The watcher has told that what was at `path` is gone or replaced: it watches what is there now by itself."""
         self._identities.pop(path, None)
 
     def wait_set(self, within: float) -> bool:

@@ -239,7 +239,7 @@ class Reloads:
         seen by one look more."""
         is_another = False
         for _ in range(_LOOKS):
-            if not self._watches.set(zone, self._threads.files(self._loader.identities, zone, watched_for(zone))):
+            if not self._watches.set(zone, self._loader.identities(zone, watched_for(zone), self._threads)):
                 break
             is_another = True
         return is_another

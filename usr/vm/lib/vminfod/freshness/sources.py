@@ -143,7 +143,9 @@ class Sources:
         what = "sysinfo" if event.path == SYSINFO else "zonexml" if event.path.endswith(".xml") else "zone file"
         self._enqueue(
             f"handle {what} fs change - pathname: {event.path} ({flags})",
-            lambda rules: rules.file_event(event.path, is_gone=event.kind == "delete", cause=cause),
+            lambda rules: rules.file_event(
+                event.path, is_gone=event.kind == "delete", is_replaced="FILE_RENAME_TO" in event.flags, cause=cause
+            ),
         )
 
     def _enqueue(self, description: str, rule: Callable[[Staleness], None]) -> None:

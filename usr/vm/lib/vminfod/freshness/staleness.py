@@ -88,15 +88,15 @@ class Staleness:
                 if event.effect is Effect.ROLLED_BACK:
                     self._rolled_back(zonename, cause)
 
-    def file_event(self, path: str, *, is_gone: bool, cause: Cause) -> None:
-        """The watched file changed, appeared, or `is_gone`."""
+    def file_event(self, path: str, *, is_gone: bool, is_replaced: bool, cause: Cause) -> None:
+        """The watched file changed, appeared, or `is_gone`, or `is_replaced` by another of its name."""
         if path == SYSINFO:
             self._sysinfo_reads.reread(cause)
             return
         if path == ZONES_FOLDER:
             self._zone_index.changed(cause)
             return
-        if is_gone:
+        if is_gone or is_replaced:
             self._watches.ended(path)
         meaning = self._watches.meaning(path)
         if meaning is None:

@@ -11,23 +11,29 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Optional
 
+from gevent.event import AsyncResult
 from gevent.threadpool import ThreadPool
 
+from vmload.loaderror import LoadError
 from vmload.runner import P, T
+from vmload.system import ONE_LIMIT
 
 # Threads of each kind. How many commands make progress at once is vmload's to bound (slots.py); each that hangs keeps a
 # thread until its time limit, so this is how many VMs can lose their freshness before another has to wait. Reads of
-# files that hang have a limit, too, and are kept apart by pool (filereads.py).
+# files that hang have a limit, too, and threads of each pool of the node.
 MOST = 128
 MOST_NODE = 2  # loads of the whole node, each of which has threads of its own
 
 
 class Threads:
-    """A vmload.runner.Runner: the calling greenlet waits, no other does."""
+    """A vmload.runner.Runner: the calling greenlet waits, no other does. `limit`: seconds that a read of files has."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: float = ONE_LIMIT) -> None:
+        self._limit = limit
         self._zoneadm, self._kstat, self._zfs = ThreadPool(MOST), ThreadPool(MOST), ThreadPool(MOST)
-        self._files, self._node = ThreadPool(MOST), ThreadPool(MOST_NODE)
+        self._node = ThreadPool(MOST_NODE)
+        self._files: dict[str, ThreadPool] = {}  # pool of the node -> threads for reads of what lies on it
+        self._stuck: dict[str, AsyncResult] = {}  # what was read past its limit -> the end of that read
         self._computing = ThreadPool(1)  # of its own: it waits for nothing, and must not wait for what hangs
 
     def zoneadm(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -39,8 +45,22 @@ class Threads:
     def zfs(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return _in(self._zfs, partial(step, *args, **kwargs))
 
-    def files(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return _in(self._files, partial(step, *args, **kwargs))
+    def files(self, pool: str, what: str, step: Callable[[], T]) -> T:
+        """What step() returns or raises. LoadError if that takes too long (code ETIMEDOUT), or still does since it was
+        read before (EBUSY)."""
+        if what in self._stuck:
+            if not self._stuck[what].ready():
+                raise LoadError(f"{what} hangs since it was read before", "EBUSY")
+            del self._stuck[what]
+        if pool not in self._files:
+            self._files[pool] = ThreadPool(MOST)
+        outcome = self._files[pool].spawn(_outcome, step)
+        outcome.wait(self._limit)
+        if not outcome.ready():
+            self._stuck[what] = outcome
+            raise LoadError(f"{what} could not be read within {self._limit:g} s", "ETIMEDOUT")
+        result: T = _result(*outcome.get())
+        return result
 
     def node(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A load of the whole node."""
@@ -52,11 +72,14 @@ class Threads:
 
 
 def _in(pool: ThreadPool, step: Callable[[], T]) -> T:
-    value, error = pool.apply(_outcome, (step,))
+    result: T = _result(*pool.apply(_outcome, (step,)))
+    return result
+
+
+def _result(value: Any, error: Optional[Exception]) -> Any:
     if error is not None:
         raise error
-    result: T = value
-    return result
+    return value
 
 
 def _outcome(step: Callable[[], Any]) -> tuple[Any, Optional[Exception]]:

@@ -51,7 +51,7 @@ class ZoneIndex:
 
     def _look(self, cause: Cause) -> None:
         try:
-            names = self._threads.files(self._loader.zones_of_index)
+            names = self._threads.files("etc", "the index of zones", self._loader.zones_of_index)
         except LoadError as error:
             self._log.warn("cannot read the index of zones", err=error)
             return

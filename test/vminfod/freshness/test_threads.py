@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Reads of files that hang cost who waits for them a while, and nobody else."""
+
+import threading
+
+import gevent
+import pytest
+
+from vminfod.freshness import threads
+from vminfod.freshness.threads import Threads
+from vmload.loaderror import LoadError
+
+
+@pytest.fixture
+def heal():
+    flag = threading.Event()
+    yield flag
+    flag.set()
+
+
+def test_read_that_hangs_is_an_error_after_its_time_and_not_begun_again_beside_itself(heal):
+    runs = Threads(0.1)
+    with pytest.raises(LoadError, match="the files of U could not be read within 0.1 s") as caught:
+        runs.files("sick", "the files of U", lambda: heal.wait(20))
+    assert caught.value.code == "ETIMEDOUT"
+    with pytest.raises(LoadError, match="the files of U hangs since it was read before") as caught:
+        runs.files("sick", "the files of U", lambda: 1)
+    assert caught.value.code == "EBUSY"
+    assert runs.files("sick", "the files of V", lambda: 2) == 2
+
+
+def test_pool_on_which_all_threads_hang_keeps_no_other_waiting(heal, monkeypatch):
+    monkeypatch.setattr(threads, "MOST", 2)
+    runs = Threads(0.05)
+    for number in range(2):
+        with pytest.raises(LoadError):
+            runs.files("sick", f"file {number}", lambda: heal.wait(20))
+    assert runs.files("well", "another", lambda: "read") == "read"
+
+
+def test_read_is_begun_again_when_the_one_that_hung_has_ended():
+    runs, flag, ended = Threads(0.05), threading.Event(), threading.Event()
+
+    def hang():
+        flag.wait(20)
+        ended.set()
+
+    with pytest.raises(LoadError):
+        runs.files("sick", "x", hang)
+    flag.set()
+    ended.wait(20)
+    until_read(runs)
+
+
+def until_read(runs):
+    for _ in range(1000):
+        try:
+            assert runs.files("sick", "x", lambda: 1) == 1
+            return
+        except LoadError:
+            gevent.sleep(0.01)
+    raise AssertionError("it is never read again")
+
+
+def test_what_a_read_raises_is_raised_to_who_waits():
+    with pytest.raises(KeyError):
+        Threads().files("zones", "x", lambda: {}["nothing"])
