@@ -24,7 +24,7 @@ from vmload import parts as part
 from vmload import vmobj
 from vmload.datasets import Datasets
 from vmload.filereads import FileRead, FileReads
-from vmload.loaderror import LoadError, ZoneGone
+from vmload.loaderror import LoadError, NoVm
 from vmload.notes import Note, silent
 from vmload.reader import Reader
 from vmload.records import Zone, ZoneFiles, ZoneRecords
@@ -100,10 +100,11 @@ class Loader:
         return {path: self._system.identity(path) for path in paths}
 
     def find(self, key: str, runner: Runner = DIRECTLY) -> Zone:
-        """The VM whose uuid, or else whose zone name, is `key`. Raises ZoneGone if there is none, else LoadError."""
+        """The VM whose uuid, or else whose zone name, is `key`. Raises ZoneGone if there is none (NoVm if
+        the zone is there), else LoadError."""
         zone = runner.zoneadm(self._reader.zone, key)
         if zone is None:
-            raise ZoneGone(f"VM {key} not found in zoneadm")
+            raise NoVm(f"VM {key} not found in zoneadm")
         return zone
 
     def read(

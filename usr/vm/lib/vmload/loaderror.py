@@ -25,6 +25,10 @@ class ZoneGone(LoadError):
         super().__init__(message, "ENOENT")
 
 
+class NoVm(ZoneGone):
+    """zoneadm knows the zone, but it is no VM, nor was it one."""
+
+
 class XmlGone(LoadError):
     """zoneadm lists the zone, but its XML is not there: it is being made or unmade, and is no VM meanwhile."""
 

@@ -19,7 +19,7 @@ from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REFRESH, Cause
 from vmload.loader import assemble
-from vmload.loaderror import LoadError, XmlGone, ZoneGone
+from vmload.loaderror import LoadError, NoVm, XmlGone, ZoneGone
 from vmload.records import ZoneRecords
 
 Found = Union[ZoneRecords, LoadError]  # what a reading gave, or why it gave nothing
@@ -48,6 +48,8 @@ class Applying:
         """Serve, drop or keep the zone, as what was `found` says. Without a `cause` there is no event: the first load.
 
         `asked` is what zoneadm was asked for: that can be a uuid too, of a zone that has another name."""
+        if isinstance(found, NoVm):
+            self._retrying.ended(asked)  # what could not be read was no VM's: nobody has to hear of its end
         if isinstance(found, ZoneGone):
             return self._gone(asked, cause)
         if isinstance(found, XmlGone):
