@@ -164,3 +164,13 @@ def test_comparison_that_has_not_begun_when_it_is_given_up_never_does(parts, mon
     gate.set()
     parts.settle()
     assert list(parts.cache) == []
+
+
+def test_comparison_that_fails_is_a_failed_refresh(parts):
+    parts.watches.want.side_effect = KeyError("a fault of ours")
+    assert parts.run() is False
+    assert parts.refresh.failed == "the comparison with what is served failed: see the log"
+    assert not parts.queue.paused
+    parts.watches.want.side_effect = None
+    assert parts.run() is True
+    assert list(parts.cache) == ["one", "two", "three"]

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 import gevent
+from gevent.event import Event as Flag
 
 from vminfod import times
 from vminfod.backoff import Backoff
@@ -217,9 +218,13 @@ class Refresh:
                 self._queue.resume()
             raise
         try:
-            task = Task(
-                "full refresh", lambda extras: self._synchronize(node, gone, started, cause, extras), _TASK_LIMIT
-            )
+            compared = Flag()
+
+            def compare(extras: Extras) -> None:
+                self._synchronize(node, gone, started, cause, extras)
+                compared.set()
+
+            task = Task("full refresh", compare, _TASK_LIMIT)
             if not self._queue.enqueue(task):
                 raise LoadError("too many events wait: the refresh cannot be compared")
             now = time.monotonic_ns()
@@ -230,6 +235,8 @@ class Refresh:
             except QueueTimeout:
                 self._queue.cancel(task)  # first of all: what it still has to apply grows older than what comes (R5)
                 raise
+            if not compared.is_set():
+                raise LoadError("the comparison with what is served failed: see the log")
         finally:
             self._log.info("resuming the event queue")
             self._queue.resume()
