@@ -22,7 +22,7 @@ TABLES = os.path.join(DOCS, os.pardir, "usr", "vm", "lib", "vmload")
 
 _MADE = re.compile(r"(<!-- made by docs/make_property_tables\.py: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-# Source kind -> what of the platform tells that such a property may have changed.
+# Source kind -> what of the platform reports that such a property may have changed.
 _CHANGES_WITH = {
     "zoneadm": "zone event",
     "zonexml": "XML file, zone event",

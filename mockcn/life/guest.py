@@ -106,7 +106,7 @@ def _attrs(node: Node, zone: Zone) -> dict[str, str]:
         with node.lock:
             element = zonexml.parse(node.zones.read_xml(zone))
     except (OSError, zonexml.NotXml):
-        return {}  # nobody can read it, zoneadmd neither: as if nothing was set
+        return {}  # it cannot be read, by zoneadmd neither: as if nothing was set
     return {attr.get("name", ""): attr.get("value", "") for attr in element.findall("attr")}
 
 

@@ -3,7 +3,7 @@
 
 Always: one who takes a zone through its states holds `zone.busy` from the first step to the last, as zoneadm and
         zoneadmd serialise what is done to one zone; the node's lock is held for a step at a time only.
-`reached` is told of each step by its name before it is taken (faults; commands/output.py). The steps of a boot are
+`reached` is called with each step's name before it is taken (faults; commands/output.py). The steps of a boot are
 `initialized`, `ready`, `booting`, `running`, those of a halt `shutting_down`, `init_ended`, `down`, `gone`.
 Not here: what zoneadm says (commands/zones/zoneadm.py), what goes on inside a zone (guest.py)."""
 
@@ -48,7 +48,7 @@ def boot(node: Node, zone: Zone, reached: Reached = unwatched) -> None:
 
 
 def halt(node: Node, zone: Zone, status: int = -1, reached: Reached = unwatched) -> None:
-    """Out of the kernel; init ends with wait status `status` (-1: it was told to). Raises ZoneError."""
+    """Out of the kernel; init ends with wait status `status` (-1: on request). Raises ZoneError."""
     with zone.busy:
         with node.lock:
             steps = node.zones.halt_steps(zone, status)

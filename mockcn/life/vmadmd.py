@@ -91,7 +91,7 @@ class Guests:
         return 202, f"Sent request to reload VNC for {uuid}"
 
     def info(self, uuid: str, types: list[str]) -> Optional[dict[str, Any]]:
-        """None for what cannot be told."""
+        """None for what is not known."""
         vm = self._vm(uuid)
         if vm is None or vm["state"] not in RUNNING or vm["brand"] not in HARDWARE:
             return None
@@ -153,7 +153,7 @@ class Guests:
     # The node.
 
     def _vm(self, key: str) -> Optional[dict[str, Any]]:
-        """What is told of a VM by its uuid or zonename: brand, state, attrs, transition as (state, to, ms)."""
+        """What is known of a VM by its uuid or zonename: brand, state, attrs, transition as (state, to, ms)."""
         try:
             zone = next(zone for zone in self._control.zones() if key in (zone["uuid"], zone["zonename"]))
             with open(f"{self.root}/etc/zones/{zone['zonename']}.xml", encoding="utf-8") as file:

@@ -35,7 +35,7 @@ class Image:
     mib: int
     pools: tuple[str, ...] = (MAIN,)
     volume: int = 0
-    moves_marker: bool = True  # its zoneinit tells that provisioning has ended
+    moves_marker: bool = True  # its zoneinit marks that provisioning has ended
     requirements: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, Any] = field(default_factory=dict)
 

@@ -174,7 +174,7 @@ class Dataset:
         return path if path.startswith("/") and self.effective(PROPERTIES["canmount"]) == "on" else None
 
     def space_written(self, size: int) -> None:
-        """Account `size` bytes of new data. No event tells of that."""
+        """Account `size` bytes of new data. No event reports that."""
         self.referenced += size
         self.written += size
         self.touch()

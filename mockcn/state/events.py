@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """System events of the mock node: who has subscribed to what, and what happens to an event on its way.
 
-Always: an event is published after the change it tells of, under the node's lock, so that a reader that sees the event
+Always: an event is published after the change it reports, under the node's lock, so that a reader that sees the event
         and then asks a tool gets the state after it.
 Always: each subscriber has its own queue of bounded length; a full one loses events without a sign, as the kernel's
         does (docs/platform.md, "ZFS history events").

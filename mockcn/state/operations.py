@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The zfs operations that create and change: each checks, changes state and files, and tells.
+"""The zfs operations that create and change: each checks, changes state and files, and publishes an event.
 
 Always: an operation checks everything first; when it raises ZfsError nothing has changed and no event went out.
 Always: one history event for each dataset or snapshot really changed, in the words that OpenZFS was recorded to use:

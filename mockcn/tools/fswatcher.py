@@ -14,8 +14,8 @@ Always: a change of a watched file that was not yet reported is reported; severa
         After a final event the path is not watched; after any other it is, without a gap.
         Each command gets one answer. A modification time that is set to another one counts as a modification, since
         an event port compares that time; chmod and chown, which leave it alone, are not reported.
-Less than the real one: a truncation is seen only if the file is found smaller than before, or empty; nothing tells when
-        something is mounted over a file.
+Less than the real one: a truncation is seen only if the file is found smaller than before, or empty; a mount over
+        a file is not reported.
 
 Installed in a mock node, paths are the node's and the node can order faults (link.py), each for the paths that contain
 one of the words of `path`: `refuse`, WATCH of them fails; `deaf`, events of them are swallowed; `abort`, the program

@@ -4,7 +4,7 @@
     global scope   --add, select-->   a resource   --end, cancel-->   global scope
 
 Always: a statement that fails changes nothing, leaves the scope it found (a failed `end` leaves its resource open), and
-        does not stop the script. What the others changed is committed at the end; the exit status tells of the bad one.
+        does not stop the script. What the others changed is committed at the end; the exit status says that one failed.
 Always: a commit replaces the XML by a rename, then the index if that changed, and only then a new zone's event goes
         out; a run that changed nothing writes nothing (docs/platform.md, "zonecfg").
 Not here: the script's text (zonecfg_words.py), the resources (zonecfg_resources.py), printing (zonecfg_info.py)."""
@@ -62,7 +62,7 @@ EMPTY = {"name": "", "zonepath": "", "autoboot": "false", "brand": "", "ip-type"
 
 
 class Session:
-    """The work of one zonecfg on the zone `name`. `failed` tells whether any statement did."""
+    """The work of one zonecfg on the zone `name`. `failed`: whether any statement did."""
 
     def __init__(self, node: Node, name: str, output: Output) -> None:
         self.failed = False

@@ -43,7 +43,7 @@ class WrongState(VmadmError):
 
 
 class AlreadyInState(WrongState):
-    """Nothing to do: scripts take this for success (exit code 0), but it is told apart from having done it."""
+    """Nothing to do: scripts take this for success (exit code 0), but it is distinguished from having done it."""
 
     exit_code = 0
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, Optional, Union, overload
 
 from vmadm.actions import creating, deleting, failing, lifecycle, snapshots, updating, validating
 from vmadm.actions.following import Follower
-from vmadm.actions.session import Session, nobody
+from vmadm.actions.session import Session, silently
 from vmadm.cli.info import info_of, vmadmd_of
 from vmadm.cli.matching import checked_filters, found
 from vmadm.errors import DaemonAway, VmNotFound, WrongState
@@ -49,7 +49,7 @@ class Vmadm:
         root: str = "/",
         host: Optional[str] = None,
         port: Optional[int] = None,
-        tell: Callable[[str], None] = nobody,
+        tell: Callable[[str], None] = silently,
         log: Optional[Logger] = None,
     ) -> None:
         self._root, self._host, self._port, self._tell, self._log = root, host, port, tell, log

@@ -77,7 +77,7 @@ class Snapshot(NamedTuple):
 
 @dataclass(frozen=True)
 class Datasets:
-    """What zfs told of some datasets, or of all.
+    """What zfs said of some datasets, or of all.
 
     `datasets`: name -> the row's columns, for filesystems and volumes; numeric columns as numbers, `-` as it is.
     `mountpoints`: path -> dataset name. `snapshots`: dataset name -> its snapshots in the order of the listing."""

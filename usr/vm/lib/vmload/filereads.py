@@ -57,7 +57,7 @@ class FileRead(Generic[T]):
                 self._outcome.set_result(value)
 
     def give_up(self, error: Exception) -> None:
-        """It has failed, or nobody will wait for it."""
+        """It has failed, or is no longer waited for."""
         with self._lock:
             if not self._outcome.done():
                 self._outcome.set_exception(error)

@@ -4,8 +4,8 @@
 
 Always: a load of all runs a number of commands that does not grow with the number of VMs;
         one zone that cannot be read costs only itself;
-        a load of all gives the same records as loads of each (quirk 23): of what zfs tells of all pools, each VM gets
-        what a listing of just its own datasets would have told;
+        a load of all gives the same records as loads of each (quirk 23): of what zfs says of all pools, each VM gets
+        what a listing of just its own datasets would have given;
         zoneadm's record of a zone is checked once, when the rest of that zone is about to be read.
 Not here: what commands and files look like (reader.py and the parsers), where the steps run (runner.py), and what
 becomes of the objects."""
@@ -115,7 +115,7 @@ class Loader:
         parts: Collection[str] = part.ALL,
         changed_datasets: Collection[str] = (),
     ) -> ZoneRecords:
-        """The records of `zone`: of `old` those that still hold, anew `parts` and what zfs tells of `changed_datasets`
+        """The records of `zone`: of `old` those that still hold, anew `parts` and what zfs says of `changed_datasets`
         (names that the zone uses, or that lie above or below one). Without `old` everything is read.
 
         Raises LoadError; then nothing of `old` is lost."""
@@ -140,8 +140,8 @@ class Loader:
         known: Optional[ZoneRecords],
         changed: Collection[str],
     ) -> dict[str, Datasets]:
-        """What zfs tells of the zone's datasets: that of `known` which still holds, anew what `changed`, and what the
-        zone did not use before. Nobody followed those; they may have been listed as something beside others."""
+        """What zfs says of the zone's datasets: that of `known` which still holds, anew what `changed`, and what the
+        zone did not use before. Those were not followed; they may have been listed as something beside others."""
         uses = used(zone, files, root_of(old) if old is not None else None)
         stale = {*changed, *(set(uses.named) - set(used_by(known).named) if known is not None else ())}
         listed, is_new = {}, known is None
@@ -164,7 +164,7 @@ class Loader:
         """What can show in a VM object of `parent`, and of what lies below it if it is a root. Without `asks_held` the
         snapshots of the delegated dataset are those that were there `before`.
 
-        What was there `before`, or nobody knows it yet, is asked for twice before it is believed to be not there."""
+        What was there `before`, or is not known yet, is asked for twice before it is believed to be not there."""
         found = self._reader.datasets(parent, zfs.DEPTH_OF_ROOT if is_root else zfs.DEPTH_OF_ONE)
         if not found.datasets and (before is None or before.datasets):
             found = self._reader.datasets(parent, zfs.DEPTH_OF_ROOT if is_root else zfs.DEPTH_OF_ONE)
@@ -217,8 +217,8 @@ class Loader:
     def _share_of(
         self, zone: Zone, files: ZoneFiles, datasets: Datasets, children: zfs.Children
     ) -> dict[str, Datasets]:
-        """Of all `datasets`, what listings for this zone alone would have told. The rare dataset that lies too deep for
-        the listing of all is listed apart. Raises LoadError."""
+        """Of all `datasets`, what listings for this zone alone would have given. The rare dataset that lies too deep
+        for the listing of all is listed apart. Raises LoadError."""
         share = {}
         for parent, is_root in used(zone, files, mounted_at_zonepath(zone, datasets)).parents().items():
             if parent.count("/") + (2 if is_root else 0) <= zfs.DEPTH_OF_ALL:

@@ -153,7 +153,7 @@ class _Making:
         self.legacy_image = support == "legacy"
 
     def _check_free(self) -> None:
-        """Nobody else's zone or dataset stands where ours is to be."""
+        """No other zone or dataset stands where ours is to be."""
         if self.node.exists(f"/etc/zones/{self.change.zonename}.xml"):
             raise VmadmError(f"zone {self.change.zonename} exists already")
         for dataset in (self.root, *(disk.volume for disk in self.change.disks.add if disk.volume is not None)):

@@ -59,7 +59,7 @@ def check_tags_of(node: Node, vm: Vm, prefix: str = "") -> None:
 
 
 def _tag(row: Optional[list[str]]) -> NicTag:
-    """A line of `nictagadm list`: tag, MAC, link, type; a platform that tells the MTU does so in a fifth column. An
+    """A line of `nictagadm list`: tag, MAC, link, type; a platform that lists the MTU does so in a fifth column. An
     overlay's tag, such as sdc_overlay/7, has no line."""
     if row is None:
         return NicTag(type="overlay")

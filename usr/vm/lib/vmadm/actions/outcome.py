@@ -59,8 +59,10 @@ def confirmed(session: Session, uuid: str, wanted: list[Expected], name: str, wh
     missed = [want for want in wanted if not want.is_shown(vm)]
     if missed:
         found = vm
-        told = "; ".join(f"{want.name} is {_text(want.shown(found))}, {want.written} was written" for want in missed)
-        raise OutcomeMissed(f"{what}, but VM {uuid} does not show all of it: {told}")
+        differing = "; ".join(
+            f"{want.name} is {_text(want.shown(found))}, {want.written} was written" for want in missed
+        )
+        raise OutcomeMissed(f"{what}, but VM {uuid} does not show all of it: {differing}")
     return vm
 
 

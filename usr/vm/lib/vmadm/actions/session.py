@@ -38,8 +38,8 @@ MADE = "the change was made, but "
 BEGINNING = re.compile(r"^VM (not read within [0-9.]+ s|cannot be read): ")  # of what vminfod says about it
 
 
-def nobody(message: str) -> None:
-    """Tell nobody: what a program that uses the library gets unless it says otherwise."""
+def silently(message: str) -> None:
+    """Say nothing: what a program that uses the library gets unless it says otherwise."""
 
 
 class Session:
@@ -55,7 +55,7 @@ class Session:
         port: Optional[int] = None,
         socket: Optional[str] = None,
         command: str = "vmadm",
-        tell: Callable[[str], None] = nobody,
+        tell: Callable[[str], None] = silently,
         log: Optional[Logger] = None,
         interrupts: Optional[Interrupts] = None,
     ) -> None:
@@ -166,7 +166,7 @@ class Session:
 
     @contextmanager
     def config_lock(self, uuid: str) -> Iterator[None]:
-        """Nobody else changes the VM's configuration meanwhile."""
+        """No other vmadm changes the VM's configuration meanwhile."""
         path = self.node.real(locks.config_lock(uuid))
         with locks.held(path, self.command, self.tell):
             try:

@@ -33,12 +33,12 @@ class Steps:
                 if isinstance(error, ToolFailed) and not text.startswith(prefix):
                     text = prefix + text
                 if (self.done or isinstance(error, Interrupted)) and not error.tells_all:
-                    text += self.told()
+                    text += self.summary()
                 error.args = (text,)
                 raise
             self.done.append(name)
         self.left = []
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """` (done: ...; not done: ...)`"""
         return f" (done: {', '.join(self.done) or 'nothing'}; not done: {', '.join(self.left) or 'nothing'})"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """`vmadm update`: change properties of a VM.
 
-The order: config lock, a fresh read of the VM, the checks, then metadata files, zonecfg, what a running zone is told,
+The order: config lock, a fresh read of the VM, the checks, then metadata files, zonecfg, what is set in a running zone,
 zfs, and at last a fresh read that must show all of it. The first read is a fresh one because what vminfod serves can
 lag behind a change that somebody made with zfs: `quota=20` must win over it even if 20 was there a moment ago.
 Always: nothing is touched unless the whole payload is good; a change without effect ends as quickly as any other."""
@@ -135,7 +135,7 @@ def _changes_display(change: Change, vm: Vm) -> bool:
 
 def _room_steps(session: Session, change: Change, vm: Vm) -> list[Step]:
     """Quota and volumes. A quota that grows comes before the disks that need it, one that shrinks behind them. With
-    disks they come before the zone's configuration, which tells their sizes, too: zfs is the one that may refuse."""
+    disks they come before the zone's configuration, which has their sizes, too: zfs is the one that may refuse."""
     quota: list[Step] = [("quota", lambda: _set_quota(session, change, vm))] if _changes_quota(change, vm) else []
     disks: list[Step] = []
     asked = [disk for disk in change.request.disks.update if volumes.changes_volume(disk)]

@@ -69,7 +69,7 @@ def _stop(session: Session, vm: Vm, to: str, seconds: float) -> None:
     try:
         _post(session, vm, "stop", f"action=stop&timeout={seconds:g}")
     except VmadmError:
-        # Nobody is going to take the mark away: the VM would show `stopping` for ever.
+        # Nothing is going to take the mark away: the VM would show `stopping` for ever.
         session.try_to(
             "remove the transition",
             lambda: session.must_zonecfg(vm["uuid"], zonecfg.REMOVE_TRANSITION),

@@ -22,7 +22,7 @@ WRITES = frozenset(
     )
 )
 
-# Part of vmadm's interface, but out of reach: not in the usage text, and told apart from words that are wrong.
+# Part of vmadm's interface, but out of reach: not in the usage text, and distinguished from words that are wrong.
 OUT_OF_REACH = frozenset(("console", "install", "receive", "reprovision", "send", "sysrq"))
 
 _COMMANDS = """\

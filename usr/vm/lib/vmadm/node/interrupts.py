@@ -6,8 +6,8 @@
       busy --second signal--> Interrupted is raised at once, and the command is killed
       held --signal--> noted only: what was begun is being put in order
 
-Why: an interruption between two commands leaves a state that can be told; one in the midst of `zoneadm install` does
-not. Only the command line installs these handlers; a program that uses the library keeps its own."""
+Why: an interruption between two commands leaves a state that can be described; one in the midst of `zoneadm install`
+does not. Only the command line installs these handlers; a program that uses the library keeps its own."""
 
 from __future__ import annotations
 

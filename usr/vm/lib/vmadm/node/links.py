@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What a running zone's links may send, told to them when an update changes it (docs/platform.md, "Link properties").
+"""What a running zone's links may send, set on them when an update changes it (docs/platform.md, "Link properties").
 
     protection         what is dropped: ip-nospoof, mac-nospoof, dhcp-nospoof, restricted
     allowed-ips        with ip-nospoof: the addresses that the link may use; none: whatever it has

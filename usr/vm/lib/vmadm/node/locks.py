@@ -75,7 +75,7 @@ def _mutex(path: str) -> threading.Lock:
 
 def _locked(path: str, tell: Callable[[str], None]) -> int:
     """A descriptor of the file, locked."""
-    told = False
+    reported = False
     until = time.monotonic() + PATIENCE
     while True:
         try:
@@ -84,7 +84,7 @@ def _locked(path: str, tell: Callable[[str], None]) -> int:
         except OSError as error:
             raise NotWritten(f"cannot open {path}: {error.strerror}") from error
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX if told else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX if reported else fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_same(descriptor, path):
                 return descriptor
             os.close(descriptor)  # the VM was deleted, and its lock file with it: try the new one
@@ -94,7 +94,7 @@ def _locked(path: str, tell: Callable[[str], None]) -> int:
                 time.sleep(LOOK_EVERY)
             else:
                 tell(f"waiting for {path}: {holder(path)}")
-                told = True
+                reported = True
         except BaseException:
             os.close(descriptor)
             raise

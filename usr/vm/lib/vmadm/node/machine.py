@@ -126,7 +126,7 @@ class Node:
         """Replace the file at `path` in one step. Raises NotWritten."""
         real = self.real(path)
         try:
-            # A leftover of a killed writer goes first; O_EXCL, so that nobody's link is followed.
+            # A leftover of a killed writer goes first; O_EXCL, so that no link is followed.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(real + ".new")
             descriptor = os.open(real + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)

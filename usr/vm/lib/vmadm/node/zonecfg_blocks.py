@@ -86,7 +86,7 @@ def disk_lines(disks: Iterable[Disk]) -> list[str]:
         lines += _property("boot", said(disk.boot, False))
         for name in DISK_PROPERTIES:
             lines += _property(name, getattr(disk, name))
-        # A volume made from an image tells the image's size, any other its own.
+        # A volume made from an image shows the image's size, any other its own.
         if disk.image_size is not UNSET:
             lines += _property("image-size", disk.image_size)
         else:

@@ -4,7 +4,7 @@
 Validation (findings.py) has looked at the payload before. It lets pass what the original's validation lets pass; of
 that, not_storable() finds what zonecfg, XML or a JSON file could not hold, and null where it means nothing.
 Always: pure; what brand and action do not allow is left out; so is a value, or an element of a list, that was found to
-        be bad, so that the checks behind this one can go on and all that is wrong is told in one go."""
+        be bad, so that the checks behind this one can go on and all that is wrong is reported in one go."""
 
 from __future__ import annotations
 

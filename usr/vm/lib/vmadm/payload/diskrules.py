@@ -65,14 +65,14 @@ def new_disks(
     """Disks to be added to a VM that has the `old` ones; `driver` is the model and `media` the medium of those that
     name none."""
     disks = [_with_image_size(disk if disk.media is not UNSET else replace(disk, media=media), node) for disk in asked]
-    texts_of = [{**each, **_told(disk)} for each, disk in zip(shown, disks)]
+    texts_of = [{**each, **_said(disk)} for each, disk in zip(shown, disks)]
     if brand == "bhyve":
         disks, texts_of = _with_slots(disks, texts_of, old, texts)
         disks, texts_of = _with_uuids(disks, texts_of, old, texts)
     paths = {str(disk.get("path")) for disk in old}
     whole = []
-    for disk, told in zip(disks, texts_of):
-        complete = _complete(disk, told, brand, driver, place, texts)
+    for disk, text in zip(disks, texts_of):
+        complete = _complete(disk, text, brand, driver, place, texts)
         if complete.path in paths:
             texts.append(f"Cannot add multiple disks with the same path: {complete.path}")
         paths.add(complete.path)
@@ -144,22 +144,22 @@ def _check_boot(disks: Sequence[DiskChange], shown: Shown, texts: list[str]) -> 
 
 
 def _complete(
-    disk: DiskChange, told: Payload, brand: str, driver: Optional[str], place: Place, texts: list[str]
+    disk: DiskChange, shown: Payload, brand: str, driver: Optional[str], place: Place, texts: list[str]
 ) -> Disk:
     media = said(disk.media, DISK)
     attached = media != DISK or disk.nocreate is True
     if disk.path is not UNSET and not attached:
         texts.append("you cannot specify a path for a disk unless you set nocreate=true")
     elif disk.path is UNSET and attached:
-        texts.append(f"a disk of media {media}, or with nocreate=true, needs a path: {compact(told)}")
+        texts.append(f"a disk of media {media}, or with nocreate=true, needs a path: {compact(shown)}")
     if disk.model is UNSET and driver:
         disk = replace(disk, model=driver)
     elif disk.model is UNSET:
-        texts.append(f"missing .model option for disk: {compact(told)}")
+        texts.append(f"missing .model option for disk: {compact(shown)}")
     _check_members(disk, brand, "setting", texts)
     volume = None if attached else place.next_volume(said(disk.zpool, "") or None)
     if volume is not None and not said(disk.size, 0) and disk.image_uuid is UNSET:
-        texts.append(f"createVolume({compact(told)}): has no size or image_size")
+        texts.append(f"createVolume({compact(shown)}): has no size or image_size")
     path = disk.path if disk.path is not UNSET else DEVICES + str(volume)
     members = {name: value for name, value in named(disk).items() if name not in NOT_KEPT and name != "path"}
     return Disk(path=path, volume=volume, **members)
@@ -194,7 +194,7 @@ def _with_image_size(disk: DiskChange, node: NodeFacts) -> DiskChange:
     return disk if image is None or image.image_size is None else replace(disk, image_size=image.image_size)
 
 
-def _told(disk: DiskChange) -> Payload:
+def _said(disk: DiskChange) -> Payload:
     """What has been put behind a disk's own members, for error texts."""
     return {name: value for name, value in disk.items() if name in ("media", "image_size")}
 

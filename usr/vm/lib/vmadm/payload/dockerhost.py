@@ -2,7 +2,7 @@
 """What a docker container's VM has beside the properties of others: how its output is logged, and three files of its
 host that are mounted into it (docs/vmadm.md, "Docker").
 
-Always: pure. What a container is told comes from internal_metadata, whose `docker:` keys belong to sdc-docker, not to
+Always: pure. What a container gets comes from internal_metadata, whose `docker:` keys belong to sdc-docker, not to
         the tenant; what is no good there is BadPayload before anything is touched."""
 
 from __future__ import annotations

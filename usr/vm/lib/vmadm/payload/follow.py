@@ -175,8 +175,8 @@ def _with_metadata(maps: Maps, key: str, value: str) -> Maps:
 
 
 def _settle_datasets(made: dict[str, Any], data: Mapping[str, Any]) -> None:
-    """A delegated dataset would inherit what its parent gets: it keeps its own value, in `data`, unless told otherwise.
-    A record size of 0, or none, is zfs's own."""
+    """A delegated dataset would inherit what its parent gets: it keeps its own value, in `data`, unless the payload
+    says otherwise. A record size of 0, or none, is zfs's own."""
     for root, own in PAIRS:
         if root in made and own not in made and own in data:
             made[own] = data[own]

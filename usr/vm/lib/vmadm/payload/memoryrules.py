@@ -13,7 +13,7 @@ from vmadm.payload.valuerules import as_integer, is_unset
 from vmload import brands
 
 MIN_SWAP = 256  # MiB; with less, zones failed to boot
-DEFAULT_IDS = 4096  # of max_msg_ids and its like, where nobody says anything
+DEFAULT_IDS = 4096  # of max_msg_ids and its like, where nothing is said
 ID_LIMITS = ("max_msg_ids", "max_sem_ids", "max_shm_ids")
 MEMORY = ("ram", "max_physical_memory", "max_locked_memory", "max_swap", "tmpfs", "max_shm_memory", *ID_LIMITS)
 NEVER_UNSET = ("max_locked_memory", "max_swap")  # nothing that a VM could be without

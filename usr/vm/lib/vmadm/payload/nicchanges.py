@@ -72,7 +72,7 @@ def updated(work: Underway, request: Request, vm: Vm) -> NicChanges:
 
 
 def check_node(work: Underway, nics: NicChanges, vnc_port: Optional[int]) -> None:
-    """What other VMs and the node's NIC tags object to. A tag that is badly written has been told already."""
+    """What other VMs and the node's NIC tags object to. A tag that is badly written has been reported already."""
     work.texts += nicconflicts.with_others(nics.drafts, vnc_port, work.node.others)
     tagged = [draft.members for draft in nics.drafts if nicrules.has_good_tag(draft)]
     work.texts += nicconflicts.with_tags(tagged, work.node.nic_tags)

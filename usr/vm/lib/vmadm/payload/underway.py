@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MPL-2.0
 """One payload under way from text to Change: what is good of it, and what was found wrong so far.
 
-Always: what is bad is left out of the request, so that the checks behind go on, and all that is wrong is told in one
-        go; `texts` grows in the order in which the original looks."""
+Always: what is bad is left out of the request, so that the checks behind go on, and all that is wrong is reported
+        in one go; `texts` grows in the order in which the original looks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Underway:
         return any(name.split(".")[0] in NIC_LISTS for name in wrong)
 
     def _forget_sizes_of_bad_images(self) -> None:
-        """A good image would have told its size."""
+        """A good image would have given its size."""
         images = [name for name in self.found.bad_values if name.endswith(".image_uuid")]
         sizes = {name.removesuffix("image_uuid") + "image_size" for name in images}
         self.found.missing_properties = [name for name in self.found.missing_properties if name not in sizes]

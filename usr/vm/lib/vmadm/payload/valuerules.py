@@ -2,8 +2,8 @@
 """Is one value of a payload good for its property, by the property's type and validator (docs/vmadm.md)?
 
 Always: pure, and any value that JSON can hold gets an answer.
-An odd type that nobody can have meant is bad: a list where a text or a number should be, a list or null where an object
-should be, a number too large to be one. Here vmadm is stricter than the original on purpose.
+An odd type that cannot have been meant is bad: a list where a text or a number should be, a list or null where an
+object should be, a number too large to be one. Here vmadm is stricter than the original on purpose.
 Not here: whether the property is allowed (findings.py), what several values say together (the modules of each list)."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What can be told from a VM object alone."""
+"""What follows from a VM object alone."""
 
 from __future__ import annotations
 

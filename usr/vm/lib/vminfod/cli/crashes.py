@@ -13,17 +13,16 @@ import traceback
 from collections.abc import Mapping
 
 from vminfod.bunyan import ERROR
-from vminfod.cli.stdio import complain
 from vminfod.clients.clientlog import StderrLog
 
 FOLDER = "/var/log/vm/logs"
 
 
-def report(tool: str, environ: Mapping[str, str], error: Exception) -> None:
-    """Log the exception that is being handled, and say so."""
+def recorded(tool: str, environ: Mapping[str, str], error: Exception) -> str:
+    """Log the exception that is being handled; the line about it for the operator."""
     where = _logged(tool, environ)
     text = " ".join(str(error).split())[:200]
-    complain(f"{tool}: unexpected error, please report it: {type(error).__name__}: {text} ({where})")
+    return f"{tool}: unexpected error, please report it: {type(error).__name__}: {text} ({where})"
 
 
 def _logged(tool: str, environ: Mapping[str, str]) -> str:

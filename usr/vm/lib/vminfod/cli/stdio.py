@@ -91,7 +91,7 @@ def run_to_end(run: Callable[[], int], tool: str, environ: Mapping[str, str]) ->
     except Exception as error:  # noqa: BLE001 - the boundary of the tool: a line for the operator, the rest in the log
         from vminfod.cli import crashes
 
-        crashes.report(tool, environ, error)
+        complain(crashes.recorded(tool, environ, error))
         return 1
 
 

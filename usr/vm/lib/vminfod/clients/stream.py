@@ -11,7 +11,7 @@ One lock, the condition `_changed`, guards everything; no callback runs and no s
 
 Unread events wait in a buffer of UNREAD events; when it is full and no watch is pending, reading from the socket
 pauses, and the daemon may cut us. While a watch is pending reading goes on, for else a program that only watches would
-stall; what nobody reads then is dropped beyond UNREAD_WHILE_WATCHED, and read() says so with an error."""
+stall; what is not read then is dropped beyond UNREAD_WHILE_WATCHED, and read() says so with an error."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The memory of events about datasets: for as long as zones are being read, of which nobody knows yet which they use.
+"""The memory of events about datasets: as long as zones are being read whose datasets are not known yet.
 
-An event about a dataset that no known VM uses concerns nobody, unless a VM that uses it is just being read: what zfs
+An event about a dataset that no known VM uses concerns no VM, unless a VM that uses it is just being read: what zfs
 was asked before may be older than the event.
 
 Always: remembered is what came since the oldest reading under way began; nothing while there is none."""

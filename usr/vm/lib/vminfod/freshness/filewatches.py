@@ -3,11 +3,11 @@
 
 Always: exactly the five files of each zone that was set() and not dropped, the two folders that four of them appear in,
         the sysinfo file and the folder of the zones' XML are wanted from the file watcher. Most VMs lack some of the
-        files, and a watch on a missing file is only tried every 10 s: a folder tells at once that one has appeared;
+        files, and a watch on a missing file is only tried every 10 s: a folder reports at once that one has appeared;
         paths are the zone's real ones, from its zonepath (S5), and are matched whole;
         a watch hangs on the file that was there, not on its name: when a folder is replaced nothing happens to the
         files in it. So it is remembered which file each was, and another is watched anew when it is about to be read;
-        nothing here waits: the watcher sets watches in its own time, and tells when it could not."""
+        nothing here waits: the watcher sets watches in its own time, and reports when it could not."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Watches:
         return now is not None and path in self._identities and self._identities[path] != now
 
     def ended(self, path: str) -> None:
-        """The watcher has told that what was at `path` is gone or replaced: it watches what is there now by itself."""
+        """What was at `path` is gone or replaced: the watcher watches what is there now by itself."""
         self._identities.pop(path, None)
 
     def wait_set(self, within: float) -> bool:

@@ -259,7 +259,7 @@ class Refresh:
             applied = self._reloads.take(zonename, records, cause or REFRESH, started)
             entry.add(zonename, applied)
             if applied.event == "modify" and old is not None and old.files != records.files:
-                # No event told of it: its watches may be no good. The reading sets them anew.
+                # No event reported it: its watches may be no good. The reading sets them anew.
                 self._watches.drop(zonename)
                 self._reloads.mark(zonename, part.OF_FILES, cause=cause or REFRESH)
         self._activity.doing("synchronizing data", paused=True)
@@ -283,7 +283,7 @@ class Refresh:
                 )
 
     def _drop_stale_watches(self, node: NodeRecords, started: int, log: Log) -> None:
-        """Those of zones that nobody knows any more, whether or not their files were ever there (L4)."""
+        """Those of zones that no longer exist, whether or not their files were ever there (L4)."""
         for zonename in self._watches.zones():
             is_known = zonename in node.zones or zonename in node.errors or self._cache.records(zonename) is not None
             if not is_known and not self._reloads.touched_since(zonename, started):

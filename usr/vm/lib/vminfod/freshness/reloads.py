@@ -8,7 +8,7 @@
 
 Always: a zone is read by one greenlet at a time, and what is marked while it reads is read again: the reading may have
         seen the old state;
-        reading happens outside the queue, so that a command that hangs for one zone keeps nobody else from being read;
+        reading happens outside the queue, so that a command that hangs for one zone keeps no other from being read;
         what was read is applied by a task on the queue, the only writer of the cache.
 Not here: which event makes what stale (staleness.py), what becomes of a reading (applying.py), when one that failed is
 tried again (retrying.py)."""
@@ -119,7 +119,7 @@ class Reloads:
     def mark(
         self, zonename: str, parts: Collection[str] = part.ALL, datasets: Collection[str] = (), *, cause: Cause
     ) -> None:
-        """`parts` of the zone may be stale, and what zfs tells of `datasets`. Returns at once."""
+        """`parts` of the zone may be stale, and what zfs says of `datasets`. Returns at once."""
         self._touched_at[zonename] = time.monotonic_ns()
         self._entry(zonename).add(parts, datasets, cause)
         self._retrying.wake(zonename)

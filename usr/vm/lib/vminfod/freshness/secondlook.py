@@ -61,7 +61,7 @@ class SecondLook:
         and an error for those of which they cannot say it.
 
         So it is with zones that are new to us: the lists were made at different moments, and one that came in between
-        is in some of them only, while nobody knew whose the events about its datasets were."""
+        is in some of them only, while it was not known whose the events about its datasets were."""
         zones, errors = dict(node.zones), dict(node.errors)
         turns = Turns()
         for zonename in self._untouched(node.zones, started):
@@ -91,7 +91,7 @@ def _has_lost(old: ZoneRecords, new: ZoneRecords) -> bool:
 
 
 def _rows(records: ZoneRecords) -> int:
-    """How many datasets and snapshots zfs has told of."""
+    """How many datasets and snapshots zfs has listed."""
     return sum(len(listed.datasets) + sum(map(len, listed.snapshots.values())) for listed in records.datasets.values())
 
 

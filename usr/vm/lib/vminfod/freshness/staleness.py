@@ -102,7 +102,7 @@ class Staleness:
         if meaning is None:
             self._log.debug("a file event of no zone that is known", pathname=path)
         elif meaning.is_xml and is_gone:
-            # Replaced across file systems it looks gone too (OS-7368): reading the zone anew tells.
+            # Replaced across file systems it looks gone too (OS-7368): reading the zone anew shows which it is.
             self._reloads.mark(meaning.zonename, cause=cause)
         else:
             # Also a zone that is not served yet: it is being read, and this file may have been read already.

@@ -83,7 +83,7 @@ def _result(value: Any, error: Optional[Exception]) -> Any:
 
 
 def _outcome(step: Callable[[], Any]) -> tuple[Any, Optional[Exception]]:
-    """In the thread. The pool would report an error there as one that nobody handles."""
+    """In the thread. The pool would report an error there as one that is not handled."""
     try:
         return step(), None
     except Exception as error:  # noqa: BLE001 raised again in the greenlet that asked

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Zones of which no zone event has told: the platform's index of zones names them (docs/platform.md, "The index of
+"""Zones that no zone event has named: the platform's index of zones names them (docs/platform.md, "The index of
 zones").
 
 Always: a change of its folder is given some time before it is looked at, as the zone events about it tell more; many

@@ -150,7 +150,7 @@ class Cache:
         old = self._entries.get(zonename)
         before, size = (None, 0) if old is None else (old.vm, len(old.body))
         if is_large(vm, size):
-            # Other greenlets run meanwhile, but no other task of the queue, and so nobody changes the cache.
+            # Other greenlets run meanwhile, but no other task of the queue, and so nothing changes the cache.
             ready = self._aside(partial(prepare, before, size, vm, in_slices=True))
         else:
             ready = prepare(before, size, vm, in_slices=False)

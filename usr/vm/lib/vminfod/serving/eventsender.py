@@ -76,7 +76,7 @@ class Sender:
         """What waits for `listener` is sent from on_open() on."""
         self._listener = listener
 
-    # What the listener tells.
+    # Called by the listener.
 
     def on_lines(self) -> None:
         """There is something to send."""
@@ -90,7 +90,7 @@ class Sender:
             self._due = True
             self._turn.add(self)
 
-    # What the connection tells.
+    # Called by the connection.
 
     def on_open(self) -> None:
         """The head is sent."""

@@ -354,7 +354,7 @@ class Connection:
         """Close after the last answer. What came and was not asked for is read first: the kernel would tell the client
         of a broken connection otherwise, and that may overtake the answer."""
         if self._socket is not None:
-            with contextlib.suppress(OSError):  # there was nothing, or nobody
+            with contextlib.suppress(OSError):  # nothing came, or the client has gone
                 self._socket.recv(_AT_ONCE)
         self.close()
 

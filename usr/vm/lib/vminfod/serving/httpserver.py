@@ -5,7 +5,7 @@ Always: a client can hold a connection and a little memory, never more: the requ
         take, idle time, the time a response takes to be read and the number of connections are limited;
         what a client does wrong gets a short answer and a closed connection, never a traceback;
         what is ready (ready.py) is answered in the callback in which the request came; everything else by the WSGI
-        application, in a greenlet of its own, so that one that waits holds up nobody;
+        application, in a greenlet of its own, so that one that waits holds up no other;
         TCP_NODELAY is set: Nagle's algorithm would hold back the second piece of a response for 40 ms.
 A stream, once it runs, has no time limit of its own; the hub bounds its backlog."""
 
@@ -29,7 +29,7 @@ from vminfod.serving.target import is_own_host
 from vminfod.serving.wsgicall import Application
 
 # Connections at once. A node has some dozens of agents; the rest is room for a flood of short requests. Past it a
-# client is told so at once rather than left waiting.
+# client gets that answer at once rather than left waiting.
 CONNECTIONS = 2000
 
 _BUSY = (
@@ -78,8 +78,8 @@ class Api(Protocol):
 class Server:
     """Serves `api` on one listening socket (listening.py).
 
-    `failure_log(error, request)` is told of what goes wrong in the application; the client gets a 500. Answers that are
-    ready can be tens of thousands a second: they go into `ready_log`, the others into `request_log`."""
+    `failure_log(error, request)` is called with what goes wrong in the application; the client gets a 500. Answers that
+    are ready can be tens of thousands a second: they go into `ready_log`, the others into `request_log`."""
 
     def __init__(
         self,
@@ -287,6 +287,6 @@ def _refuse(sock: socket.socket) -> None:
         sock.setblocking(False)
         sock.send(_BUSY)
     except OSError:
-        pass  # gone already: nobody to answer
+        pass  # gone already: no client to answer
     finally:
         sock.close()

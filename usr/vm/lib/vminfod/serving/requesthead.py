@@ -3,7 +3,7 @@
 
 Always: a head is cut off whole before it is read, and is bounded in its request line, its bytes and its lines;
         what is no HTTP raises Malformed; what is unusual but clear is understood: lines that end in a bare LF, methods
-        and bytes in the target that nobody has heard of, header lines without a colon (they are skipped).
+        and bytes in the target that are unknown, header lines without a colon (they are skipped).
 A library's parser would refuse the unusual, which clients of this daemon may send. Programs ask the same for months, so
 heads that came before are remembered: `known`."""
 
@@ -93,7 +93,7 @@ def parsed(head: bytes) -> Request:
 
 
 def known(head: bytes) -> Request:
-    """parsed(head), remembered: nobody may change it."""
+    """parsed(head), remembered: it must not be changed."""
     request = remembered.get(head)
     if request is None:
         request = parsed(head)

@@ -75,7 +75,7 @@ def with_length(answer: Answer) -> Answer:
 
 
 def without_length(answer: Answer) -> Answer:
-    """As the head of a stream, of which nobody knows the length."""
+    """As the head of a stream, whose length is not known."""
     return answer._replace(head=_LENGTH.sub(b"", answer.head))
 
 
