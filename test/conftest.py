@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mockcn import process
-from support import forking, purity, scratch
+from support import forking, libkstat, purity, scratch
 from support.running_daemon import RunningDaemon
 
 # A shell that runs us in the background has SIGINT ignored, and so would every program that a test interrupts. What
@@ -94,6 +94,14 @@ def quiet_daemon(quiet_node: process.MockNode) -> Iterator[RunningDaemon]:
     """vminfod on the quiet node: for tests that only read."""
     with RunningDaemon(quiet_node.root).start() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def compiled_libkstat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for libkstat: a file to be put into nodes (support/libkstat.py)."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc: the stand-in for libkstat cannot be compiled")
+    return libkstat.built(tmp_path_factory.mktemp("libkstat"))
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Optional
 
-from vmload import configfiles, zoneadm, zoneinfo, zonexml
+from jsvalues.numberrule import Number
+from vmload import configfiles, kstatlib, zoneadm, zoneinfo, zonexml
 from vmload import datasets as zfs
 from vmload.datasets import Datasets
+from vmload.kstatlib import CannotTell, KstatLibrary
 from vmload.loaderror import CommandFailed, LoadError, XmlGone, from_os_error
 from vmload.notes import Note, silent
 from vmload.records import LastExited, Zone, ZoneInfo
@@ -57,6 +59,8 @@ class Reader:
         self.system = system
         self._note = note
         self._slots = {program: Slots(_AT_ONCE) for program in (ZONEADM, KSTAT, ZFS)}
+        has_library = system.identity(kstatlib.PATH) is not None
+        self._statistics = KstatLibrary(system.path(kstatlib.PATH) if has_library else None, note)
         self._zfs_lock = threading.Lock()
         # Listings that wait for a slot. One that has begun is not in here: what it read may be older than the request.
         self._zfs_waiting: dict[object, Future[Datasets]] = {}
@@ -82,7 +86,14 @@ class Reader:
         return output
 
     def zoneinfos(self) -> dict[str, ZoneInfo]:
-        """The statistics of all zones in the kernel, by zone name."""
+        """The statistics of all zones in the kernel, by zone name: from libkstat where there is one, else from the
+        command."""
+        try:
+            return self._statistics.zones()
+        except CannotTell:
+            return self._printed_zoneinfos()
+
+    def _printed_zoneinfos(self) -> dict[str, ZoneInfo]:
         output = self._kstat(zoneinfo.ARGUMENTS_FOR_ALL)
         if output.status != 0:
             raise CommandFailed(f"kstat exited prematurely with code: {_shown(output.status)}")
@@ -90,12 +101,18 @@ class Reader:
         return zoneinfo.parse(output.stdout)
 
     def zoneinfo(self, zone: Zone) -> Optional[ZoneInfo]:
-        """The statistics of one zone. None, without a command, for a zone that is not in the kernel, and for one whose
-        name is not its uuid: statistics are matched by the uuid, so it has none (docs/platform.md, "Kernel
+        """The statistics of one zone, likewise. None, without a look, for a zone that is not in the kernel, and for one
+        whose name is not its uuid: statistics are matched by the uuid, so it has none (docs/platform.md, "Kernel
         statistics")."""
         if zone.zoneid is None or zone.zonename != zone.uuid:
             return None
-        output = self._kstat(zoneinfo.arguments_for(zone.zoneid))
+        try:
+            return self._statistics.zone(zone.zoneid, zone.zonename)
+        except CannotTell:
+            return self._printed_zoneinfo(zone, zone.zoneid)
+
+    def _printed_zoneinfo(self, zone: Zone, zoneid: Number) -> Optional[ZoneInfo]:
+        output = self._kstat(zoneinfo.arguments_for(zoneid))
         if not output.stdout and not output.stderr and output.status == 1:
             return None  # kstat's way of saying that nothing matches: the zone has just left the kernel
         if output.status != 0:
