@@ -146,10 +146,13 @@ class Actor:
 
     # -- tools -----------------------------------------------------------------------------------------------------
 
-    def do_tool(self, tool: str, kind: str, times: int, match: str = "", **options: Any) -> None:
-        """The next calls of a tool go wrong, for all to see (docs/mockcn.md, "Faults")."""
+    def do_tool(
+        self, tool: str, kind: str, times: int, match: str = "", then: Optional[dict[str, Any]] = None, **options: Any
+    ) -> str:
+        """The next calls of a tool go wrong, for all to see (docs/mockcn.md, "Faults"); `then` an operation follows."""
         self.world.tools_fail = True
         self.control.fault(tool, kind, match=match, times=times, **options)
+        return self.do_churn(**then) if then is not None else "done"
 
     def do_lie(self, tool: str, lines: int, times: int, match: str = "") -> None:
         """The next calls of a tool leave out what comes after some lines, and end well."""

@@ -63,9 +63,10 @@ def failing_tools(random: Random) -> list[Step]:
     """Each before a change that it has to tell of."""
     steps = []
     for tool in random.choices(list(TOLD_BY), k=random.randint(5, 8)):
-        change = Step("churn", {"kind": TOLD_BY[tool], "seed": random.randrange(10**6)})
-        steps += [_failure(random, tool), change, Step("wait", {"seconds": 0.1})]
-    return [*steps, Step("refresh")] if random.random() < 0.5 else steps
+        failure = _failure(random, tool)
+        then = {"kind": TOLD_BY[tool], "seed": random.randrange(10**6)}
+        steps += [Step("tool", {**failure.args, "then": then}), Step("wait", {"seconds": 0.1})]
+    return [*steps[:4], Step("refresh"), *steps[4:]] if random.random() < 0.5 else steps
 
 
 def _failure(random: Random, tool: str) -> Step:
