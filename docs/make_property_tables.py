@@ -26,7 +26,7 @@ _MADE = re.compile(r"(<!-- made by docs/make_property_tables\.py: (\w+) -->\n).*
 _CHANGES_WITH = {
     "zoneadm": "zone event",
     "zonexml": "XML file, zone event",
-    "kstat": "zone event, XML file",
+    "kstat": "zone event",
     "json-file": "its file",
     "file": "its file, zone event",
     "sysinfo": "sysinfo file",

@@ -22,7 +22,7 @@ from vmload.reader import SYSINFO, ZONES_FOLDER, config_paths, lastexited_path, 
 from vmload.records import Zone
 from vmload.system import Identity
 
-_OF_XML = frozenset({part.LAST_MODIFIED, part.ZONEXML, part.ZONEINFO})
+_OF_XML = frozenset({part.LAST_MODIFIED, part.ZONEXML})
 _OF_CONFIG = frozenset({part.LAST_MODIFIED, part.JSON})
 _OF_LASTEXITED = frozenset({part.LAST_MODIFIED, part.LAST_EXITED})
 
