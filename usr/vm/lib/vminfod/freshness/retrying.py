@@ -7,32 +7,41 @@ Always: a zone has an error from its first failure until it has been applied, or
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import gevent
 from gevent.event import Event as Flag
 
 from vminfod import times
+from vminfod.backoff import Backoff
 from vminfod.log import Log
 from vmload.loaderror import LoadError, XmlGone
 
-# Seconds until a zone that could not be read is tried again; doubled each time, with jitter.
+# Seconds until a zone that could not be read is tried again, at first and at most.
 _FIRST = 1.0
-_LAST = 60.0
+_MOST = 60.0
 _LASTING = 3  # failures in a row, some seconds
 
 
 @dataclass
 class ZoneError:
-    """Why a zone could not be read. `since`: monotonic nanoseconds of the first failure in a row."""
+    """Why a zone could not be read. `since`: monotonic nanoseconds of the first failure in a row. `wait`: seconds until
+    the next try."""
 
     error: LoadError
     since: int
-    tries: int = 1
+    tries: int = 0
+    wait: float = 0.0
+    _backoff: Backoff = field(default_factory=lambda: Backoff(_FIRST, _MOST))
+
+    def again(self, error: LoadError) -> None:
+        """One more failure in the row."""
+        self.error = error
+        self.tries += 1
+        self.wait = self._backoff.next()
 
     @property
     def lasts(self) -> bool:
@@ -81,8 +90,7 @@ class Retrying:
         known = self._errors.get(zonename)
         if known is None:
             known = self._errors[zonename] = ZoneError(error, time.monotonic_ns())
-        else:
-            known.error, known.tries = error, known.tries + 1
+        known.again(error)
         is_news = known.tries == (1 if known.is_of_a_vm else _LASTING)
         (self._log.error if is_news else self._log.debug)(
             "cannot read a zone: trying again", zonename=zonename, err=error, tries=known.tries
@@ -96,7 +104,7 @@ class Retrying:
         """Until the zone is to be tried again: a moment at least, and no longer once it is woken, or if it `is_marked`
         already since it was tried."""
         known = self._errors.get(zonename)
-        seconds = _delay(known.tries if known is not None else 1)
+        seconds = known.wait if known is not None else _FIRST
         wake = self._waiting[zonename] = Flag()
         if is_marked:
             wake.set()
@@ -110,8 +118,3 @@ class Retrying:
         """Something happened to the zone: try again soon."""
         if zonename in self._waiting:
             self._waiting[zonename].set()
-
-
-def _delay(tries: int) -> float:
-    most: float = min(_LAST, _FIRST * 2.0 ** min(tries - 1, 10))
-    return most * random.uniform(0.75, 1.0)
