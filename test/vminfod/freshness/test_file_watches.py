@@ -6,7 +6,7 @@ from unittest.mock import call, create_autospec
 import pytest
 
 from support.recording_log import RecordingLog
-from vminfod.freshness.filewatches import FileWatcher, Watches, watched_for
+from vminfod.freshness.filewatches import FileWatcher, FileWatches, watched_for
 from vmload.records import Zone
 
 pytestmark = pytest.mark.pure
@@ -25,7 +25,7 @@ def watcher():
 @pytest.fixture
 def watches(watcher):
     """All files of the zone are watched, and were there."""
-    made = Watches(watcher, RecordingLog())
+    made = FileWatches(watcher, RecordingLog())
     assert made.set(ZONE, seen()) is False
     watcher.reset_mock()
     return made

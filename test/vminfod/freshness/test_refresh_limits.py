@@ -12,7 +12,7 @@ from vminfod.freshness import refresh as refreshing
 from vminfod.freshness.activity import Activity
 from vminfod.freshness.applying import Applying
 from vminfod.freshness.datasetevents import DatasetEvents
-from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.filewatches import FileWatches
 from vminfod.freshness.refresh import Refresh
 from vminfod.freshness.refreshrequests import RefreshRequests
 from vminfod.freshness.reloads import Reloads
@@ -50,7 +50,7 @@ class Parts:
         self.loader = mock.create_autospec(Loader, instance=True)
         self.loader.read_all.return_value = NODE
         self.loader.read.side_effect = lambda zone, *_: NODE.zones[zone.zonename]  # new zones are read one by one
-        self.watches = mock.create_autospec(Watches, instance=True)
+        self.watches = mock.create_autospec(FileWatches, instance=True)
         self.watches.zones.return_value = []
         threads, sysinfo, retrying, memory = Threads(), Sysinfo(), Retrying(log), DatasetEvents()
         applying = Applying(self.cache, sysinfo, self.watches, retrying)

@@ -43,7 +43,7 @@ from vminfod.bunyan import DEBUG
 from vminfod.freshness.activity import Activity
 from vminfod.freshness.applying import Applying
 from vminfod.freshness.datasetevents import DatasetEvents
-from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.filewatches import FileWatches
 from vminfod.freshness.firstload import FirstLoad
 from vminfod.freshness.freshreads import FreshReads
 from vminfod.freshness.refresh import Refresh
@@ -122,7 +122,7 @@ class Vminfod:
             ready_within=limit,
             answer_within=limit,
         )
-        self._watches = watches = Watches(files, log)
+        self._watches = watches = FileWatches(files, log)
 
         # What is read, and what becomes of it.
         sysinfo, dataset_events = Sysinfo(), DatasetEvents()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Optional, Union
 
 from vminfod.diff import Change
-from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.filewatches import FileWatches
 from vminfod.freshness.retrying import Retrying
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.serving.cache import Cache
@@ -38,7 +38,7 @@ class Applied:
 class Applying:
     """See the head of the module."""
 
-    def __init__(self, cache: Cache, sysinfo: Sysinfo, watches: Watches, retrying: Retrying):
+    def __init__(self, cache: Cache, sysinfo: Sysinfo, watches: FileWatches, retrying: Retrying):
         self._cache = cache
         self._sysinfo = sysinfo
         self._watches = watches

@@ -53,7 +53,7 @@ class Meaning:
     is_xml: bool
 
 
-class Watches:
+class FileWatches:
     """See the head of the module."""
 
     def __init__(self, watcher: FileWatcher, log: Log):

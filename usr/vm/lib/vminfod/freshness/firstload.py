@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from vminfod.freshness.activity import Activity
-from vminfod.freshness.filewatches import Watches, watched_for
+from vminfod.freshness.filewatches import FileWatches, watched_for
 from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.threads import Threads
@@ -27,7 +27,7 @@ class FirstLoad:
     def __init__(
         self,
         loader: Loader,
-        watches: Watches,
+        watches: FileWatches,
         sysinfo: Sysinfo,
         reloads: Reloads,
         threads: Threads,

@@ -28,7 +28,7 @@ from vminfod.diff import Change
 from vminfod.freshness.activity import Activity
 from vminfod.freshness.applying import Applied, Applying
 from vminfod.freshness.datasetevents import DatasetEvents
-from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.filewatches import FileWatches
 from vminfod.freshness.refreshrequests import RefreshRequests
 from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.secondlook import SecondLook
@@ -99,7 +99,7 @@ class Refresh:
         applying: Applying,
         reloads: Reloads,
         dataset_events: DatasetEvents,
-        watches: Watches,
+        watches: FileWatches,
         requests: RefreshRequests,
         queue: Queue,
         threads: Threads,

@@ -27,7 +27,7 @@ from vminfod import times
 from vminfod.freshness import onqueue
 from vminfod.freshness.applying import Applied, Applying, Found
 from vminfod.freshness.datasetevents import DatasetEvents
-from vminfod.freshness.filewatches import Watches, watched_for
+from vminfod.freshness.filewatches import FileWatches, watched_for
 from vminfod.freshness.retrying import Retrying
 from vminfod.freshness.threads import Threads
 from vminfod.log import Log
@@ -95,7 +95,7 @@ class Reloads:
         retrying: Retrying,
         dataset_events: DatasetEvents,
         queue: Queue,
-        watches: Watches,
+        watches: FileWatches,
         threads: Threads,
         log: Log,
     ):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.filewatches import FileWatches
 from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.threads import Threads
 from vminfod.freshness.turns import Turns
@@ -31,7 +31,7 @@ _LISTED = frozenset({part.ZONEINFO, part.DATASETS})  # what comes from lists of 
 class SecondLook:
     """See the head of the module."""
 
-    def __init__(self, loader: Loader, cache: Cache, reloads: Reloads, watches: Watches, threads: Threads, log: Log):
+    def __init__(self, loader: Loader, cache: Cache, reloads: Reloads, watches: FileWatches, threads: Threads, log: Log):
         self._loader = loader
         self._cache = cache
         self._reloads = reloads

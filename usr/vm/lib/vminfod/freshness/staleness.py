@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Optional
 
 from vminfod.freshness.datasetevents import DatasetEvents
-from vminfod.freshness.filewatches import Watches
+from vminfod.freshness.filewatches import FileWatches
 from vminfod.freshness.refreshrequests import RefreshRequests
 from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.sysinforeads import SysinfoReads
@@ -47,7 +47,7 @@ class Staleness:
         cache: Cache,
         reloads: Reloads,
         dataset_events: DatasetEvents,
-        watches: Watches,
+        watches: FileWatches,
         refreshes: RefreshRequests,
         sysinfo_reads: SysinfoReads,
         zone_index: ZoneIndex,
