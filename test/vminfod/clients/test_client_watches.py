@@ -9,7 +9,7 @@ from support.callers_log import callers_log, records_of
 from support.canned_server import HANG, CannedServer, line
 from support.streams import LIMIT, event, ready, serving, stream, wait_until
 from vminfod.client import Stopped, StreamError, VminfodEventStream, VminfodTimeout
-from vminfod.clients.stream import UNREAD, UNREAD_WHILE_WATCHED
+from vminfod.clients.stream import UNREAD, UNREAD_WHILE_WAITING
 
 
 def open_stream(server, **options):
@@ -78,7 +78,7 @@ def test_events_behind_a_match_stay_for_the_next_watch(staged):
 
 
 def test_reading_goes_on_for_a_watch_without_a_reader():
-    count = UNREAD_WHILE_WATCHED + UNREAD + 50
+    count = UNREAD_WHILE_WAITING + UNREAD + 50
     burst = b"".join(line(event("create", f"z{n}")) for n in range(count))
     with serving(ready(), burst) as server, open_stream(server) as events:
         wait_until(lambda: len(events._run.unread) == UNREAD, "reading has paused")

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Watches on an event stream: the handles that callers wait on, and the list a stream keeps of them.
+"""Waits for single events on an event stream: the handles that callers wait on, and the list a stream keeps of them.
 
     pending --event that completes it--> done(event)
             --timeout, error of the stream, cancel(err)--> done(error)
             --cancel(value=...)--> done(value)
 
-Always: a watch ends once; later events, timers and cancels change nothing. Everything is guarded by the stream's
+Always: a wait ends once; later events, timers and cancels change nothing. Everything is guarded by the stream's
         lock, except for callbacks: each runs once and without it, so that it may use the stream.
-        An event reaches every pending watch before the first of them may stop the stream.
-Create the watch, then act, then wait: an event that comes between is not lost."""
+        An event reaches every pending wait before the first of them may stop the stream.
+Create the wait, then act, then wait: an event that comes between is not lost."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 UNMATCHED_KEPT = 10  # events that a timeout's log line shows: enough to see what came instead (L3)
 
 
-class Watch:
+class EventWait:
     """Made by the stream's watch_for_event() and watch_for_changes(). Callers use done, wait() and cancel()."""
 
     def __init__(
         self,
         wanted: Union[WantedEvent, WantedChanges],
-        watches: WatchList,
+        waits: EventWaits,
         *,
         teardown: bool,
         catch_errors: bool,
@@ -46,8 +46,8 @@ class Watch:
         self.teardown = teardown
         self.catch_errors = catch_errors
         self._wanted = wanted
-        self._watches = watches
-        self._operation = f'vminfod {wanted.operation} "{watches.name}"'
+        self._waits = waits
+        self._operation = f'vminfod {wanted.operation} "{waits.name}"'
         self._callback = callback
         self._timer: Optional[threading.Timer] = None
         self._unmatched: deque[Event] = deque(maxlen=UNMATCHED_KEPT)
@@ -61,26 +61,26 @@ class Watch:
         return self._done
 
     def wait(self, timeout: Optional[float] = None) -> Any:
-        """The event that completed the watch (or cancel()'s value); raises the error that ended it.
+        """The event that completed the wait (or cancel()'s value); raises the error that ended it.
 
-        `timeout` (seconds; None or 0: none) limits this call only and leaves the watch pending: VminfodTimeout."""
-        with self._watches.lock:
-            if not self._watches.lock.wait_for(lambda: self._done, timeout or None):
+        `timeout` (seconds; None or 0: none) limits this call only and leaves the wait pending: VminfodTimeout."""
+        with self._waits.lock:
+            if not self._waits.lock.wait_for(lambda: self._done, timeout or None):
                 raise VminfodTimeout(f"{self._operation} wait timeout exceeded")
             if self._error is not None:
                 raise self._error
             return self._value
 
     def cancel(self, err: Optional[BaseException] = None, value: Any = None) -> None:
-        """End the watch with just these values. On a watch that has ended, only a warning is logged."""
-        with self._watches.lock:
+        """End the wait with just these values. On a wait that has ended, only a warning is logged."""
+        with self._waits.lock:
             if self._done:
-                self._watches.log.warning("cancel of a watch that has ended", watch=self._operation)
+                self._waits.log.warning("cancel of a watch that has ended", watch=self._operation)
                 return
-            self._watches.end([self], err, value)
-        self._watches.call_back()
+            self._waits.end([self], err, value)
+        self._waits.call_back()
 
-    # What follows is for the WatchList, with the lock held unless it says otherwise.
+    # What follows is for the EventWaits, with the lock held unless it says otherwise.
 
     def start_timer(self, seconds: float) -> None:
         self._timer = threading.Timer(seconds, self._time_out)
@@ -88,7 +88,7 @@ class Watch:
         self._timer.start()
 
     def met_by(self, event: Event) -> bool:
-        """Look at an event; True if it completes the watch."""
+        """Look at an event; True if it completes the wait."""
         if self._wanted.met_by(event):
             return True
         self._unmatched.append(event)
@@ -103,73 +103,73 @@ class Watch:
             self._timer.cancel()
 
     def call_back(self) -> None:
-        """Call the callback, without the lock; only the WatchList calls this, once."""
+        """Call the callback, without the lock; only the EventWaits calls this, once."""
         if self._callback is None:
             return
         try:
             self._callback(self._error, self._value)
         except (Exception, SystemExit):  # noqa: BLE001 - the user's code in our thread must not end it
-            self._watches.log.exception("callback of a watch failed", watch=self._operation)
+            self._waits.log.exception("callback of a watch failed", watch=self._operation)
 
     def _time_out(self) -> None:
         """The timer's thread, without the lock."""
-        with self._watches.lock:
+        with self._waits.lock:
             if self._done:
                 return
             error = VminfodTimeout(f"{self._operation} timeout exceeded")
             # Which events, and not the events themselves: they carry metadata.
             unmatched = [{key: event.get(key) for key in ("type", "zonename", "rev")} for event in self._unmatched]
-            self._watches.log.error(error.message, unmatched=unmatched)
-            self._watches.end([self], error, None)
-        self._watches.call_back()
+            self._waits.log.error(error.message, unmatched=unmatched)
+            self._waits.end([self], error, None)
+        self._waits.call_back()
 
 
-class WatchList:
-    """The pending watches of one stream. Every method but call_back() needs the lock held; after one that may have
-    ended a watch, call_back() has to follow without it. `stop_stream` is called with the lock held."""
+class EventWaits:
+    """The pending waits of one stream. Every method but call_back() needs the lock held; after one that may have
+    ended a wait, call_back() has to follow without it. `stop_stream` is called with the lock held."""
 
     def __init__(self, lock: threading.Condition, log: ClientLog, name: str, stop_stream: Callable[[], None]) -> None:
         self.lock = lock
         self.log = log
         self.name = name
         self._stop_stream = stop_stream
-        self._pending: list[Watch] = []
-        self._untold: deque[Watch] = deque()  # ended, their callbacks not yet called
+        self._pending: list[EventWait] = []
+        self._uncalled: deque[EventWait] = deque()  # ended, their callbacks not yet called
 
     def __bool__(self) -> bool:
         return bool(self._pending)
 
-    def add(self, watch: Watch) -> None:
-        self._pending.append(watch)
+    def add(self, wait: EventWait) -> None:
+        self._pending.append(wait)
 
     def offer(self, event: Event) -> None:
-        """Show an event to all watches and end those that it completes."""
-        met = [watch for watch in self._pending if watch.met_by(event)]
+        """Show an event to all waits and end those that it completes."""
+        met = [wait for wait in self._pending if wait.met_by(event)]
         if met:
             self.end(met, None, event)
 
     def fail(self, error: BaseException) -> None:
-        """The stream failed: end the watches that asked to know."""
-        self.end([watch for watch in self._pending if watch.catch_errors], error, None)
+        """The stream failed: end the waits that asked to know."""
+        self.end([wait for wait in self._pending if wait.catch_errors], error, None)
 
     def end_all(self, error: BaseException) -> None:
         self.end(list(self._pending), error, None)
 
-    def end(self, watches: list[Watch], error: Optional[BaseException], value: Any) -> None:
-        """End these watches together, and then the stream if one of them wants that."""
-        for watch in watches:
-            self._pending.remove(watch)
-            watch.settle(error, value)
-            self._untold.append(watch)
-        if any(watch.teardown or (watch.catch_errors and error is not None) for watch in watches):
+    def end(self, waits: list[EventWait], error: Optional[BaseException], value: Any) -> None:
+        """End these waits together, and then the stream if one of them wants that."""
+        for wait in waits:
+            self._pending.remove(wait)
+            wait.settle(error, value)
+            self._uncalled.append(wait)
+        if any(wait.teardown or (wait.catch_errors and error is not None) for wait in waits):
             self._stop_stream()
         self.lock.notify_all()
 
     def call_back(self) -> None:
-        """Call the callbacks of watches that ended, each by whoever comes first, without the lock."""
+        """Call the callbacks of waits that ended, each by whoever comes first, without the lock."""
         while True:
             with self.lock:
-                if not self._untold:
+                if not self._uncalled:
                     return
-                watch = self._untold.popleft()
-            watch.call_back()
+                wait = self._uncalled.popleft()
+            wait.call_back()

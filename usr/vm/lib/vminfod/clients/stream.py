@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MPL-2.0
-"""VminfodEventStream: every event of vminfod in order, and watches for single ones.
+"""VminfodEventStream: every event of vminfod in order, and waits for single ones.
 
     stopped --start()--> running --stop(), error--> stopped
 
 The contract: after `ready` every event arrives once and in order, or the stream raises. To whom: iteration and
-read() take events; a watch sees each event that arrives while it is pending and consumes none.
+read() take events; a wait sees each event that arrives while it is pending and consumes none.
 
 Each start is a _Run with a thread of its own, so that what an old connection still says is dropped (OS-7310).
 One lock, the condition `_changed`, guards everything; no callback runs and no socket is read with it held.
 
-Unread events wait in a buffer of UNREAD events; when it is full and no watch is pending, reading from the socket
-pauses, and the daemon may cut us. While a watch is pending reading goes on, for else a program that only watches would
-stall; what is not read then is dropped beyond UNREAD_WHILE_WATCHED, and read() says so with an error."""
+Unread events wait in a buffer of UNREAD events; when it is full and no wait is pending, reading from the socket
+pauses, and the daemon may cut us. While a wait is pending reading goes on, for else a program that only waits would
+stall; what is not read then is dropped beyond UNREAD_WHILE_WAITING, and read() says so with an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from collections import deque
 
 from vminfod.clients.eventfeed import READY_TIMEOUT, EventFeed
 from vminfod.clients.eventlines import vms_by_zonename
-from vminfod.clients.eventwaits import Watch, WatchList
+from vminfod.clients.eventwaits import EventWait, EventWaits
 from vminfod.clients.failures import Stopped, StreamError, VminfodError, VminfodTimeout
 from vminfod.clients.httpwire import query_text
 from vminfod.clients.identity import Identity, checked_seconds
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from vminfod.clients.shapes import Event
 
 UNREAD = 16  # events; the original's buffer
-UNREAD_WHILE_WATCHED = 1024  # events of some 5 KB each; a watch lasts seconds, in which a busy node makes hundreds
+UNREAD_WHILE_WAITING = 1024  # events of some 5 KB each; a wait lasts seconds, in which a busy node makes hundreds
 
 WHAT = "VminfodEventStream"
 
@@ -83,7 +83,7 @@ class VminfodEventStream:
         self._query = query_text(query)
         self._wants_heartbeats = "heartbeat" in (query or "")
         self._changed = threading.Condition()
-        self._watches = WatchList(self._changed, self._log, self._identity.name, self._stop_for_watch)
+        self._waits = EventWaits(self._changed, self._log, self._identity.name, self._stop_for_wait)
         self._run = _Run()
         self._run.over = True  # nothing runs yet
         self.start()
@@ -99,10 +99,10 @@ class VminfodEventStream:
             ).start()
 
     def stop(self) -> None:
-        """End the stream: nothing is delivered any more, and pending watches end with Stopped. Idempotent."""
+        """End the stream: nothing is delivered any more, and pending waits end with Stopped. Idempotent."""
         with self._changed:
             self._stop_locked()
-        self._watches.call_back()
+        self._waits.call_back()
 
     def wait_ready(self, timeout: Optional[float] = None) -> Event:
         """The ready event, as soon as it is there. Raises the stream's error, Stopped, and VminfodTimeout after
@@ -156,11 +156,11 @@ class VminfodEventStream:
         catch_errors: bool = False,
         start_fresh: bool = False,
         callback: Optional[Callback] = None,
-    ) -> Watch:
-        """Wait for one event that `obj` is a subset of; the watch's value is that event.
+    ) -> EventWait:
+        """Wait for one event that `obj` is a subset of; the wait's value is that event.
 
-        `timeout` in seconds, then the watch ends with VminfodTimeout; `teardown`: the stream stops with the watch;
-        `catch_errors`: an error of the stream ends the watch, and a watch that fails stops the stream;
+        `timeout` in seconds, then the wait ends with VminfodTimeout; `teardown`: the stream stops with the wait;
+        `catch_errors`: an error of the stream ends the wait, and a wait that fails stops the stream;
         `start_fresh`: throw away unread events first; `callback(err, event)` is called once."""
         return self._watch(WantedEvent(obj), timeout, teardown, catch_errors, start_fresh, callback)
 
@@ -174,7 +174,7 @@ class VminfodEventStream:
         catch_errors: bool = False,
         start_fresh: bool = False,
         callback: Optional[Callback] = None,
-    ) -> Watch:
+    ) -> EventWait:
         """Wait until each of `changes` was seen in events that `obj` is a subset of; the value is the last of these
         events. A wanted change has a `path`, in which None stands for any element, and more keys, of which each must
         be met; a list of changes means any one of them. No changes at all: done at once. Options as above."""
@@ -196,35 +196,35 @@ class VminfodEventStream:
         catch_errors: bool,
         start_fresh: bool,
         callback: Optional[Callback],
-    ) -> Watch:
+    ) -> EventWait:
         seconds = checked_seconds("timeout", timeout)
-        watch = Watch(wanted, self._watches, teardown=teardown, catch_errors=catch_errors, callback=callback)
+        wait = EventWait(wanted, self._waits, teardown=teardown, catch_errors=catch_errors, callback=callback)
         with self._changed:
             run = self._run
             if start_fresh:
                 run.unread.clear()
-            self._watches.add(watch)
+            self._waits.add(wait)
             if isinstance(wanted, WantedChanges) and wanted.nothing_wanted:
                 self._log.warning("watch for no changes at all")
-                self._watches.end([watch], None, None)
+                self._waits.end([wait], None, None)
             else:
-                self._show_unread(run, watch)
-            if not watch.done and seconds is not None:
-                watch.start_timer(seconds)
-            self._changed.notify_all()  # reading, if it has paused, goes on for this watch
-        self._watches.call_back()
-        return watch
+                self._show_unread(run, wait)
+            if not wait.done and seconds is not None:
+                wait.start_timer(seconds)
+            self._changed.notify_all()  # reading, if it has paused, goes on for this wait
+        self._waits.call_back()
+        return wait
 
-    def _show_unread(self, run: _Run, watch: Watch) -> None:
-        """Lock held: a new watch looks at what is waiting, and learns whether anything more will come."""
+    def _show_unread(self, run: _Run, wait: EventWait) -> None:
+        """Lock held: a new wait looks at what is waiting, and learns whether anything more will come."""
         for event in run.unread:
-            if watch.met_by(event):
-                self._watches.end([watch], None, event)
+            if wait.met_by(event):
+                self._waits.end([wait], None, event)
                 return
         if run.over and run.error is None:
-            self._watches.end([watch], self._named(Stopped(WHAT)), None)
-        elif run.error is not None and watch.catch_errors:
-            self._watches.end([watch], run.error, None)
+            self._waits.end([wait], self._named(Stopped(WHAT)), None)
+        elif run.error is not None and wait.catch_errors:
+            self._waits.end([wait], run.error, None)
 
     def _follow(self, run: _Run) -> None:
         """The thread of one run."""
@@ -253,21 +253,21 @@ class VminfodEventStream:
                 feed.close()
 
     def _deliver(self, run: _Run, event: Event) -> bool:
-        """Give an event to watches and readers; False when the run is over."""
+        """Give an event to waits and readers; False when the run is over."""
         if event["type"] == "heartbeat" and not self._wants_heartbeats:
             return not run.over
         with self._changed:
-            self._changed.wait_for(lambda: run.over or self._watches or len(run.unread) < UNREAD)
+            self._changed.wait_for(lambda: run.over or self._waits or len(run.unread) < UNREAD)
             if run.over:
                 return False
-            self._watches.offer(event)
+            self._waits.offer(event)
             if not run.over:
                 run.unread.append(event)
-                if len(run.unread) > UNREAD_WHILE_WATCHED:
+                if len(run.unread) > UNREAD_WHILE_WAITING:
                     run.unread.popleft()
                     run.dropped += 1
                 self._changed.notify_all()
-        self._watches.call_back()
+        self._waits.call_back()
         return not run.over
 
     def _take(self, run: _Run) -> Optional[Event]:
@@ -287,9 +287,9 @@ class VminfodEventStream:
                 return  # an error of stopping is none
             run.error = self._named(error)
             run.over = True
-            self._watches.fail(run.error)
+            self._waits.fail(run.error)
             self._changed.notify_all()
-        self._watches.call_back()
+        self._waits.call_back()
 
     def _stop_locked(self) -> None:
         """Lock held."""
@@ -300,11 +300,11 @@ class VminfodEventStream:
                 run.feed.interrupt()
         run.unread.clear()  # also what a stream that failed had still to give
         run.dropped = 0
-        self._watches.end_all(self._named(Stopped(WHAT)))
+        self._waits.end_all(self._named(Stopped(WHAT)))
         self._changed.notify_all()
 
-    def _stop_for_watch(self) -> None:
-        """Lock held: a watch wants the stream stopped with it; one that failed or was stopped already stays so."""
+    def _stop_for_wait(self) -> None:
+        """Lock held: a wait wants the stream stopped with it; one that failed or was stopped already stays so."""
         if not self._run.over:
             self._stop_locked()
 

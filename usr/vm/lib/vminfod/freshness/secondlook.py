@@ -31,7 +31,9 @@ _LISTED = frozenset({part.ZONEINFO, part.DATASETS})  # what comes from lists of 
 class SecondLook:
     """See the head of the module."""
 
-    def __init__(self, loader: Loader, cache: Cache, reloads: Reloads, watches: FileWatches, threads: Threads, log: Log):
+    def __init__(
+        self, loader: Loader, cache: Cache, reloads: Reloads, watches: FileWatches, threads: Threads, log: Log
+    ):
         self._loader = loader
         self._cache = cache
         self._reloads = reloads
