@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The lines that `sysevent -rj` prints, as far as they are the same for all events (docs/platform.md, "System events").
+"""`sysevent -rj` as a child, and the lines that it prints, as far as they are the same for all events
+(docs/platform.md, "System events").
 
-Always: a line is either ready, an event, or an error that says why not; no line raises anything else.
+Always: a line is either ready, an event, or an error that says why not; no line raises anything else;
+        what may have been lost while a child was not there is reported as missed.
 Not here: what an event of a zone or a dataset means (zonewatcher.py, zpoolwatcher.py)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
 from jsvalues.dates import epoch_ms
+from vminfod.log import Log
+from vminfod.watchers.child import Child
 from vminfod.watchers.lines import BadLine, OddEvent, json_object
 
 
@@ -45,3 +49,26 @@ def parse_sysevent(line: bytes) -> Union[Ready, Sysevent]:
     if not isinstance(data, dict):
         raise OddEvent("event whose data are no object")
     return Sysevent(klass, subclass, data, date_ms)
+
+
+def sysevent_child(
+    name: str,
+    command: list[str],
+    *,
+    log: Log,
+    on_line: Callable[[bytes, int], bool],
+    on_missed: Callable[[str], object],
+    ready_within: float,
+) -> Child:
+    """The child `name` that runs `command`, to be started by the caller. `on_line(line, seen_at)`: whether it is the
+    ready line; it may raise BadLine and OddEvent.
+
+    `on_missed(reason)`: events may have been lost, so that everything they are about has to be looked at again."""
+
+    def on_ready(again: bool) -> None:
+        if again:
+            on_missed(f"{name}: started again")
+
+    return Child(
+        name, command, log=log, on_line=on_line, on_ready=on_ready, on_missed=on_missed, ready_within=ready_within
+    )

@@ -14,7 +14,7 @@ from typing import Optional, Union
 from vminfod.log import Log
 from vminfod.watchers.child import READY_WITHIN, Child
 from vminfod.watchers.lines import OddEvent
-from vminfod.watchers.sysevent import Ready, parse_sysevent
+from vminfod.watchers.sysevent import Ready, parse_sysevent, sysevent_child
 
 ARGUMENTS = ("-rj", "-c", "com.sun:zones:status")  # no class: both sorts come over this channel
 
@@ -93,16 +93,7 @@ def zone_watcher(
             on_event(event)
         return False
 
-    def on_ready(again: bool) -> None:
-        if again:
-            on_missed("zone watcher: started again")
-
-    return Child(
-        "zone watcher",
-        [tool, *ARGUMENTS],
-        log=log,
-        on_line=on_line,
-        on_ready=on_ready,
-        on_missed=on_missed,
-        ready_within=ready_within,
+    command = [tool, *ARGUMENTS]
+    return sysevent_child(
+        "zone watcher", command, log=log, on_line=on_line, on_missed=on_missed, ready_within=ready_within
     )

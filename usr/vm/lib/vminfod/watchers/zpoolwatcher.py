@@ -18,7 +18,7 @@ from typing import Optional, Union
 from vminfod.log import Log
 from vminfod.watchers.child import READY_WITHIN, Child
 from vminfod.watchers.lines import OddEvent
-from vminfod.watchers.sysevent import Ready, parse_sysevent
+from vminfod.watchers.sysevent import Ready, parse_sysevent, sysevent_child
 
 ARGUMENTS = ("-rj", "EC_zfs", "ESC_ZFS_history_event")
 
@@ -204,16 +204,7 @@ def zpool_watcher(
             on_event(event)
         return False
 
-    def on_ready(again: bool) -> None:
-        if again:
-            on_missed("zpool watcher: started again")
-
-    return Child(
-        "zpool watcher",
-        [tool, *ARGUMENTS],
-        log=log,
-        on_line=on_line,
-        on_ready=on_ready,
-        on_missed=on_missed,
-        ready_within=ready_within,
+    command = [tool, *ARGUMENTS]
+    return sysevent_child(
+        "zpool watcher", command, log=log, on_line=on_line, on_missed=on_missed, ready_within=ready_within
     )
