@@ -66,7 +66,12 @@ def failing_tools(random: Random) -> list[Step]:
         failure = _failure(random, tool)
         then = {"kind": TOLD_BY[tool], "seed": random.randrange(10**6)}
         steps += [Step("tool", {**failure.args, "then": then}), Step("wait", {"seconds": 0.1})]
-    return [*steps[:4], Step("refresh"), *steps[4:]] if random.random() < 0.5 else steps
+    return steps
+
+
+def failing_refreshes(random: Random) -> list[Step]:
+    """A full refresh in which a tool fails. It is tried again, and would heal what a failed reading left behind."""
+    return [_failure(random, random.choice(TOOLS)), Step("refresh")]
 
 
 def _failure(random: Random, tool: str) -> Step:
@@ -187,6 +192,7 @@ THEMES: dict[str, Theme] = {
     "deaf watcher": deaf_watcher,
     "silent sizes": silent_sizes,
     "failing tools": failing_tools,
+    "failing refreshes": failing_refreshes,
     "lying tools": lying_tools,
     "dying children": dying_children,
     "dazed children": dazed_children,
