@@ -5,24 +5,66 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import Optional, TypedDict
 
 from jsvalues import dates
 from vminfod import residentsize, times
 from vminfod.freshness.activity import Activity
-from vminfod.freshness.refresh import Refresh
+from vminfod.freshness.refresh import Refresh, RefreshEntry, RefreshError
 from vminfod.freshness.reloads import Reloads
-from vminfod.freshness.retrying import Retrying
+from vminfod.freshness.retrying import Retrying, ZoneErrorStatus
 from vminfod.freshness.sources import Sources
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.log import BunyanHandler
-from vminfod.queue import Queue
+from vminfod.queue import Queue, QueueStatus
 from vminfod.serving.cache import Cache
 from vminfod.serving.health import STALLED, CommandFacts, Facts, Verdict, verdict
 from vminfod.serving.httpserver import Server
-from vminfod.serving.hub import Hub
-from vminfod.watchers.fswatcher import FsWatcher
+from vminfod.serving.hub import Hub, RingStatus
+from vminfod.serving.listener import ListenerStatus
+from vminfod.watchers.child import ChildStatus
+from vminfod.watchers.fswatcher import FsWatcher, FsWatcherDump
 from vmload.loader import Loader
+
+
+class Memory(TypedDict):
+    """Bytes."""
+
+    rss: int
+
+
+class EventsStatus(RingStatus):
+    """`waitingBytes`: what has not been sent yet, of all listeners."""
+
+    waitingBytes: int
+
+
+class StatusBody(TypedDict, total=False):
+    """The body of /status (docs/http-api.md, "Status"). All of it is there, but for `refreshLog` and `fswatcher`, which
+    only /status?full has. What follows `fswatcher` is not the original's."""
+
+    pid: int
+    uptime: str
+    memory: Memory
+    state: str
+    status: str
+    numVms: int
+    curDate: str
+    curTime: str
+    queue: QueueStatus
+    lastRefresh: Optional[str]
+    refreshErrors: list[RefreshError]
+    eventsListeners: dict[str, ListenerStatus]
+    refreshLog: list[RefreshEntry]
+    fswatcher: FsWatcherDump
+    events: EventsStatus
+    zoneErrors: dict[str, ZoneErrorStatus]
+    reloading: list[str]
+    sysinfoError: Optional[str]
+    children: dict[str, ChildStatus]
+    connections: int
+    lostLogRecords: int
+    health: Verdict
 
 
 class Reporting:
@@ -80,11 +122,11 @@ class Reporting:
         )
         return verdict(facts)
 
-    def status(self, full: bool) -> dict[str, Any]:
+    def status(self, full: bool) -> StatusBody:
         """The body of /status; what the original has not comes last."""
         now = time.monotonic_ns()
         last = self._refresh.last
-        shown: dict[str, Any] = {
+        shown: StatusBody = {
             "pid": os.getpid(),
             "uptime": self.uptime,
             "memory": {"rss": residentsize.resident()},

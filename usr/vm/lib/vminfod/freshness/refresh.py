@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Optional, TypedDict
 
 import gevent
 from gevent.event import Event as Flag
@@ -60,12 +60,39 @@ _LOOK_EVERY = 0.05
 _FIRST_RETRY = 2.0
 
 
+class RefreshError(TypedDict):
+    """A member of `refreshErrors` in /status (docs/http-api.md, "Status")."""
+
+    err: str
+    time: str
+    ago: str
+
+
+class VmChange(TypedDict, total=False):
+    """What a refresh changed of one VM; `changes` of a modify only."""
+
+    zonename: str
+    action: str
+    changes: list[Change]
+
+
+class RefreshEntry(TypedDict):
+    """A member of `refreshLog` in /status?full."""
+
+    cacheChanges: list[Change]
+    vmChanges: list[VmChange]
+    started: str
+    ended: str
+    took: str
+    endedAgo: str
+
+
 @dataclass
 class _LogEntry:
     """One refresh that found differences."""
 
     cache_changes: list[Change]
-    vm_changes: list[dict[str, Any]]
+    vm_changes: list[VmChange]
     started: int
     ended: int = 0
 
@@ -77,7 +104,7 @@ class _LogEntry:
         elif applied.event is not None:
             self.vm_changes.append({"zonename": zonename, "action": applied.event})
 
-    def dump(self, now: int) -> dict[str, Any]:
+    def dump(self, now: int) -> RefreshEntry:
         return {
             "cacheChanges": self.cache_changes,
             "vmChanges": self.vm_changes,
@@ -290,10 +317,10 @@ class Refresh:
                 log.error("dropping the watches of a zone that is no more", zonename=zonename)
                 self._watches.drop(zonename)
 
-    def dump_errors(self, now: int) -> list[dict[str, Any]]:
+    def dump_errors(self, now: int) -> list[RefreshError]:
         """For /status: the newest failures."""
         return [{"err": text, "time": times.stamp(at), "ago": times.duration(now - at)} for at, text in self._errors]
 
-    def dump_log(self, now: int) -> list[dict[str, Any]]:
+    def dump_log(self, now: int) -> list[RefreshEntry]:
         """For /status?full: the newest refreshes that found differences."""
         return [entry.dump(now) for entry in self._entries]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Optional, TypedDict
 
 import gevent
 from gevent.event import Event as Flag
@@ -24,6 +24,16 @@ from vmload.loaderror import LoadError, XmlGone
 _FIRST = 1.0
 _MOST = 60.0
 _LASTING = 3  # failures in a row, some seconds
+
+
+class ZoneErrorStatus(TypedDict):
+    """A member of `zoneErrors` in /status (docs/http-api.md, "Status")."""
+
+    err: str
+    code: Optional[str]
+    tries: int
+    since: str
+    ago: str
 
 
 @dataclass
@@ -53,7 +63,7 @@ class ZoneError:
         """Whether the zone is a VM: without its XML it is none."""
         return not isinstance(self.error, XmlGone)
 
-    def dump(self, now: int) -> dict[str, Any]:
+    def dump(self, now: int) -> ZoneErrorStatus:
         """For /status."""
         return {
             "err": str(self.error),

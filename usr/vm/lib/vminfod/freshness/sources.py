@@ -24,7 +24,7 @@ from vminfod.log import Log
 from vminfod.queue import Queue, Task
 from vminfod.serving.cause import Cause, CauseDetails, moment_of
 from vminfod.serving.health import ChildFacts
-from vminfod.watchers.child import READY_WITHIN, Child
+from vminfod.watchers.child import READY_WITHIN, Child, ChildStatus
 from vminfod.watchers.fswatcher import FileEvent, FsWatcher
 from vminfod.watchers.silence import Silence
 from vminfod.watchers.zonewatcher import ZoneEvent, zone_watcher
@@ -83,7 +83,7 @@ class Sources:
         if self._translator is not None:
             self._translator.kill(block=False)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, ChildStatus]:
         """For /status: how each child does."""
         return {name: watcher.status() for name, watcher in self._named().items()}
 
@@ -98,7 +98,7 @@ class Sources:
     def _children(self) -> dict[str, Child]:
         return {"zonewatcher": self._zones, "zpoolwatcher": self._pools, "fswatcher": self._files.child}
 
-    def _named(self) -> dict[str, Any]:
+    def _named(self) -> dict[str, Union[Child, FsWatcher]]:
         return {"zonewatcher": self._zones, "zpoolwatcher": self._pools, "fswatcher": self._files}
 
     def _heard(self, name: str) -> None:

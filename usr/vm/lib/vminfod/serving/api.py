@@ -7,7 +7,7 @@ Always: every response says `application/json` and carries the epoch and the rev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional, Protocol
 from urllib.parse import parse_qs
@@ -39,7 +39,7 @@ LISTENERS = 1500
 class Reports(Protocol):
     """What the daemon says about itself."""
 
-    def status(self, full: bool) -> dict[str, Any]:
+    def status(self, full: bool) -> Mapping[str, object]:
         """The body of /status."""
         ...
 
