@@ -12,8 +12,7 @@ import pytest
 
 from jsvalues import numberrule
 from support.payload_vectors import recorded_node, validations
-from vmadm.payload.findings import look_through
-from vmadm.payload.validation import bad_brand
+from vmadm.payload.findings import bad_brand, look_through
 from vmload import properties
 
 pytestmark = pytest.mark.pure

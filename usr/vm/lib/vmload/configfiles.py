@@ -40,7 +40,7 @@ def metadata(data: Optional[bytes]) -> dict[str, Any]:
 
 
 def json_or_empty(data: Optional[bytes]) -> Any:
-    """The JSON value in `data`; `{}` if there is no file, or no valid JSON in it (5.2).
+    """The JSON value in `data`; `{}` if there is no file, or no valid JSON in it (docs/platform.md, "JSON files").
 
     Raises LoadError (code EFBIG) if it holds more than MOST_VALUES values: a guest can write such a file."""
     if data is None:
@@ -66,7 +66,7 @@ def receive_payload(data: Optional[bytes]) -> Optional[dict[str, Any]]:
 
 
 def sysinfo(data: bytes) -> dict[str, Any]:
-    """The object in the sysinfo cache (4). Raises LoadError if there is none."""
+    """The object in the file of sysinfo (docs/platform.md, "sysinfo"). Raises LoadError if there is none."""
     try:
         content = parse_json(data)
     except ValueError as error:

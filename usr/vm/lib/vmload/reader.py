@@ -172,7 +172,7 @@ class Reader:
         return zfs.parse(output.stdout, fields, never_empty=True)
 
     def sysinfo(self) -> dict[str, Any]:
-        """What the sysinfo tool keeps (4). Raises LoadError if it cannot be read or is no JSON object."""
+        """What the sysinfo tool keeps (docs/platform.md, "sysinfo"). Raises LoadError if that is no JSON object."""
         return configfiles.sysinfo(self._load(self.system.read, SYSINFO))
 
     def zone_xml(self, zonename: str) -> dict[str, Any]:

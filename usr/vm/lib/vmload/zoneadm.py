@@ -26,7 +26,7 @@ LIST_ALL = ["list", "-p", "-c"]
 
 
 def parse(data: bytes, note: Note = silent) -> dict[str, Zone]:
-    """The VMs in `data`, by uuid, in the order of the lines (1.2, 1.3).
+    """The VMs in `data`, by uuid, in the order of the lines (docs/platform.md, "Lines of zoneadm").
 
     The global zone is left out, a zone that has no UUID at all too, with a note; so is a line that is no record."""
     zones: dict[str, Zone] = {}

@@ -11,9 +11,8 @@ from typing import Any
 from vmadm.actions.gathering import gather
 from vmadm.actions.session import Session
 from vmadm.errors import VmadmError
-from vmadm.payload.findings import look_through
+from vmadm.payload.findings import bad_brand, look_through
 from vmadm.payload.nodefacts import facts_needed
-from vmadm.payload.validation import bad_brand
 from vminfod.clients.plainjson import pretty
 
 

@@ -19,6 +19,7 @@ from vmload import brands, properties
 
 CREATE, UPDATE = "create", "update"
 BLANK_IS_MISSING = ("kernel_version",)
+NO_BRAND = "undefined"
 
 # Where the table says nothing of a brand's images, any zone image will do.
 OTHER_ZONE_IMAGES = ("zone-dataset",)
@@ -50,6 +51,13 @@ class Findings:
             "bad_properties": self.bad_properties,
             "missing_properties": self.missing_properties,
         }
+
+
+def bad_brand(brand: Any) -> Optional[Any]:
+    """What `vmadm validate` shows as the bad brand; None if VMs of the brand can be made and changed."""
+    if isinstance(brand, str) and brands.is_supported(brand):
+        return None
+    return brand if brand or isinstance(brand, (list, dict)) else NO_BRAND
 
 
 def look_through(payload: Mapping[str, Any], brand: str, action: str, node: NodeFacts) -> Findings:

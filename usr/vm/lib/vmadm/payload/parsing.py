@@ -27,12 +27,11 @@ from vmadm.payload import (
     scalarrules,
 )
 from vmadm.payload.change import Change, Disk, Elements, MapChange, Request
-from vmadm.payload.findings import CREATE, UPDATE
+from vmadm.payload.findings import CREATE, UPDATE, bad_brand
 from vmadm.payload.nicchanges import NicChanges
 from vmadm.payload.nodefacts import DEFAULT_POOL, NodeFacts
 from vmadm.payload.underway import Underway
 from vmadm.payload.unset import UNSET, Maybe, said
-from vmadm.payload.validation import bad_brand
 from vmadm.payload.valuerules import is_unset
 from vmload import Vm
 from vmload.uuids import is_uuid
