@@ -190,3 +190,14 @@ def test_failing_rollback_says_that_the_vm_is_stopped(cn, uuid):
     assert cn.vm(uuid)["state"] == "stopped"
     cn.ok("rollback-snapshot", uuid, "x")
     assert cn.vm(uuid)["state"] == "running"
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_name_that_no_folder_can_have_is_one_without_a_checkpoint(cn, uuid, name):
+    cn.forget_commands()
+    assert cn.ok("create-snapshot", uuid, name) == f"Created snapshot {name} for VM {uuid}"
+    assert names(cn, uuid) == [name]
+    assert cn.ok("delete-snapshot", uuid, name) == f"Deleted snapshot {name} for VM {uuid}"
+    assert names(cn, uuid) == []
+    full = f"zones/{uuid}@vmsnap-{name}"
+    assert cn.commands() == [f"zfs snapshot {full}", f"zfs destroy {full}"]

@@ -22,6 +22,17 @@ NIC = {
 }
 
 
+BHYVE = {
+    "brand": "bhyve",
+    "autoboot": False,
+    "ram": 256,
+    "flexible_disk_size": 2000,
+    "disk_driver": "virtio",
+    "disks": [{"size": 1024, "boot": True}],
+}
+CARD, OTHER_CARD = "/devices/pci@0,0/pci8086,340a@3/pci15d9,a711@0", "/devices/pci@0,0/pci8086,151@1"
+
+
 @pytest.fixture(scope="module")
 def uuid(cn):
     """A running VM that all tests may change; each says what it starts from."""
@@ -691,3 +702,52 @@ def test_disk_that_cannot_be_resized_leaves_the_zones_configuration_as_it_was(cn
     vm = cn.vm(uuid)
     assert (vm["disks"][0]["size"], vm["disks"][0]["boot"], vm["alias"]) == (128, False, "larger")
     cn.api.delete(uuid)
+
+
+def volumes_of(cn, uuid):
+    listed = cn.node.run("zfs", "list", "-Hro", "name", "-t", "volume", f"zones/{uuid}", check=True).stdout
+    return [name.rpartition("/")[2] for name in listed.split()]
+
+
+def test_volume_of_a_disk_that_the_zone_did_not_get_is_removed_so_that_the_update_can_be_repeated(cn):
+    uuid = cn.api.create(BHYVE)["uuid"]
+    cn.control.fault("zonecfg", "fail", match=uuid, stderr="zonecfg: out of luck\n")
+    error = cn.fails("update", uuid, payload={"add_disks": [{"size": 64}]})
+    assert "zonecfg: out of luck" in error
+    assert error.endswith(f"removed again: zones/{uuid}/disk1")
+    assert volumes_of(cn, uuid) == ["disk0"]
+    cn.ok("update", uuid, payload={"add_disks": [{"size": 64}]})
+    assert volumes_of(cn, uuid) == ["disk0", "disk1"]
+
+
+def test_volume_of_a_disk_that_the_zone_got_stays_whatever_fails_then(cn):
+    uuid = cn.api.create(BHYVE)["uuid"]
+    cn.control.fault("zfs", "fail", match="compression=lz4", stderr="zfs: out of luck\n")
+    cn.fails("update", uuid, payload={"add_disks": [{"size": 64}], "zfs_root_compression": "lz4"})
+    assert volumes_of(cn, uuid) == ["disk0", "disk1"]
+    assert [disk["path"].rpartition("/")[2] for disk in cn.vm(uuid)["disks"]] == ["disk0", "disk1"]
+
+
+def test_flexible_disk_size_that_zfs_refuses_leaves_the_vms_room_as_it_was(cn):
+    uuid = cn.api.create(BHYVE)["uuid"]
+
+    def room():
+        words = ("-Hpo", "property,value", "quota,reservation,refquota,refreservation", f"zones/{uuid}")
+        return cn.node.run("zfs", "get", *words, check=True).stdout
+
+    before = room()
+    assert "cannot set property for" in cn.fails("update", uuid, payload={"flexible_disk_size": 100})
+    assert room() == before
+    cn.control.fault("zfs", "fail", match="refreservation=2146435072", stderr="zfs: out of luck\n")
+    cn.fails("update", uuid, payload={"quota": 2})
+    assert room() == before
+
+
+@pytest.mark.parametrize("gone", [[CARD], CARD, f"{CARD},{OTHER_CARD}", [CARD, "/devices/none"]])
+def test_pci_device_is_removed_though_its_path_has_commas(cn, gone):
+    uuid = cn.add(brand="bhyve", state="stopped", image="")
+    cards = [{"path": path, "pci_slot": slot} for path, slot in ((CARD, "8:0"), (OTHER_CARD, "8:1"))]
+    cn.ok("update", uuid, payload={"add_pci_devices": cards})
+    cn.ok("update", uuid, payload={"remove_pci_devices": gone})
+    left = [OTHER_CARD] if OTHER_CARD not in gone else []
+    assert [device["path"] for device in cn.vm(uuid).get("pci_devices", [])] == left

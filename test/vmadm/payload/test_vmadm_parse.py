@@ -494,7 +494,7 @@ def test_routes_by_way_of_a_nic(payload, text):
         ({"size": 512, "block_size": 1000}, "invalid .block_size(1000), must be 512-131072 and a power of 2."),
         ({"size": 512, "pci_slot": "0:6:0"}, 'pci_slot "0:6:0" invalid: PCI device 6 is reserved'),
         ({"size": 512, "pci_slot": "0:4:9"}, 'pci_slot "0:4:9" is not valid'),
-        ({"size": 512, "pci_slot": "4"}, f'VM has multiple disks in pci_slot "4": "{DISK0}" and "None"'),
+        ({"size": 512, "pci_slot": "4"}, f'VM has multiple disks in pci_slot "4": "{DISK0}" and a new disk'),
         ({"size": 512, "uuid": DISK["uuid"]}, f"duplicate disk uuid {DISK['uuid']}"),
         ({"size": 512, "nocreate": True, "path": DISK0}, f"Cannot add multiple disks with the same path: {DISK0}"),
         ({"size": 512, "media": "floppy", "path": "/f"}, "VM has no PCI bus or slot assigned for floppy devices"),

@@ -143,10 +143,12 @@ class Session:
                 raise DaemonAway(f"{MADE}vminfod did not tell the outcome: {error}") from error
             time.sleep(AGAIN_EVERY)
 
-    def show(self, uuid: str, name: str) -> None:
-        """Let reads see what was done so far, if vminfod answers; nothing is lost if not."""
+    def show(self, uuid: str, name: str) -> Optional[Vm]:
+        """Let reads see what was done so far, and give it, if vminfod answers; nothing is lost if not."""
+        shown: list[Optional[Vm]] = []
         with self.held():
-            self.try_to("read the VM again", lambda: self._read_fresh(uuid, name), uuid=uuid)
+            self.try_to("read the VM again", lambda: shown.append(self._read_fresh(uuid, name)), uuid=uuid)
+        return shown[0] if shown else None
 
     def _read_fresh(self, uuid: str, name: str) -> Optional[Vm]:
         client = self.client(name, FRESH_LIMIT + ANSWER_LIMIT)

@@ -21,6 +21,7 @@ from vmadm.node.zonefolder import ZoneFolder
 from vmload import Vm
 
 NOT_MOUNTED = (" not mounted", " no such file or directory")  # in what umount says when there is nothing to do
+NO_FOLDER = (".", "..")  # names of snapshots that no folder can have: there is no checkpoint of them
 SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9_.:%-]{1,64}")
 
 
@@ -38,7 +39,7 @@ def create_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
             raise WrongState(f'snapshot with name "{snapshot}" already exists.')
         words = ["snapshot", *_recursive(vm), _full_name(vm, snapshot)]
         steps: list[Step] = [("zfs snapshot", lambda: session.node.must("zfs", *words))]
-        if vm.get("state") == "running" and vm["brand"] != "bhyve":
+        if vm.get("state") == "running" and vm["brand"] != "bhyve" and snapshot not in NO_FOLDER:
             steps.append(("mount", lambda: _mount(session, vm, snapshot)))
         _run(session, vm, [*steps, ("last_modified", lambda: touch(session, vm))], name)
         return confirmed(
@@ -57,11 +58,12 @@ def delete_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
         if _find(vm, snapshot) is None:
             raise VmadmError(f'No snapshot named "{snapshot}" for {uuid}')
         words = ["destroy", *_recursive(vm), _full_name(vm, snapshot)]
+        mounted = snapshot not in NO_FOLDER
         _run(
             session,
             vm,
             [
-                ("umount", lambda: _unmount(session, vm, snapshot)),
+                *([("umount", lambda: _unmount(session, vm, snapshot))] if mounted else []),
                 ("zfs destroy", lambda: session.node.must("zfs", *words)),
                 ("last_modified", lambda: touch(session, vm)),
             ],

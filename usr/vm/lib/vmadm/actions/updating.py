@@ -63,8 +63,11 @@ def update(session: Session, uuid: str, payload: Payload) -> Vm:
         steps = Steps(session.check_interrupted)
         try:
             steps.run(_steps(session, change, vm))
-        except VmadmError:
-            session.show(uuid, name)
+        except VmadmError as error:
+            shown = session.show(uuid, name)
+            if "create disks" in steps.done and shown is not None:
+                with session.held():
+                    _remove_unused(session, change, shown, error)
             raise
         return confirmed(session, vm["zonename"], of_update(change, vm), name, f"VM {uuid} was updated")
 
@@ -76,6 +79,16 @@ def _check_dataset(change: Change, vm: Vm) -> None:
     needed += ["add_disks"] if change.disks.add else []
     if needed and "zfs_filesystem" not in vm:
         raise WrongState(f"VM {vm['uuid']} has no dataset, cannot change: {','.join(needed)}")
+
+
+def _remove_unused(session: Session, change: Change, shown: Vm, error: VmadmError) -> None:
+    """Volumes that were made for disks which the zone did not get after all stand in the way of the next try."""
+    used = {disk.get("path") for disk in shown.get("disks") or []}
+    for disk in change.disks.add:
+        if disk.volume is not None and disk.path not in used:
+            destroy = partial(zfs.destroy_volume, session.node, disk.volume)
+            if session.try_to("remove the volume of a disk", destroy, uuid=shown["uuid"]) is None:
+                error.args = (f"{error}; removed again: {disk.volume}",)
 
 
 def _steps(session: Session, change: Change, vm: Vm) -> list[Step]:

@@ -6,9 +6,11 @@ Always: a value that the VM has already is not set again; `vm` is the VM as a fr
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
+from vmadm.errors import ToolFailed
 from vmadm.node.machine import Node, failure
 from vmadm.payload.vmfacts import has_data
 from vmload import Vm
@@ -35,7 +37,20 @@ def set_quota(node: Node, dataset: str, quota: int) -> None:
 
 def set_bhyve_quota(node: Node, dataset: str, quota: int, flexible: int) -> None:
     """A bhyve VM's `quota` (GiB, at least 1) covers its own data; what its disks may take comes on top: what they
-    reserve, or all of `flexible` MiB, whether disks use it yet or not. Raises ToolFailed."""
+    reserve, or all of `flexible` MiB, whether disks use it yet or not. Raises ToolFailed; the root has its room as
+    before then: zfs sets those of several properties that it can."""
+    before = {name: number(node, name, dataset) for name in ("quota", "reservation", "refquota", "refreservation")}
+    try:
+        _set_bhyve_quota(node, dataset, quota, flexible)
+    except ToolFailed:
+        words = [f"{name}={amount or 'none'}" for name, amount in before.items()]
+        with contextlib.suppress(ToolFailed):
+            both = words[:2] if before["quota"] > number(node, "quota", dataset) else words[1::-1]
+            node.must("zfs", "set", *both, *words[2:], dataset)
+        raise
+
+
+def _set_bhyve_quota(node: Node, dataset: str, quota: int, flexible: int) -> None:
     own = max(1, quota) * GIB
     node.must("zfs", "set", "refreservation=none", f"refquota={own}", dataset)
     volumes = _numbers(node.must("zfs", "list", "-Hrpt", "volume", "-o", "name,volsize", dataset).stdout)

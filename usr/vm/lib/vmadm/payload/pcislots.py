@@ -55,11 +55,11 @@ class Taken:
         if slot is None:
             self.errors.append(f'pci_slot "{text}" is not valid')
         elif slot.bus == 0:
-            path, holder = str(disk.get("path")), self._holders.get(slot[1:])
+            path, holder = _shown(disk), self._holders.get(slot[1:])
             if slot.device in RESERVED:
                 self.errors.append(f'pci_slot "{text}" invalid: PCI device {slot.device} is reserved')
             elif holder is not None:
-                self.errors.append(f'VM has multiple disks in pci_slot "{text}": "{holder}" and "{path}"')
+                self.errors.append(f'VM has multiple disks in pci_slot "{text}": {holder} and {path}')
             else:
                 self._holders[slot[1:]] = path
 
@@ -77,10 +77,15 @@ class Taken:
             return None
         for function in range(MOST_FUNCTION + 1):
             if (device, function) not in self._holders:
-                self._holders[device, function] = str(disk.get("path"))
+                self._holders[device, function] = _shown(disk)
                 return f"0:{device}:{function}"
         self.errors.append(f"VM has more than 8 {media} devices on PCI device {device}")
         return None
+
+
+def _shown(disk: DiskMap) -> str:
+    path = disk.get("path")
+    return "a new disk" if path is None else f'"{path}"'
 
 
 def assign(disks: Sequence[DiskMap], taken: Taken, *, legacy: bool = False) -> list[Optional[str]]:

@@ -16,6 +16,10 @@ from typing import Any, Optional
 from jsvalues import numberrule
 from vmload.uuids import is_uuid
 
+# The physical path of a device has commas of its own: /devices/pci@0,0/pci8086,340a@3.
+DEVICES = "/devices/"
+_BETWEEN_DEVICES = re.compile(f",(?={DEVICES})")
+
 ZONENAME = re.compile(r"[a-zA-Z0-9][-_.a-zA-Z0-9]{0,62}")
 
 TRUE = (True, "true", "1", 1)
@@ -75,9 +79,10 @@ def as_integer(value: Any) -> Optional[int]:
 
 
 def as_list(value: Any) -> tuple[str, ...]:
-    """The elements of a good list: comma-joined text is split and loses empty parts."""
+    """The elements of a good list: comma-joined text is split and loses empty parts. Paths of devices stay whole."""
     if isinstance(value, str):
-        return tuple(part for part in value.split(",") if part)
+        parts = _BETWEEN_DEVICES.split(value) if value.startswith(DEVICES) else value.split(",")
+        return tuple(part for part in parts if part)
     return tuple(text_of(element) for element in value)
 
 
@@ -110,7 +115,9 @@ def _is_good_list(validator: Optional[str], value: Any) -> bool:
         return False
     if isinstance(value, list):
         for element in value:
-            if isinstance(element, bool) or not isinstance(element, (str, int, float)) or "," in text_of(element):
+            if isinstance(element, bool) or not isinstance(element, (str, int, float)):
+                return False
+            if "," in text_of(element) and not text_of(element).startswith(DEVICES):
                 return False
     return all(passes(validator, element) for element in as_list(value))
 
