@@ -37,8 +37,9 @@ class Outside:
         )
 
     def check(self):
-        """It is as it was."""
+        """It is as it was, and nothing is mounted over it."""
         assert self._seen() == self._before
+        assert str(self.folder) not in Path("/proc/self/mounts").read_text()
 
 
 @pytest.fixture
