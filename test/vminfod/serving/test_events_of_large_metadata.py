@@ -2,6 +2,7 @@
 """What a guest writes into its metadata costs an event no more than three times the object, whatever it is."""
 
 import json
+import os
 
 import pytest
 
@@ -71,6 +72,39 @@ def test_more_values_than_a_file_may_hold_leave_the_object_as_it_was(follow):
     follow.control.write_config(zone, "metadata", many("b", 4))
     follow.until(zone, lambda vm: len(vm["customer_metadata"]) == 4)
     eventually("all is well", lambda: follow.daemon.get("/health").status == 200)
+
+
+def sized(size, letter):
+    """A metadata.json of just so many bytes: its text, and what it says."""
+    start, end = '{"customer_metadata":{"k":"', '"},"internal_metadata":{}}'
+    value = letter * (size - len(start) - len(end))
+    return f"{start}{value}{end}", {"k": value}
+
+
+def replace(follow, zone, text):
+    path = follow.control.real(f"/zones/{zone}/config/metadata.json")
+    with open(f"{path}.new", "w", encoding="ascii") as file:
+        file.write(text)
+    os.rename(f"{path}.new", path)
+
+
+def test_file_of_4_mib_is_served_and_one_byte_more_leaves_the_object_as_it_was(follow):
+    zone = follow.add(state="stopped")
+    text, largest = sized(4 << 20, "a")
+    replace(follow, zone, text)
+    follow.until(zone, lambda vm: vm["customer_metadata"] == largest)
+    cut = follow.daemon.status()["events"]["slowListenersCut"]
+    replace(follow, zone, sized((4 << 20) + 1, "b")[0])
+    error = eventually("it is refused", lambda: follow.daemon.status()["zoneErrors"].get(zone))
+    assert error["code"] == "EFBIG" and f"/zones/{zone}/config/metadata.json" in error["err"]
+    assert follow.daemon.vm(zone)["customer_metadata"] == largest
+    assert follow.daemon.get("/health").status == 503
+    text, small = sized(100, "c")
+    replace(follow, zone, text)
+    follow.until(zone, lambda vm: vm["customer_metadata"] == small)
+    assert [event["vm"]["customer_metadata"] for event in follow.events[-1:]] == [small]
+    eventually("all is well", lambda: follow.daemon.get("/health").status == 200)
+    assert follow.daemon.status()["events"]["slowListenersCut"] == cut
 
 
 @pytest.mark.parametrize("path", ["/vms", "/events"])

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from vmload.loaderror import LoadError
-from vmload.zonefiles import ZoneFiles
+from vmload.zonefiles import LARGEST_FILE, ZoneFiles
 
 ZONEADM = "/usr/sbin/zoneadm"
 ZFS = "/usr/sbin/zfs"
@@ -37,10 +37,6 @@ KILL_GRACE = 3.0
 # Bytes that a command may print. A list of 100,000 snapshots is some 15 MB; this keeps a tool gone wild from filling
 # the memory in the time that it has.
 LARGEST_OUTPUT = 256 << 20
-
-# Bytes. A metadata.json is some kilobytes. A guest can write any; what is parsed in one go must not stop the loop, and
-# events carry it three times.
-LARGEST_FILE = 4 << 20
 
 
 Identity = tuple[int, int]  # device and inode: another file in the same place has another

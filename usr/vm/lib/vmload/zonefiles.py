@@ -20,8 +20,9 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, Optional
 
-# Bytes. A metadata.json is some kilobytes. A guest writes it, and an event about it costs three times as much.
-LARGEST_FILE = 3 << 20
+# Bytes. A metadata.json is some kilobytes. A guest can write any; what is parsed in one go must not stop the loop, and
+# events carry it three times.
+LARGEST_FILE = 4 << 20
 DEEPEST = 100  # levels of folders that are removed: honest ones have few, and each level is an open file
 
 _PIECE = 1 << 14  # bytes read at once
