@@ -390,6 +390,39 @@ def test_files_that_a_received_root_dataset_brings_are_read_although_no_file_eve
     assert cause_of(follow.events[-1])["action"] == "finish receiving"
 
 
+@pytest.mark.parametrize(
+    ("action", "text"),
+    [
+        ("set", "mountpoint=none"),
+        ("inherit", "mountpoint="),
+        ("set", "canmount=off"),
+        ("rename", "-> zones/elsewhere"),
+        ("destroy", " "),
+    ],
+)
+def test_files_are_read_when_something_else_may_be_mounted_at_the_zonepath(follow, action, text):
+    zone = follow.add(state="stopped", files={"tags": {"n": 1}})
+    follow.deafen(zone)
+    with open(follow.control.real(f"{follow.vms[zone]['zonepath']}/config/tags.json"), "w", encoding="ascii") as file:
+        file.write('{"n": 2}')
+    history(follow, action, f"zones/{zone}", text)
+    follow.until(zone, lambda vm: vm["tags"] == {"n": 2})
+    assert cause_of(follow.events[-1])["action"] == action
+
+
+def test_dataset_of_another_name_that_is_mounted_at_a_zonepath_later_becomes_the_root(follow):
+    zone = follow.add(state="configured")
+    other = f"zones/other-of-{zone[:8]}"
+    follow.zfs("create", other)
+    follow.zfs("set", f"mountpoint=/zones/{zone}", other)
+    follow.until(zone, lambda vm: vm.get("zfs_filesystem") == other)
+    follow.zfs("set", "quota=3g", other)
+    follow.until(zone, lambda vm: vm.get("quota") == 3)
+    follow.zfs("set", "mountpoint=none", other)
+    follow.until(zone, lambda vm: "zfs_filesystem" not in vm)
+    follow.nothing_by_zfs()
+
+
 # Names that change.
 
 
@@ -682,7 +715,9 @@ def test_root_dataset_of_another_name_is_followed_once_a_refresh_has_found_it(al
     """What counts is that it is mounted at the zonepath."""
     zone = alone.add(datasets_exist=False, state="stopped")
     other = f"zones/root-of-{zone[:8]}"
+    alone.control.drop_events(None, match=other)
     alone.zfs("create", "-o", f"mountpoint=/zones/{zone}", "-o", "quota=5G", other)
+    alone.control.clear_event_rules()
     history(alone, "import", pool="tank")
     alone.until(zone, lambda vm: vm.get("zfs_filesystem") == other)
     assert alone.vms[zone]["quota"] == 5
@@ -694,7 +729,9 @@ def test_root_dataset_of_another_name_is_followed_once_a_refresh_has_found_it(al
 def test_root_dataset_of_another_name_is_found_by_a_fresh_read(alone):
     zone = alone.add(datasets_exist=False, state="stopped")
     other = f"zones/home-of-{zone[:8]}"
+    alone.control.drop_events(None, match=other)
     alone.zfs("create", "-o", f"mountpoint=/zones/{zone}", "-o", "quota=5G", other)
+    alone.control.clear_event_rules()
     answer = alone.daemon.get(f"/vms/{zone}?fresh=true")
     assert (answer.json().get("zfs_filesystem"), answer.json().get("quota")) == (other, 5)
     alone.until(zone, lambda vm: vm.get("quota") == 5)

@@ -31,9 +31,10 @@ _OF_ZONE_EVENT = frozenset({part.LAST_MODIFIED, part.LAST_EXITED, part.ZONEADM, 
 # All whose watches it sets anew: the XML is not rolled back, but may change before it is watched again.
 _OF_ROLLBACK = frozenset({part.LAST_MODIFIED, part.JSON, part.LAST_EXITED, part.ZONEXML})
 
-# After these a dataset is mounted over what was at its mountpoint: other files are there, and nothing happened to the
-# old ones. Reading them finds that out (filewatches.py).
-_MOUNTING = frozenset({"create", "clone", "finish receiving"})
+# After these something else may be mounted where a dataset's files were: other files are there, or none, and nothing
+# happened to the old ones. Reading them finds that out (filewatches.py).
+_MOUNTING = frozenset({"create", "clone", "finish receiving", "rename", "destroy"})
+_MOUNTING_PROPERTIES = frozenset({"mountpoint", "canmount"})
 
 # What is done to a dataset above those of VMs with these effects, they inherit, or move with it.
 _REACHES_DOWN = frozenset({Effect.CHANGED, Effect.RENAMED})
@@ -83,10 +84,11 @@ class Staleness:
                 self._refreshes.request(cause)
                 return
             for zonename in self._users_of(dataset, snapshot, is_gone=event.effect is Effect.GONE):
-                parts = _OF_ROLLBACK if snapshot is None and event.action in _MOUNTING else ()
+                parts = _OF_ROLLBACK if snapshot is None and _can_mount(event) else ()
                 self._reloads.mark(zonename, parts, {dataset}, cause=cause)
                 if event.effect is Effect.ROLLED_BACK:
                     self._rolled_back(zonename, cause)
+        self._mounted_at(event, cause)
 
     def file_event(self, path: str, *, is_gone: bool, is_replaced: bool, cause: Cause) -> None:
         """The watched file changed, appeared, or `is_gone`, or `is_replaced` by another of its name."""
@@ -122,8 +124,22 @@ class Staleness:
             if records is not None and used_by(records).shown(dataset, snapshot, is_gone=is_gone)
         }
 
+    def _mounted_at(self, event: ZfsEvent, cause: Cause) -> None:
+        """A dataset that no VM was known to use may have become the root of the zone at whose zonepath it now is."""
+        name, mountpoint = event.detail
+        if name == "mountpoint" and mountpoint.startswith("/"):
+            for zonename in list(self._cache):
+                records = self._cache.records(zonename)
+                if records is not None and records.zone.zonepath == mountpoint.strip():
+                    self._reloads.mark(zonename, cause=cause)
+
     def _rolled_back(self, zonename: str, cause: Cause) -> None:
         """A rollback replaces files without a file event, and watches may hang on the old ones (OS-7289). The reading
         sets new watches before it looks at the files."""
         self._watches.drop(zonename)
         self._reloads.mark(zonename, _OF_ROLLBACK, cause=cause)
+
+
+def _can_mount(event: ZfsEvent) -> bool:
+    """Whether something else may be mounted at the dataset's mountpoint now, or the dataset elsewhere."""
+    return event.action in _MOUNTING or event.detail[0] in _MOUNTING_PROPERTIES
