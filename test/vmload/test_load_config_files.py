@@ -4,10 +4,13 @@ routes, the payload of a receive operation."""
 
 import json
 import os
+import resource
+import tracemalloc
 
 import pytest
 
 from support.handmade_node import HandmadeNode, U, canonical, uuid
+from vmload import configfiles
 from vmload.loaderror import LoadError
 
 A = uuid(0xA)
@@ -25,6 +28,48 @@ def four(vm):
 
 
 # -- metadata, tags, routes
+
+
+def is_refused(text):
+    try:
+        configfiles.json_or_empty(text.encode())
+    except LoadError as error:
+        assert error.code == "EFBIG"
+        return True
+    return False
+
+
+@pytest.mark.parametrize("filling", [",", '\\",', "\\\\", "]},", ',\\u0022\\\\\\"'])
+@pytest.mark.parametrize("count", [1, 200])
+def test_what_is_in_a_string_counts_as_no_values(filling, count):
+    """JSON itself says which strings those are."""
+    text = f'{{"a":[{",".join([chr(34) + filling * (200_000 // count) + chr(34)] * count)}],"b":"\\""}}'
+    assert len(json.loads(text)["a"]) == count
+    assert not is_refused(text)
+
+
+@pytest.mark.parametrize(
+    "values",
+    ['"a,"', "1", '{"a":1}', "[[[]]]", '{"a":{"a":{"a":{}}}}', '"\\\\"', '"\\""', '"\\\\\\",\\\\"'],
+)
+def test_too_many_values_are_refused_however_they_are_nested(values):
+    assert not is_refused(f"[{','.join([values] * 6_000)}]")
+    assert is_refused(f"[{','.join([values] * 30_100)}]")
+
+
+def test_many_values_without_a_comma_between_are_refused():
+    assert is_refused('{"k":[' + ",".join(["[" * 90 + "]" * 90] * 400) + "]}")
+
+
+def test_long_string_of_a_guest_is_looked_through_in_its_own_memory():
+    text = b'{"customer_metadata":{"a":"' + b"," * 3_900_000 + b'"}}'
+    tracemalloc.start()
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    configfiles.json_or_empty(text)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident  # what an engine of patterns takes, too
+    traced = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert max(grown << 10, traced) < 10 * len(text)
 
 
 def test_files_that_are_not_there_give_empty_objects(node):
