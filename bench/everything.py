@@ -22,6 +22,7 @@ from bench import CHECKOUT
 SCRIPTS: dict[str, list[str]] = {
     "front": ["--rounds", "5", "--milliseconds", "1000"],
     "latency": ["--rounds", "5"],
+    "zonestate": ["--rounds", "5"],
     "fanout": ["--rounds", "3"],
     "storm": ["--rounds", "3"],
     "startup": ["--rounds", "3"],
