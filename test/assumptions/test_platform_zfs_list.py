@@ -101,6 +101,19 @@ def test_missing_parent_is_status_1_and_the_known_words(fails: Callable[..., tup
     assert fails("zfs", "list", "zones/nope") == said
 
 
+def test_list_of_several_names_has_the_rows_of_those_that_are_there(node: MockNode, home: str) -> None:
+    def asked(*names: str) -> tuple[int, list[str], list[str]]:
+        done = node.run("zfs", "list", "-H", "-p", "-t", "all", "-o", "name", "-d", "1", *names)
+        return done.returncode, sorted(done.stdout.splitlines()), done.stderr.splitlines()
+
+    one = sorted([home, f"{home}@b", f"{home}@a", f"{home}/data", f"{home}/disk0"])
+    assert asked(home, f"{home}/data@deep") == (0, sorted([*one, f"{home}/data@deep"]), [])
+    said = [f"cannot open '{home}/data@no': dataset does not exist"]
+    assert asked(home, f"{home}/data@no") == (1, one, said)
+    said = [f"cannot open 'zones/{name}': dataset does not exist" for name in ("nope", "nope/data@no")]
+    assert asked("zones/nope", "zones/nope/data@no") == (1, [], said)
+
+
 def test_unknown_column_or_type_is_status_2(fails: Callable[..., tuple[int, str]]) -> None:
     status, said = fails("zfs", "list", "-o", "name,bogus")
     assert (status, said.splitlines()[0]) == (2, "bad property list: invalid property 'bogus'")

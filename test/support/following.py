@@ -141,10 +141,10 @@ class Follow:
         self.node.run("zfs", *words, check=True)
 
     def listed(self) -> list[str]:
-        """What zfs was asked to list since control.forget_calls(), the witness aside: a dataset's name, or "" for all
-        pools."""
+        """What zfs was asked to list since control.forget_calls(), the witness aside: of each list the dataset that it
+        named first, or "" for all pools."""
         asked = [call["argv"] for call in self.control.calls("zfs") if call["argv"][0] == "list"]
-        names = [argv[-1] if "/" in argv[-1] or argv[-2] != "-d" else "" for argv in asked]
+        names = ["".join(argv[argv.index("-d") + 2 :][:1]) for argv in asked]
         return [name for name in names if name != f"zones/{self.witness}"]
 
     def asked_about(self, zonename: str) -> list[str]:

@@ -308,6 +308,46 @@ def test_does_not_exist_counts_only_on_a_complete_line(node):
     assert failure(node.vm) == (None, "zfs exited prematurely with code: 1")
 
 
+@pytest.mark.parametrize(
+    "other",
+    ["cannot open 'zones/X': I/O error", "cannot iterate filesystems: I/O error", "cannot open 'x': pool is busy"],
+)
+def test_missing_snapshot_excuses_no_other_failure(node, other):
+    node.zone(inner=f'<dataset name="zones/{U}/data"/>')
+    node.fault("zfs", exit=1, stderr=f"{other}\ncannot open 'zones/{U}/data@indestructible': dataset does not exist\n")
+    assert failure(node.vm) == (None, "zfs exited prematurely with code: 1")
+
+
+def test_missing_snapshot_does_not_excuse_a_root_dataset_without_rows(node):
+    node.zone(inner=f'<dataset name="zones/{U}/data"/>')
+    said = f"cannot open 'zones/{U}/data@indestructible': dataset does not exist\n"
+    node.fault("zfs", exit=1, stdout=b"", stderr=said)
+    assert failure(node.vm)[0] == "GARBLED"
+
+
+def test_named_snapshot_that_is_neither_listed_nor_missed_was_cut_off(node):
+    node.zone(inner=f'<dataset name="zones/{U}/data"/>')
+    node.dataset(f"zones/{U}/data", zoned="on")
+    node.fault("zfs", exit=0, stderr="")
+    assert failure(node.vm) == ("GARBLED", f"zfs: the output has no row for zones/{U}/data@indestructible")
+    node.snapshot(f"zones/{U}/data@indestructible", userrefs=1)
+    assert node.vm()["indestructible_delegated"] is True
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_vm_with_a_delegated_dataset_costs_one_listing_that_names_none_of_its_other_snapshots(node, held):
+    node.zone(inner=f'<dataset name="zones/{U}/data"/>')
+    node.dataset(f"zones/{U}/data", zoned="on")
+    for number in range(50):
+        node.snapshot(f"zones/{U}/data@{number}", userrefs=1)
+    if held:
+        node.snapshot(f"zones/{U}/data@indestructible", userrefs=1)
+    vm = node.vm()
+    assert vm.get("indestructible_delegated", False) is bool(held)
+    [call] = node.calls("zfs")
+    assert call["args"][7:] == ["-d", "1", f"zones/{U}", f"zones/{U}/data@indestructible"]
+
+
 def test_words_on_stderr_of_a_zfs_that_succeeds_are_no_error(node):
     node.zone()
     node.fault("zfs", exit=0, stderr="warning: something\n")

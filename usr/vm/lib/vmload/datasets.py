@@ -8,7 +8,7 @@ only the three are read that can show in a VM object."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Optional
 
@@ -53,6 +53,7 @@ MOUNT_TYPES = ("filesystem",)
 DELEGATED = "data"  # the last component of the name of the dataset that vmadm delegates, below the root dataset
 _INDESTRUCTIBLE = "indestructible"
 _MADE_BY_VMADM = "vmsnap-"
+_NOT_THERE = "dataset does not exist"
 
 _NUMERIC = frozenset(
     "available avail copies creation filesystem_limit quota recordsize recsize refer referenced refquota refreserv "
@@ -147,12 +148,35 @@ def covers(dataset: str, other: str) -> bool:
 
 
 def list_arguments(
-    parent: Optional[str], depth: int, fields: Sequence[str] = FIELDS, types: Sequence[str] = TYPES
+    names: Sequence[str], depth: int, fields: Sequence[str] = FIELDS, types: Sequence[str] = TYPES
 ) -> list[str]:
-    """The arguments of `zfs` that list `parent` (None: all pools) and what is at most `depth` below it
+    """The arguments of `zfs` that list `names` (none: all pools) and what is at most `depth` below each
     (docs/platform.md, "zfs list")."""
-    arguments = ["list", "-H", "-p", "-t", ",".join(types), "-o", ",".join(fields), "-d", str(depth)]
-    return arguments if parent is None else [*arguments, parent]
+    return ["list", "-H", "-p", "-t", ",".join(types), "-o", ",".join(fields), "-d", str(depth), *names]
+
+
+def said_to_be_absent(complaints: Iterable[str], names: Collection[str]) -> frozenset[str]:
+    """Which of the `names` that were listed do not exist, by the `complaints` of a zfs that ended with status 1
+    (docs/platform.md, "Failures of zfs"). None if it complains of anything else: then it says nothing of the others.
+
+    What lies below one that is not there is not there either, and a complaint that names none is about all."""
+    absent: set[str] = set()
+    for line in complaints:
+        if _NOT_THERE in line:
+            quoted = line.partition("'")[2].partition("'")[0]
+            absent.update([name for name in names if quoted and covers(quoted, name)] or names)
+        elif line.startswith("cannot "):
+            return frozenset()
+    return frozenset(absent)
+
+
+def check_snapshots(found: Datasets, names: Iterable[str]) -> None:
+    """Raises GarbledOutput if one of the snapshots among `names`, which zfs does not miss, has no row in what it
+    printed."""
+    for name in names:
+        dataset, at, snapname = name.partition("@")
+        if at and all(snapshot.snapname != snapname for snapshot in found.snapshots.get(dataset, ())):
+            raise GarbledOutput(f"zfs: the output has no row for {name}")
 
 
 def zvol_of(path: str) -> Optional[str]:

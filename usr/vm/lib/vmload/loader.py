@@ -151,7 +151,7 @@ class Loader:
             else:
                 before = old.datasets.get(parent) if old is not None else None
                 asks_held = known is None or any(zfs.covers(f"{parent}/{zfs.DELEGATED}", name) for name in stale)
-                listed[parent] = runner.zfs(self._list, parent, is_root, before, asks_held)
+                listed[parent] = runner.zfs(self._list, parent, is_root, before, asks_held, uses.delegated)
                 is_new = True
         if is_new and mounted_at_zonepath(zone, zfs.union(listed.values())) is None:
             # A dataset of another name can be mounted there: a listing of all would have shown it.
@@ -160,24 +160,36 @@ class Loader:
                 listed[other] = runner.zfs(self._list, other, True)
         return listed
 
-    def _list(self, parent: str, is_root: bool, before: Optional[Datasets] = None, asks_held: bool = True) -> Datasets:
+    def _list(
+        self,
+        parent: str,
+        is_root: bool,
+        before: Optional[Datasets] = None,
+        asks_held: bool = True,
+        named: Collection[str] = (),
+    ) -> Datasets:
         """What can show in a VM object of `parent`, and of what lies below it if it is a root. Without `asks_held` the
         snapshots of the delegated dataset are those that were there `before`.
 
-        What was there `before`, or is not known yet, is asked for twice before it is believed to be not there."""
-        found = self._reader.datasets(parent, zfs.DEPTH_OF_ROOT if is_root else zfs.DEPTH_OF_ONE)
-        if not found.datasets and (before is None or before.datasets):
-            found = self._reader.datasets(parent, zfs.DEPTH_OF_ROOT if is_root else zfs.DEPTH_OF_ONE)
+        One listing, where the XML has `named` the delegated dataset, or it was there before. What was there `before`,
+        or is not known yet, is asked for twice before it is believed to be not there."""
         delegated = f"{parent}/{zfs.DELEGATED}"
+        was_there = before is not None and delegated in before.datasets
+        keeps_held = was_there and not asks_held
+        is_expected = is_root and not keeps_held and (was_there or delegated in named)
+        held = zfs.held_snapshot(delegated) if is_expected else None
+        depth = zfs.DEPTH_OF_ROOT if is_root else zfs.DEPTH_OF_ONE
+        found = self._reader.datasets(parent, depth, held)
+        if _is_doubtful(found, before, delegated if is_expected else None):
+            found = self._reader.datasets(parent, depth, held)
         if not is_root or delegated not in found.datasets:
             return found
-        if not asks_held and before is not None and delegated in before.datasets:
-            kept = {name: held for name, held in before.snapshots.items() if name == delegated}
+        if before is not None and keeps_held:
+            kept = {name: snapshots for name, snapshots in before.snapshots.items() if name == delegated}
             return replace(found, snapshots={**found.snapshots, **kept})
-        held = self._reader.datasets(zfs.held_snapshot(delegated), zfs.DEPTH_OF_ONE)
-        if not held.snapshots and before is not None and before.snapshots.get(delegated):
-            held = self._reader.datasets(zfs.held_snapshot(delegated), zfs.DEPTH_OF_ONE)
-        return zfs.union([found, held])
+        if not is_expected:
+            return zfs.union([found, self._reader.datasets(zfs.held_snapshot(delegated), zfs.DEPTH_OF_ONE)])
+        return found
 
     def read_all(self) -> NodeRecords:
         """The records of every VM, the independent parts side by side.
@@ -276,6 +288,15 @@ class Loader:
             self._reader.config(zone) if part.JSON in parts else old.config,
             self._reader.receive_payload(zone) if vmobj.is_receiving(zone, xml) else None,
         )
+
+
+def _is_doubtful(found: Datasets, before: Optional[Datasets], delegated: Optional[str]) -> bool:
+    """Whether a listing lacks what was there `before`, or may have been, so that it is not believed yet. `delegated`:
+    the dataset whose held snapshot it was asked for."""
+    if before is None:
+        return not found.datasets
+    has_lost_held = delegated in before.snapshots and delegated not in found.snapshots
+    return bool(before.datasets) and (not found.datasets or has_lost_held)
 
 
 def assemble(records: ZoneRecords, sysinfo: Optional[Mapping[str, Any]]) -> dict[str, Any]:

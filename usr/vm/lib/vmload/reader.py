@@ -124,14 +124,16 @@ class Reader:
         with self._slots[KSTAT]:
             return self.system.run(KSTAT, arguments, self.system.limits.one)
 
-    def datasets(self, parent: Optional[str], depth: int) -> Datasets:
-        """What zfs lists at most `depth` below `parent`: nothing for one that is not there. None: all pools."""
-        return self._shared((parent, depth), lambda: self._list_datasets(parent, depth))
+    def datasets(self, parent: Optional[str], depth: int, snapshot: Optional[str] = None) -> Datasets:
+        """What zfs lists at most `depth` below `parent`, and of `snapshot`, by the same command: nothing for one that
+        is not there. None: all pools."""
+        names = tuple(name for name in (parent, snapshot) if name is not None)
+        return self._shared((names, depth), lambda: self._list_datasets(names, depth))
 
     def mountpoints(self) -> Datasets:
         """All filesystems that a VM's root dataset can be, with nothing but where they are mounted."""
         depth = zfs.DEPTH_OF_ALL
-        return self._shared("mountpoints", lambda: self._list_datasets(None, depth, zfs.MOUNT_FIELDS, zfs.MOUNT_TYPES))
+        return self._shared("mountpoints", lambda: self._list_datasets((), depth, zfs.MOUNT_FIELDS, zfs.MOUNT_TYPES))
 
     def _shared(self, key: object, listing: Callable[[], Datasets]) -> Datasets:
         """One listing, shared with whoever asks for just the same before it has got a slot (docs/platform.md, "Failures
@@ -154,22 +156,24 @@ class Reader:
 
     def _list_datasets(
         self,
-        parent: Optional[str],
+        names: Sequence[str],
         depth: int,
         fields: Sequence[str] = zfs.FIELDS,
         types: Sequence[str] = zfs.TYPES,
     ) -> Datasets:
         limits = self.system.limits
-        limit = limits.all if parent is None else limits.one
-        output = self.system.run(ZFS, zfs.list_arguments(parent, depth, fields, types), limit, c_locale=True)
+        limit = limits.one if names else limits.all
+        output = self.system.run(ZFS, zfs.list_arguments(names, depth, fields, types), limit, c_locale=True)
         complaints = output.stderr.decode("utf-8", "replace").split("\n")[:-1]  # complete lines only
-        if output.status == 1 and parent is not None and any("dataset does not exist" in line for line in complaints):
-            return Datasets()
-        if output.status != 0:
+        absent = zfs.said_to_be_absent(complaints, names) if output.status == 1 else frozenset()
+        if output.status != 0 and not absent:
             raise CommandFailed(f"zfs exited prematurely with code: {_shown(output.status)}")
-        for line in complaints:
+        for line in complaints if not absent else ():
             self._note("warn", f"zfs: {line}")
-        return zfs.parse(output.stdout, fields, never_empty=True)
+        there = [name for name in names if name not in absent]
+        found = zfs.parse(output.stdout, fields, never_empty=bool(there) or not names)
+        zfs.check_snapshots(found, there)
+        return found
 
     def sysinfo(self) -> dict[str, Any]:
         """What the sysinfo tool keeps (docs/platform.md, "sysinfo"). Raises LoadError if that is no JSON object."""

@@ -82,9 +82,10 @@ class RunningCommand:
         """The zone or dataset that it asks about; None for all."""
         if "-z" in self.words:
             return self.words[self.words.index("-z") + 1]
+        dataset = next((word for word in self.words if "/" in word), None)
+        if dataset is not None:
+            return dataset.partition("/")[2]
         last = self.words[-1]
-        if "/" in last:
-            return last.partition("/")[2]
         return f"zone {last.split(':')[1]}" if last.count(":") >= 2 and last.split(":")[1] else None
 
 

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MPL-2.0
+"""What zfs once says is not there, of what was there before, is asked for again before it is believed. The reader is a
+stand-in that gives what a test wants, one listing after the other."""
+
+import mock
+import pytest
+
+from vmload import parts as part
+from vmload.datasets import Datasets, Snapshot
+from vmload.loader import Loader
+from vmload.reader import Reader
+from vmload.records import Zone, ZoneFiles, ZoneRecords
+
+pytestmark = pytest.mark.pure
+
+U = "5b0e7ae8-9c1a-4b7e-8f63-00000000000a"
+ROOT, DATA = f"zones/{U}", f"zones/{U}/data"
+HELD = {DATA: [Snapshot("indestructible", 1, 1, 1)]}
+ROWS = {ROOT: {"name": ROOT, "mountpoint": "/" + ROOT, "type": "filesystem"}, DATA: {"name": DATA, "mountpoint": "-"}}
+WHOLE = Datasets(ROWS, {"/" + ROOT: ROOT}, HELD)
+WITHOUT_HOLD = Datasets(ROWS, {"/" + ROOT: ROOT})
+
+
+def read_again(tmp_path, *listings):
+    """The records of a VM that had the WHOLE, read anew, and how often zfs was asked for its root dataset."""
+    zone = Zone(None, U, "installed", "/" + ROOT, U, "joyent", 0)
+    old = ZoneRecords(zone, ZoneFiles(xml={"datasets": [DATA]}), None, {ROOT: WHOLE})
+    loader = Loader(str(tmp_path))
+    loader._reader = mock.create_autospec(Reader, instance=True)
+    loader._reader.datasets.side_effect = listings
+    loader._reader.mountpoints.return_value = Datasets()
+    records = loader.read(zone, old=old, parts={part.DATASETS})
+    for call in loader._reader.datasets.call_args_list:
+        assert call == mock.call(ROOT, 1, f"{DATA}@indestructible")
+    return records.datasets[ROOT], loader._reader.datasets.call_count
+
+
+def test_listing_that_has_all_is_believed(tmp_path):
+    assert read_again(tmp_path, WHOLE) == (WHOLE, 1)
+
+
+@pytest.mark.parametrize("first", [WITHOUT_HOLD, Datasets()])
+def test_one_that_lacks_something_is_asked_for_again(tmp_path, first):
+    assert read_again(tmp_path, first, WHOLE) == (WHOLE, 2)
+
+
+@pytest.mark.parametrize("gone", [WITHOUT_HOLD, Datasets()])
+def test_what_is_twice_not_there_is_gone(tmp_path, gone):
+    assert read_again(tmp_path, gone, gone) == (gone, 2)
