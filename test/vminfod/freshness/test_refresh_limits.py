@@ -24,7 +24,7 @@ from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REQUEST
 from vminfod.serving.hub import Hub
 from vmload.loader import Loader, NodeRecords
-from vmload.records import Zone, ZoneFiles, ZoneRecords
+from vmload.records import FileRecords, Zone, ZoneRecords
 
 pytestmark = pytest.mark.pure
 
@@ -33,7 +33,7 @@ WITHIN = 10.0  # seconds for what takes milliseconds
 
 def records(name):
     zone = Zone(None, name, "installed", f"/zones/{name}", name, "joyent", 0)
-    return ZoneRecords(zone, ZoneFiles(xml={"brand": "joyent", "zonename": name, "nics": []}))
+    return ZoneRecords(zone, FileRecords(xml={"brand": "joyent", "zonename": name, "nics": []}))
 
 
 NODE = NodeRecords({name: records(name) for name in ("one", "two", "three")})

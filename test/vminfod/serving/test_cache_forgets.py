@@ -10,14 +10,14 @@ from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REQUEST
 from vminfod.serving.hub import Hub, Limits
 from vmload.datasets import Datasets
-from vmload.records import Zone, ZoneFiles, ZoneRecords
+from vmload.records import FileRecords, Zone, ZoneRecords
 
 pytestmark = pytest.mark.pure
 
 
 def records(name, *datasets):
     zone = Zone(None, name, "installed", f"/zones/{name}", name, "joyent", 0)
-    return ZoneRecords(zone, ZoneFiles(), None, {dataset: Datasets() for dataset in datasets})
+    return ZoneRecords(zone, FileRecords(), None, {dataset: Datasets() for dataset in datasets})
 
 
 def vm(name, **values):

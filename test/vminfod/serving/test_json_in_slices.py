@@ -16,12 +16,12 @@ from vminfod.serving.cause import REQUEST
 from vminfod.serving.hub import Hub
 from vminfod.serving.listener import Selection, Stream
 from vminfod.serving.prepared import prepare
-from vmload.records import Zone, ZoneFiles, ZoneRecords
+from vmload.records import FileRecords, Zone, ZoneRecords
 
 pytestmark = pytest.mark.pure
 
 ZONE = "z"
-RECORDS = ZoneRecords(Zone(None, ZONE, "installed", "/zones/z", ZONE, "joyent", 0), ZoneFiles())
+RECORDS = ZoneRecords(Zone(None, ZONE, "installed", "/zones/z", ZONE, "joyent", 0), FileRecords())
 
 texts = st.text(st.characters(), max_size=40)  # lone surrogates, control characters and all
 values = st.recursive(

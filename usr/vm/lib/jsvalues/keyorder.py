@@ -14,7 +14,7 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 _INDEX_END = 2**32 - 1  # the first number that is no array index
 
 
-def is_index(key: str) -> bool:
+def is_array_index(key: str) -> bool:
     """Whether `key` is walked by number: no leading zero, no sign, below 4294967295."""
     return _INDEX.fullmatch(key) is not None and int(key) < _INDEX_END
 
@@ -22,7 +22,7 @@ def is_index(key: str) -> bool:
 def walked(keys: Collection[str]) -> Collection[str]:
     """`keys`, in the order in which they were added, as they are walked; `keys` itself where the two agree for want of
     an index."""
-    indexes = [key for key in keys if key[:1] <= "9" and is_index(key)]
+    indexes = [key for key in keys if key[:1] <= "9" and is_array_index(key)]
     if not indexes:
         return keys
     indexes.sort(key=int)

@@ -27,7 +27,7 @@ from vmload.filereads import FileRead, FileReads
 from vmload.loaderror import LoadError, NoVm
 from vmload.notes import Note, silent
 from vmload.reader import Reader
-from vmload.records import Zone, ZoneFiles, ZoneRecords
+from vmload.records import FileRecords, Zone, ZoneRecords
 from vmload.runner import DIRECTLY, Runner
 from vmload.system import Identity, RunningCommand, System, TimeLimits
 from vmload.used import mounted_at_zonepath, root_of, used, used_by
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 Identities = dict[str, Optional[Identity]]  # path -> what is there
 
-_NOTHING_READ = ZoneFiles()
+_NOTHING_READ = FileRecords()
 
 # Seconds that a load of all waits for the files of one zone before it goes on with the next of that pool beside it; and
 # once one of them hangs.
@@ -134,7 +134,7 @@ class Loader:
     def _datasets(
         self,
         zone: Zone,
-        files: ZoneFiles,
+        files: FileRecords,
         runner: Runner,
         old: Optional[ZoneRecords],
         known: Optional[ZoneRecords],
@@ -227,7 +227,7 @@ class Loader:
             return SysinfoReading(warning=str(error))
 
     def _share_of(
-        self, zone: Zone, files: ZoneFiles, datasets: Datasets, children: zfs.Children
+        self, zone: Zone, files: FileRecords, datasets: Datasets, children: zfs.Children
     ) -> dict[str, Datasets]:
         """Of all `datasets`, what listings for this zone alone would have given. The rare dataset that lies too deep
         for the listing of all is listed apart. Raises LoadError."""
@@ -278,10 +278,10 @@ class Loader:
                 errors[zonename] = error
         return values, errors
 
-    def _files(self, zone: Zone, parts: Collection[str], old: ZoneFiles) -> ZoneFiles:
+    def _files(self, zone: Zone, parts: Collection[str], old: FileRecords) -> FileRecords:
         """What the files of `zone` say: `parts` read anew, the others as they are in `old`. Raises LoadError."""
         xml = self._reader.zone_xml(zone.zonename) if part.ZONEXML in parts else old.xml
-        return ZoneFiles(
+        return FileRecords(
             xml,
             self._reader.last_exited(zone) if part.LAST_EXITED in parts else old.last_exited,
             self._reader.last_modified(zone) if part.LAST_MODIFIED in parts else old.last_modified,

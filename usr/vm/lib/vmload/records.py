@@ -46,7 +46,7 @@ class LastExited:
 
 
 @dataclass(frozen=True)
-class ZoneFiles:
+class FileRecords:
     """What the files of one zone say. None: not there, or not asked for."""
 
     xml: Optional[dict[str, Any]] = None  # zonexml.parse()
@@ -61,6 +61,6 @@ class ZoneRecords:
     """All that was read about one VM's zone. `datasets`: the parent that was listed -> what zfs lists of it."""
 
     zone: Zone
-    files: ZoneFiles
+    files: FileRecords
     zoneinfo: Optional[ZoneInfo] = None
     datasets: Mapping[str, Datasets] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from vmload.loaderror import LoadError
-from vmload.zonefiles import LARGEST_FILE, ZoneFiles
+from vmload.zonefiles import ZoneFiles, content_of, mtime_of
 
 ZONEADM = "/usr/sbin/zoneadm"
 ZFS = "/usr/sbin/zfs"
@@ -193,12 +193,7 @@ class System:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), node_path)
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), node_path)
-            if status.st_size > LARGEST_FILE:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), node_path)
-            pieces = []
-            while piece := os.read(fd, 1 << 20):
-                pieces.append(piece)
-            return b"".join(pieces)
+            return content_of(fd, node_path)
         finally:
             os.close(fd)
 
@@ -214,14 +209,12 @@ class System:
             return None
 
     def mtime(self, node_path: str) -> Optional[int]:
-        """When a regular file was changed last, in whole seconds since the epoch; None for anything else.
-
-        Raises OSError."""
+        """As mtime_of(), None also if nothing is there. Raises OSError."""
         try:
             status = os.stat(self.path(node_path))
         except FileNotFoundError:
             return None
-        return status.st_mtime_ns // 10**9 if stat.S_ISREG(status.st_mode) else None
+        return mtime_of(status)
 
     def identity(self, node_path: str) -> Optional[Identity]:
         """Which file or folder is there now, by device and inode; None if none can be seen."""

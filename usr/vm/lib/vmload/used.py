@@ -13,7 +13,7 @@ from typing import Optional
 
 from vmload import datasets as zfs
 from vmload.datasets import Datasets
-from vmload.records import Zone, ZoneFiles, ZoneRecords
+from vmload.records import FileRecords, Zone, ZoneRecords
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def used_by(records: ZoneRecords) -> Used:
     return used(records.zone, records.files, root_of(records))
 
 
-def used(zone: Zone, files: ZoneFiles, root: Optional[str] = None) -> Used:
+def used(zone: Zone, files: FileRecords, root: Optional[str] = None) -> Used:
     """What a VM uses. Its roots are the dataset called like its zonepath, `root` if that is known to be mounted there
     instead, and the dataset that is being received. A disk that is no zvol (a CD image) needs nothing: it counts as
     missing either way."""

@@ -18,7 +18,7 @@ from jsvalues.numberrule import quotient, rounded_up
 from vmload import brands, properties
 from vmload.datasets import Datasets
 from vmload.loaderror import LoadError
-from vmload.records import Zone, ZoneFiles, ZoneInfo
+from vmload.records import FileRecords, Zone, ZoneInfo
 from vmload.units import GIB, MIB
 from vmload.zonexml import fresh_copy
 
@@ -31,7 +31,7 @@ _VMADM_SNAPSHOT = "vmsnap-"
 
 def assemble(
     zone: Zone,
-    files: ZoneFiles,
+    files: FileRecords,
     *,
     zoneinfo: Optional[ZoneInfo] = None,
     sysinfo: Optional[Mapping[str, Any]] = None,
@@ -85,7 +85,7 @@ def _set_from_zoneadm(vm: dict[str, Any], zone: Zone) -> None:
     vm["zonedid"] = zone.zonedid
 
 
-def _set_from_files(vm: dict[str, Any], files: ZoneFiles) -> None:
+def _set_from_files(vm: dict[str, Any], files: FileRecords) -> None:
     if files.last_modified is not None:
         vm["last_modified"] = files.last_modified
     if files.last_exited is not None and vm["zone_state"] != "running":

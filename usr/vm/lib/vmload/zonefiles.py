@@ -20,8 +20,8 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, Optional
 
-# Bytes. A metadata.json is some kilobytes. A guest can write any; what is parsed in one go must not stop the loop, and
-# events carry it three times.
+# Bytes of any file of the node. A metadata.json is some kilobytes. A guest can write any; what is parsed in one go must
+# not stop the loop, and an event about it carries it three times.
 LARGEST_FILE = 4 << 20
 DEEPEST = 100  # levels of folders that are removed: honest ones have few, and each level is an open file
 
@@ -39,6 +39,24 @@ _KINDS = {
     stat.S_IFDIR: ("a folder", errno.EISDIR),
     stat.S_IFREG: ("a file", errno.ENOTDIR),
 }
+
+
+def content_of(descriptor: int, name: str, most: int = LARGEST_FILE) -> bytes:
+    """The content of an open regular file, at most `most` bytes. Raises OSError: EFBIG and others, naming `name`."""
+    content = os.read(descriptor, _PIECE)
+    pieces, size = [content], len(content)
+    while content and size <= most:  # counted as it comes: it may grow meanwhile
+        content = os.read(descriptor, _PIECE)
+        pieces.append(content)
+        size += len(content)
+    if size > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
+    return b"".join(pieces)
+
+
+def mtime_of(status: os.stat_result) -> Optional[int]:
+    """When a regular file was changed last, in whole seconds since the epoch; None for anything else."""
+    return status.st_mtime_ns // 10**9 if stat.S_ISREG(status.st_mode) else None
 
 
 class NotPlain(OSError):
@@ -235,22 +253,14 @@ def _lstat(folder: int, name: str) -> Optional[os.stat_result]:
 
 
 def _mtime(status: Optional[os.stat_result]) -> Optional[int]:
-    return status.st_mtime_ns // 10**9 if status is not None and stat.S_ISREG(status.st_mode) else None
+    return None if status is None else mtime_of(status)
 
 
 def _content(folder: int, name: str, inside: str, most: int) -> bytes:
     """A regular file of an open folder, at most `most` bytes."""
     descriptor = _opened_file(folder, name, inside)
     try:
-        content = os.read(descriptor, _PIECE)
-        pieces, size = [content], len(content)
-        while content and size <= most:  # counted as it comes: it may grow meanwhile
-            content = os.read(descriptor, _PIECE)
-            pieces.append(content)
-            size += len(content)
-        if size > most:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), inside)
-        return b"".join(pieces)
+        return content_of(descriptor, inside, most)
     finally:
         os.close(descriptor)
 
