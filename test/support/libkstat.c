@@ -7,6 +7,7 @@
  *     stat TYPE NAME VALUE                          of the kstat above; any number of them
  *     lie ndata|data_size|text|length|data N        that kstat's field says N instead of what is so
  *     fail FUNCTION ERRNO TIMES                     the first TIMES calls of the process fail so
+ *     hang FUNCTION                                 calls of it do not return while this line is there
  *
  * A handle knows the kstats that were in the file when it was opened or updated last, as the real one does; a reading of
  * one that is no longer in the file ends with ENXIO. Freed memory is spoilt first. Each call is a line in LIBRARY.calls.
@@ -67,12 +68,12 @@ typedef struct {
 	int32_t kc_chain_id;
 	kstat_t *kc_chain;
 	int open;
+	int busy;	/* a call uses it */
 	char *text;	/* of the kernel, when the chain was made */
 } kstat_ctl_t;
 
 _Static_assert(sizeof (kstat_named_t) == 48, "kstat_named_t");
 
-static int busy;
 static int32_t chain_id = 1000;
 
 static void
@@ -153,16 +154,30 @@ next_line(char **at, char *line, size_t size)
 	return (line);
 }
 
-/* Begin a call, which only one thread may do at a time. Non-zero: it shall fail; errno is set. */
 static int
-begin(const char *function)
+hangs(const char *function)
+{
+	char line[512], name[64];
+	char *text = kernel(), *at = text;
+	int result = 0;
+
+	while (at != NULL && next_line(&at, line, sizeof (line)) != NULL)
+		result |= sscanf(line, "hang %63s", name) == 1 && strcmp(name, function) == 0;
+	free(text);
+	return (result);
+}
+
+/* Begin a call, of which a handle can bear one at a time. Non-zero: it shall fail; errno is set. */
+static int
+begin(kstat_ctl_t *kc, const char *function)
 {
 	static int failed[8];
 	char line[512], name[64];
 	char *text, *at;
 	int error, times, n = 0, result = 0;
 
-	must(!__atomic_exchange_n(&busy, 1, __ATOMIC_SEQ_CST), "two threads at once");
+	if (kc != NULL)
+		must(!__atomic_exchange_n(&kc->busy, 1, __ATOMIC_SEQ_CST), "two threads use a handle at once");
 #ifndef FOR_MEASURING
 	note("%s", function);
 	usleep(200);	/* so that another thread has time to come in between */
@@ -179,13 +194,16 @@ begin(const char *function)
 		}
 	}
 	free(text);
+	while (hangs(function))
+		usleep(1000);
 	return (result);
 }
 
 static void
-end(void)
+end(kstat_ctl_t *kc)
 {
-	__atomic_store_n(&busy, 0, __ATOMIC_SEQ_CST);
+	if (kc != NULL)
+		__atomic_store_n(&kc->busy, 0, __ATOMIC_SEQ_CST);
 }
 
 static void
@@ -230,7 +248,7 @@ kstat_open(void)
 {
 	kstat_ctl_t *kc = NULL;
 
-	if (begin("kstat_open") == 0) {
+	if (begin(NULL, "kstat_open") == 0) {
 		kc = calloc(1, sizeof (*kc));
 		kc->open = 1;
 		if ((kc->text = kernel()) == NULL) {
@@ -241,18 +259,18 @@ kstat_open(void)
 			make_chain(kc);
 		}
 	}
-	end();
+	end(kc);
 	return (kc);
 }
 
 int
 kstat_close(kstat_ctl_t *kc)
 {
-	(void) begin("kstat_close");
+	(void) begin(kc, "kstat_close");
 	must(kc->open == 1, "a closed handle is closed");
 	forget_chain(kc);
 	kc->open = 0;	/* the handle's memory stays, so that its use can be seen */
-	end();
+	end(kc);
 	return (0);
 }
 
@@ -275,7 +293,7 @@ kstat_chain_update(kstat_ctl_t *kc)
 	char *text, *now, *then;
 	int32_t result = -1;
 
-	if (begin("kstat_chain_update") == 0) {
+	if (begin(kc, "kstat_chain_update") == 0) {
 		must(kc->open == 1, "a closed handle is updated");
 		if ((text = kernel()) != NULL) {
 			now = heads(text);
@@ -293,7 +311,7 @@ kstat_chain_update(kstat_ctl_t *kc)
 			free(text);
 		}
 	}
-	end();
+	end(kc);
 	return (result);
 }
 
@@ -302,7 +320,7 @@ kstat_lookup(kstat_ctl_t *kc, char *module, int instance, char *name)
 {
 	kstat_t *ksp = NULL;
 
-	if (begin("kstat_lookup") == 0) {
+	if (begin(kc, "kstat_lookup") == 0) {
 		must(kc->open == 1, "a closed handle is searched");
 		for (ksp = kc->kc_chain; ksp != NULL; ksp = ksp->ks_next) {
 			if ((module == NULL || strcmp(module, ksp->ks_module) == 0) &&
@@ -311,7 +329,7 @@ kstat_lookup(kstat_ctl_t *kc, char *module, int instance, char *name)
 				break;
 		}
 	}
-	end();
+	end(kc);
 	return (ksp);
 }
 
@@ -398,7 +416,7 @@ kstat_read(kstat_ctl_t *kc, kstat_t *ksp, void *unused)
 	kstat_t *each;
 	int kid, found = 0;
 
-	if (begin("kstat_read") == 0) {
+	if (begin(kc, "kstat_read") == 0) {
 		must(kc->open == 1, "a closed handle is read from");
 		for (each = kc->kc_chain; each != NULL; each = each->ks_next)
 			found |= each == ksp;
@@ -414,7 +432,7 @@ kstat_read(kstat_ctl_t *kc, kstat_t *ksp, void *unused)
 		}
 		free(text);
 	}
-	end();
+	end(kc);
 	return (result);
 }
 

@@ -11,6 +11,7 @@ import pytest
 from support.handmade_node import HandmadeNode, U, uuid
 from support.libkstat import LibKstat, built, lines_of, zone
 from support.loading import Loads
+from support.running_daemon import eventually
 from vmload.kstatlib import CannotTell, KstatLibrary
 from vmload.loader import Loader
 from vmload.records import ZoneInfo
@@ -184,6 +185,32 @@ def test_what_goes_on_failing_is_said_once_and_leaves_no_handle_open(library, st
             statistics.zone(7, A)
     assert len(notes) == 1
     assert library.calls().count("kstat_close") == 3
+
+
+def test_look_that_hangs_holds_up_nobody_and_is_believed_when_it_has_ended(library, statistics, notes):
+    library.kernel(*GLOBAL, *zone(2, 7, A), "hang kstat_read")
+    for _ in range(3):
+        with pytest.raises(CannotTell, match="hangs"):
+            statistics.zone(7, A)
+    assert library.calls().count("kstat_read") == 1
+    assert len(notes) == 1
+    library.kernel(*GLOBAL, *zone(2, 7, A, init_pid=71))
+    eventually("it has ended", lambda: pid_or_none(statistics) == "71")
+
+
+def pid_or_none(statistics):
+    try:
+        return statistics.zone(7, A).init_pid
+    except CannotTell:
+        return None
+
+
+def test_node_whose_library_hangs_is_served_by_the_command(node, compiled_libkstat):
+    library = LibKstat(node.root, compiled_libkstat)
+    library.kernel(*GLOBAL, *zone(2, 7, U), "hang kstat_chain_update")
+    assert served_by_the_command(node)
+    library.kernel(*GLOBAL)
+    eventually("no look hangs", lambda: not [each for each in threading.enumerate() if each.name == "kstat"])
 
 
 LIES = [

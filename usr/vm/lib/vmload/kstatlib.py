@@ -4,7 +4,8 @@
 Always: memory that the library points to is read only after what says how much of it there is was found to be sound.
         Its structs are trusted once the global zone's statistics, which are always there, were read through them;
         a statistic's text is taken from within the block of data that it belongs to, or not at all;
-        one thread at a time uses the handle, and no pointer outlives the look that found it;
+        one thread at a time uses the handle, and no pointer outlives the look that found it. A look that hangs costs
+        its thread, and no caller more than a moment;
         what cannot be known this way raises CannotTell: the command `kstat` is there for that.
 Not here: which zone has which statistics in its VM object, and the command (reader.py)."""
 
@@ -15,18 +16,21 @@ import errno
 import os
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Optional
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from typing import Any, Optional, TypeVar
 
 from jsvalues.numberrule import Number
 from vmload.notes import Note, silent
 from vmload.records import ZoneInfo
 
+T = TypeVar("T")
+
 PATH = "/lib/64/libkstat.so.1"
 
-# Seconds to wait for another thread's look, which takes less than a millisecond, or for all zones some tens of them.
-# Past it that thread hangs in the kernel, and the command is asked instead.
+# Seconds to wait for a look, which takes less than a millisecond, or for all zones some tens of them. Past it that look
+# hangs in the kernel, and until it ends the command is asked instead.
 _PATIENCE = 2.0
 _TRIES = 5  # of a reading that ends with EAGAIN. The library itself waits in between
 
@@ -96,7 +100,8 @@ class KstatLibrary:
     def __init__(self, path: Optional[str], note: Note = silent):
         self._path = path
         self._note = note
-        self._lock = threading.Lock()  # of all below
+        self._lock = threading.Lock()  # held by the thread of a look, from before it begins until it ends
+        self._hangs = False  # just while such a thread has been waited for in vain
         self._library: Optional[ctypes.CDLL] = None
         self._handle: Optional[int] = None  # a kstat_ctl_t whose structs were found to be as they should be
         # Why the library is of no use, for good.
@@ -107,46 +112,71 @@ class KstatLibrary:
         """The statistics of one zone; None if the kernel has none for it. Raises CannotTell."""
         if not isinstance(zoneid, int) or not 0 <= zoneid < 1 << 31:
             raise CannotTell(f"no zone has the id {zoneid}")
-        with self._looking() as library:
-            name = zonename.encode("utf-8", "surrogateescape")
-            found = library.kstat_lookup(self._handle, _MODULE, zoneid, name[:_NAME_LENGTH])
-            is_ours = bool(found) and _Kstat.from_address(found).is_of_a_zone
-            statistics = self._read(library, found) if is_ours else None
-        return _info(statistics) if statistics and statistics.get(b"zonename") == zonename else None
+        return self._ask(lambda library: self._zone(library, zoneid, zonename))
 
     def zones(self) -> dict[str, ZoneInfo]:
         """Those of all zones in the kernel, the global one among them, by zone name. Raises CannotTell."""
+        return self._ask(self._zones)
+
+    def _zone(self, library: ctypes.CDLL, zoneid: int, zonename: str) -> Optional[ZoneInfo]:
+        name = zonename.encode("utf-8", "surrogateescape")
+        found = library.kstat_lookup(self._handle, _MODULE, zoneid, name[:_NAME_LENGTH])
+        is_ours = bool(found) and _Kstat.from_address(found).is_of_a_zone
+        statistics = self._read(library, found) if is_ours else None
+        return _info(statistics) if statistics and statistics.get(b"zonename") == zonename else None
+
+    def _zones(self, library: ctypes.CDLL) -> dict[str, ZoneInfo]:
         found = {}
-        with self._looking() as library:
-            for statistics in [self._read(library, each) for each in self._chain(library)]:
-                if statistics and statistics.get(b"zonename"):
-                    found[statistics[b"zonename"]] = _info(statistics)
-            if "global" not in found:
-                raise CannotTell("there are no statistics of the global zone")
+        for statistics in [self._read(library, each) for each in self._chain(library)]:
+            if statistics and statistics.get(b"zonename"):
+                found[statistics[b"zonename"]] = _info(statistics)
+        if "global" not in found:
+            raise CannotTell("there are no statistics of the global zone")
         return found
 
-    @contextmanager
-    def _looking(self) -> Iterator[ctypes.CDLL]:
-        """The library, for this thread alone, its handle open and up to date. Raises CannotTell."""
-        if not self._lock.acquire(timeout=_PATIENCE):
-            self._complain("another look at it hangs")
+    def _ask(self, look: Callable[[ctypes.CDLL], T]) -> T:
+        """What `look` finds, in a thread of its own: nothing in the library has a time limit. Raises CannotTell."""
+        if self._useless is not None:
+            raise CannotTell(self._useless)
+        if self._hangs or not self._lock.acquire(timeout=_PATIENCE):
             raise CannotTell("another look at it hangs")
+        outcome: Future[T] = Future()
         try:
-            if self._useless is not None:
-                raise CannotTell(self._useless)
-            library = self._library = self._library or self._load()
-            if self._handle is None:
-                self._open(library)
-            if library.kstat_chain_update(self._handle) == -1:
-                raise CannotTell(f"kstat_chain_update failed: {_reason()}")
-            yield library
+            threading.Thread(target=self._look, args=(look, outcome), name="kstat", daemon=True).start()
+        except RuntimeError as error:
+            self._lock.release()
+            raise CannotTell(f"no thread for it: {error}") from error
+        try:
+            return outcome.result(_PATIENCE)
+        except NotYet as error:
+            self._hangs = not outcome.done()
+            self._complain("it hangs")
+            raise CannotTell("it hangs") from error
+
+    def _look(self, look: Callable[[ctypes.CDLL], T], outcome: Future[T]) -> None:
+        """In the thread, which has the lock: the look, with the handle open and up to date."""
+        try:
+            found = look(self._ready())
             self._complaint = ""
+            outcome.set_result(found)
         except CannotTell as error:
             self._drop_handle()
             self._complain(str(error))
-            raise
+            outcome.set_exception(error)
+        except Exception as error:  # noqa: BLE001 raised again where the outcome is wanted
+            outcome.set_exception(error)
         finally:
+            self._hangs = False
             self._lock.release()
+
+    def _ready(self) -> ctypes.CDLL:
+        """The library, its handle open and up to date. Raises CannotTell."""
+        library = self._library = self._library or self._load()
+        if self._handle is None:
+            self._open(library)
+        if library.kstat_chain_update(self._handle) == -1:
+            raise CannotTell(f"kstat_chain_update failed: {_reason()}")
+        return library
 
     def _complain(self, reason: str) -> None:
         """Log `reason`, unless that was done already. That there is no library is no fault."""
