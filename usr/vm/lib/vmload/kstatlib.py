@@ -149,7 +149,9 @@ class KstatLibrary:
         try:
             return outcome.result(_PATIENCE)
         except NotYet as error:
-            self._hangs = not outcome.done()
+            self._hangs = True
+            if outcome.done():  # it has ended in this moment, and may have said so before
+                self._hangs = False
             self._complain("it hangs")
             raise CannotTell("it hangs") from error
 
