@@ -43,15 +43,8 @@ def filesystems(
     asked: Elements[FilesystemChange], old: Sequence[Mapping[str, Any]], texts: list[str]
 ) -> Elements[Filesystem]:
     """`old` are the VM's."""
-    present = {str(each.get("target")): each for each in old}
-    removed = tuple(target for target in dict.fromkeys(asked.remove) if target in present)
-    taken = set(present) - set(removed)
-    added = []
-    for each in asked.add:
-        if each.target in taken:
-            texts.append(f"Cannot add multiple filesystems with the same target: {each.target}")
-        taken.add(each.target)
-        added.append(Filesystem(**named(each)))
+    present, removed = _present_and_removed(asked, old, "target", "filesystems", texts)
+    added = tuple(Filesystem(**named(each)) for each in asked.add)
     updated: dict[str, Filesystem] = {}
     for each in asked.update:
         if each.target in removed:
@@ -59,20 +52,13 @@ def filesystems(
         elif each.target in present:
             before = named(updated[each.target]) if each.target in updated else _as_members(present[each.target])
             updated[each.target] = Filesystem(**{**before, **named(each)})
-    return Elements(add=tuple(added), update=tuple(updated.values()), remove=removed)
+    return Elements(add=added, update=tuple(updated.values()), remove=removed)
 
 
 def pci_devices(asked: Elements[PciChange], old: Sequence[Mapping[str, Any]], texts: list[str]) -> Elements[PciDevice]:
     """`old` are the VM's."""
-    present = {str(each.get("path")): each for each in old}
-    removed = tuple(path for path in dict.fromkeys(asked.remove) if path in present)
-    taken = set(present) - set(removed)
-    added = []
-    for each in asked.add:
-        if each.path in taken:
-            texts.append(f"Cannot add multiple PCI devices with the same path: {each.path}")
-        taken.add(each.path)
-        added.append(PciDevice(**named(each)))
+    present, removed = _present_and_removed(asked, old, "path", "PCI devices", texts)
+    added = tuple(PciDevice(**named(each)) for each in asked.add)
     updated: dict[str, PciDevice] = {}
     for each in asked.update:
         if each.pci_slot is not UNSET and pcislots.parsed(each.pci_slot) is None:
@@ -81,7 +67,23 @@ def pci_devices(asked: Elements[PciChange], old: Sequence[Mapping[str, Any]], te
             texts.append(f"Cannot both remove and update the PCI device {each.path}")
         elif each.path in present and each.pci_slot is not UNSET:
             updated[each.path] = PciDevice(path=each.path, pci_slot=each.pci_slot)
-    return Elements(add=tuple(added), update=tuple(updated.values()), remove=removed)
+    return Elements(add=added, update=tuple(updated.values()), remove=removed)
+
+
+def _present_and_removed(
+    asked: Elements[Any], old: Sequence[Mapping[str, Any]], key: str, what: str, texts: list[str]
+) -> tuple[dict[str, Mapping[str, Any]], tuple[str, ...]]:
+    """What the VM has, by the member `key` that names each, and the names of those that go. A name that is added twice,
+    or is there and stays, is reported."""
+    present = {str(each.get(key)): each for each in old}
+    removed = tuple(name for name in dict.fromkeys(asked.remove) if name in present)
+    taken = set(present) - set(removed)
+    for each in asked.add:
+        name = getattr(each, key)
+        if name in taken:
+            texts.append(f"Cannot add multiple {what} with the same {key}: {name}")
+        taken.add(name)
+    return present, removed
 
 
 def check_pci_state(asked: Elements[PciChange], vm: Vm) -> list[str]:
