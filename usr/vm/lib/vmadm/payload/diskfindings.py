@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Optional, Protocol
 
 from vmadm.payload.nodefacts import DEFAULT_POOL, Image, NodeFacts
+from vmadm.payload.pcislots import DISK
 from vmadm.payload.valuerules import as_boolean, as_integer, is_unset
 from vmload import brands
 
 LISTS = ("disks", "add_disks")
 DISK_IMAGE = "zvol"  # the type of an image that a disk can be made from
 BOOTROMS = ("bios", "uefi")  # what an image that names no boot ROM, but other needs, can do with
-DISK = "disk"  # the medium that is meant when none is named
 
 
 class Lists(Protocol):

@@ -35,7 +35,7 @@ def parsed(text: Any) -> Optional[Slot]:
 
 RESERVED = frozenset((0, 6, 30, 31))  # devices of bus 0 that the hypervisor keeps for itself
 DISK_DEVICE, OTHER_DISK_DEVICE, CDROM_DEVICE = 4, 5, 3
-DISK, CDROM = "disk", "cdrom"
+DISK, CDROM = "disk", "cdrom"  # media; the first is meant where none is named
 DiskMap = Mapping[str, Any]  # a disk's `pci_slot`, `media`, `boot` and `path`, those that it has
 
 
