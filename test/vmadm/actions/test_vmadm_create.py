@@ -211,6 +211,16 @@ def test_shared_volume_of_its_own(cn):
     vm = cn.create(uuid=U, filesystems=[{"source": volume, "target": "/data", "type": "lofs"}])
     assert vm["filesystems"] == [{"source": f"/zones/{U}/volumes/{volume}", "target": "/data", "type": "lofs"}]
     assert os.path.isdir(f"{cn.root}/zones/{U}/volumes/{volume}")
+    assert f"zones/{U}/volumes/{volume}" in cn.control.datasets()
+
+
+def test_shared_volume_mounted_at_two_places_is_one_dataset(cn):
+    volume = "11111111-2222-4333-8444-555555555555"
+    places = [{"source": volume, "target": target, "type": "lofs"} for target in ("/data", "/more")]
+    vm = cn.create(uuid=U, filesystems=places)
+    assert {each["source"] for each in vm["filesystems"]} == {f"/zones/{U}/volumes/{volume}"}
+    cn.ok("delete", U)
+    assert not [name for name in cn.control.datasets() if U in name]
 
 
 def test_vm_on_another_pool(own_cn):

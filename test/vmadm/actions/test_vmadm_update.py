@@ -751,3 +751,23 @@ def test_pci_device_is_removed_though_its_path_has_commas(cn, gone):
     cn.ok("update", uuid, payload={"remove_pci_devices": gone})
     left = [OTHER_CARD] if OTHER_CARD not in gone else []
     assert [device["path"] for device in cn.vm(uuid).get("pci_devices", [])] == left
+
+
+def test_what_is_removed_and_added_again_in_one_payload_is_replaced(cn):
+    uuid = cn.add(brand="bhyve", state="stopped", image="")
+    cn.ok("update", uuid, payload={"add_pci_devices": [{"path": CARD, "pci_slot": "8:0"}]})
+    again = [{"path": CARD, "pci_slot": "9:0"}]
+    cn.ok("update", uuid, payload={"remove_pci_devices": [CARD], "add_pci_devices": again})
+    assert [(device["path"], device["pci_slot"]) for device in cn.vm(uuid)["pci_devices"]] == [(CARD, "9:0")]
+    uuid = cn.add(brand="joyent-minimal")
+    old, new = ({"source": source, "target": "/mnt/x", "type": "lofs"} for source in ("/old", "/new"))
+    cn.ok("update", uuid, payload={"add_filesystems": [old]})
+    cn.ok("update", uuid, payload={"remove_filesystems": ["/mnt/x"], "add_filesystems": [new]})
+    assert cn.vm(uuid)["filesystems"] == [new]
+
+
+def test_disk_that_is_updated_twice_is_refused_with_that_reason(cn):
+    uuid = cn.api.create(BHYVE)["uuid"]
+    path = f"/dev/zvol/rdsk/zones/{uuid}/disk0"
+    twice = [{"path": path, "model": model} for model in ("nvme", "ahci")]
+    assert cn.fails("update", uuid, payload={"update_disks": twice}) == f"Cannot update the disk {path} more than once"

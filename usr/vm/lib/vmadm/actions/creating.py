@@ -253,9 +253,11 @@ class _Making:
     def _add_volumes(self) -> None:
         for filesystem in [each for each in self.change.filesystems.add if _is_volume(each)]:
             volume = filesystem.source if filesystem.source != CREATE_VOLUME else str(uuids.uuid4())
-            source = f"/{self.root}/volumes/{volume}"
-            self.folder.make_folder(f"volumes/{volume}")
-            lines = zonecfg_blocks.filesystem_lines([replace(filesystem, source=source, type="lofs")])
+            dataset = f"{self.root}/volumes/{volume}"
+            for name in (f"{self.root}/volumes", dataset):
+                if not exists(self.node, name):
+                    self.node.must("zfs", "create", name)
+            lines = zonecfg_blocks.filesystem_lines([replace(filesystem, source=f"/{dataset}", type="lofs")])
             self.session.must_zonecfg(self.uuid, script="\n".join(lines) + "\n")
 
     def _mount_host_files(self) -> None:

@@ -8,7 +8,7 @@ was written and what is shown, and blames no one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -87,6 +87,11 @@ def gone_from(list_name: str, key: str, value: str) -> Expected:
     return _gone(f"{list_name} {value}", _element_with(list_name, key, value))
 
 
+def _gone_all(list_name: str, key: str, removed: Iterable[str], added: Collection[str]) -> Iterator[Expected]:
+    """What is removed and added again, in one payload, is there."""
+    return (gone_from(list_name, key, value) for value in removed if value not in added)
+
+
 def there_in(list_name: str, key: str, value: str) -> Expected:
     """An object of the list has this `key`."""
     return _with_members(f"{list_name} {value}", _element_with(list_name, key, value), {})
@@ -99,15 +104,16 @@ def exactly(name: str, value: Any) -> Expected:
 
 def _of_lists(change: Change) -> list[Expected]:
     expected = [*_of_nics(change), *_of_disks(change)]
-    expected += [gone_from("filesystems", "target", target) for target in change.request.filesystems.remove]
     there = {each.target for each in (*change.filesystems.add, *change.filesystems.update)}
+    expected += _gone_all("filesystems", "target", change.request.filesystems.remove, there)
     for filesystem in (*change.request.filesystems.add, *change.request.filesystems.update):
         if filesystem.target in there:
             shown = dict(filesystem.items())
             if not str(filesystem.source).startswith("/"):
                 shown = {name: value for name, value in shown.items() if name in ("target", "options")}  # a volume
             expected.append(_has("filesystems", "target", filesystem.target, shown))
-    expected += [gone_from("pci_devices", "path", path) for path in change.request.pci_devices.remove]
+    added = {device.path for device in change.pci_devices.add}
+    expected += _gone_all("pci_devices", "path", change.request.pci_devices.remove, added)
     for device in (*change.pci_devices.add, *change.pci_devices.update):
         expected.append(_has("pci_devices", "path", device.path, dict(members(device))))
     return expected
@@ -172,8 +178,7 @@ def _addresses_of(asked: NicChange, said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_disks(change: Change) -> Iterator[Expected]:
-    for path in change.request.disks.remove:
-        yield gone_from("disks", "path", path)
+    yield from _gone_all("disks", "path", change.request.disks.remove, {disk.path for disk in change.disks.add})
     settles_all = change.is_new or bool(
         {"quota", "flexible_disk_size"} & dict(change.request.properties.items()).keys()
     )

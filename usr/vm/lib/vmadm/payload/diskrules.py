@@ -88,7 +88,12 @@ def updated_disks(asked: Sequence[DiskChange], shown: Shown, vm: Vm, brand: str,
     for disk in asked:
         old = present.pop(disk.path, None)
         if old is None:
-            texts.append(f"There is no existing disk with path {disk.path}")
+            is_second = any(disk.path == other.get("path") for other in vm.get("disks") or [])
+            texts.append(
+                f"Cannot update the disk {disk.path} more than once"
+                if is_second
+                else f"There is no existing disk with path {disk.path}"
+            )
             continue
         _check_members(disk, brand, "type", texts)
         _check_size(disk, old, texts)
