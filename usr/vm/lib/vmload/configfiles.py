@@ -16,7 +16,7 @@ from jsvalues import dates
 from jsvalues.keyorder import walked
 from jsvalues.numberrule import WHITE_SPACE, number, whole
 from vmload.loaderror import LoadError
-from vmload.records import LastExited
+from vmload.records import Config, LastExited
 
 _WHITE = re.compile(f"[{re.escape(WHITE_SPACE)}]")
 _CORE_DUMPED_OR_SIGNAL = 0xFF
@@ -29,13 +29,16 @@ _DEEPEST = 100
 MOST_VALUES = 30_000
 
 
-def metadata(data: Optional[bytes]) -> dict[str, Any]:
+def metadata(data: Optional[bytes]) -> Config:
     """`customer_metadata` and `internal_metadata` of a metadata.json, each `{}` if it is not in there
     (docs/platform.md, "JSON files")."""
     content = json_or_empty(data)
     if not isinstance(content, dict):
         content = {}
-    return {name: content.get(name, {}) for name in ("customer_metadata", "internal_metadata")}
+    return {
+        "customer_metadata": content.get("customer_metadata", {}),
+        "internal_metadata": content.get("internal_metadata", {}),
+    }
 
 
 def json_or_empty(data: Optional[bytes]) -> Any:

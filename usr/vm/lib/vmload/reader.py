@@ -20,7 +20,7 @@ from vmload.datasets import Datasets
 from vmload.kstatlib import CannotTell, KstatLibrary
 from vmload.loaderror import CommandFailed, LoadError, XmlGone, from_os_error
 from vmload.notes import Note, silent
-from vmload.records import LastExited, Zone, ZoneInfo
+from vmload.records import Config, LastExited, Zone, ZoneInfo
 from vmload.slots import Slots
 from vmload.system import KSTAT, ZFS, ZONEADM, Output, System
 
@@ -191,7 +191,7 @@ class Reader:
         """The names in /etc/zones/index. Raises LoadError."""
         return zoneadm.names_in_index(self._load(self.system.read, INDEX))
 
-    def config(self, zone: Zone) -> dict[str, Any]:
+    def config(self, zone: Zone) -> Config:
         """customer_metadata, internal_metadata, routes and tags; none of them for an incomplete zone whose files
         cannot be read (docs/platform.md, "JSON files"). Raises LoadError."""
         try:

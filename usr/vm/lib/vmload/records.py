@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, TypedDict
 
 from jsvalues.numberrule import Number
 from vmload.datasets import Datasets
@@ -45,6 +45,16 @@ class LastExited:
     exit_timestamp: str
 
 
+class Config(TypedDict, total=False):
+    """What the JSON files of one zone hold (docs/platform.md, "JSON files"): all four, or none where an incomplete zone
+    has files that cannot be read. Each is whatever JSON can say: a guest writes them."""
+
+    customer_metadata: Any
+    internal_metadata: Any
+    routes: Any
+    tags: Any
+
+
 @dataclass(frozen=True)
 class FileRecords:
     """What the files of one zone say. None: not there, or not asked for."""
@@ -52,7 +62,7 @@ class FileRecords:
     xml: Optional[dict[str, Any]] = None  # zonexml.parse()
     last_exited: Optional[LastExited] = None
     last_modified: Optional[str] = None
-    config: Optional[dict[str, Any]] = None  # customer_metadata, internal_metadata, routes, tags
+    config: Optional[Config] = None
     receive_payload: Optional[dict[str, Any]] = None
 
 

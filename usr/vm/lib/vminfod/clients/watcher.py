@@ -80,7 +80,9 @@ class VminfodWatcher:
         self._ended = False
         for topic, callback in (callbacks or {}).items():
             self.on(topic, callback)
-        threading.Thread(target=self._watch, daemon=True, name=f"vminfod watcher {self._identity.name}").start()
+        threading.Thread(
+            target=self._stay_connected, daemon=True, name=f"vminfod watcher {self._identity.name}"
+        ).start()
 
     def on(self, topic: str, callback: Callable[[Any], object]) -> None:
         """Call `callback` with each "create", "modify" or "delete" event, "event" (any of the three, afterwards),
@@ -178,7 +180,7 @@ class VminfodWatcher:
         because = f": {self._error.message}" if self._error is not None and self._feed is None else ""
         raise self._named(VminfodTimeout(f"VminfodWatcher {what} timeout exceeded{because}"))
 
-    def _watch(self) -> None:
+    def _stay_connected(self) -> None:
         """The watcher's thread: follow, and when that breaks, back off and follow again."""
         backoff = Backoff(BACKOFF_FIRST, BACKOFF_MOST)
         while not self._stopped:
