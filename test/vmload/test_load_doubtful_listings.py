@@ -9,7 +9,7 @@ from vmload import parts as part
 from vmload.datasets import Datasets, Snapshot
 from vmload.loader import Loader
 from vmload.reader import Reader
-from vmload.records import Zone, ZoneFiles, ZoneRecords
+from vmload.records import FileRecords, Zone, ZoneRecords
 
 pytestmark = pytest.mark.pure
 
@@ -24,7 +24,7 @@ WITHOUT_HOLD = Datasets(ROWS, {"/" + ROOT: ROOT})
 def read_again(tmp_path, *listings):
     """The records of a VM that had the WHOLE, read anew, and how often zfs was asked for its root dataset."""
     zone = Zone(None, U, "installed", "/" + ROOT, U, "joyent", 0)
-    old = ZoneRecords(zone, ZoneFiles(xml={"datasets": [DATA]}), None, {ROOT: WHOLE})
+    old = ZoneRecords(zone, FileRecords(xml={"datasets": [DATA]}), None, {ROOT: WHOLE})
     loader = Loader(str(tmp_path))
     loader._reader = mock.create_autospec(Reader, instance=True)
     loader._reader.datasets.side_effect = listings
