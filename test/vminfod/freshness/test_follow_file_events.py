@@ -223,6 +223,7 @@ def test_file_of_the_same_content_changes_last_modified_and_nothing_else(follow)
 
 def test_lastexited_that_did_not_exist_is_seen_when_it_appears_and_from_then_on(follow):
     zone = follow.add(state="stopped")
+    follow.bring_up_to_date(zone)
     follow.control.forget_calls()
     follow.control.write_lastexited(zone, 256, 1767300000.5)
     follow.until(zone, lambda vm: vm.get("exit_status") == 1)
