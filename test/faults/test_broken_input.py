@@ -170,6 +170,26 @@ def test_config_file_with_anything_in_it_is_what_a_fresh_load_says(node, daemon,
     assert [record for record in daemon.logged("", level=50) if "has no uuid" not in record["msg"]] == []
 
 
+def test_config_folder_that_becomes_a_link_to_itself_is_read_no_more_and_no_less_than_by_a_fresh_load(node, daemon):
+    """The files in it are the same, and nothing happened to them; but no link below a zonepath is followed."""
+    uuid = a_zone(daemon)
+    node.control.write_config(uuid, "tags", {"kept": "yes"})
+    eventually("it is served", lambda: daemon.vm(uuid)["tags"] == {"kept": "yes"})
+    config = node.control.real(f"/zones/{uuid}/config")
+    os.rename(config, f"{config}.moved")
+    os.symlink(f"{config}.moved", config)
+    error = eventually("it is refused", lambda: daemon.status()["zoneErrors"].get(uuid))
+    assert error["code"] == "ELOOP" and uuid not in fresh_load(node.root)
+    assert daemon.vm(uuid)["tags"] == {"kept": "yes"}
+    os.unlink(config)
+    os.rename(f"{config}.moved", config)
+    with open(f"{config}/tags.json", "w", encoding="ascii") as file:
+        file.write('{"kept": "no"}')
+    eventually("it is read again", lambda: daemon.vm(uuid)["tags"] == {"kept": "no"})
+    assert_converges(daemon)
+    assert daemon.status()["zoneErrors"] == {}
+
+
 @pytest.mark.parametrize("harm", [replace_by_folder, replace_by_fifo, replace_by_loop, make_huge])
 def test_config_file_that_cannot_be_read_keeps_the_old_values(node, daemon, harm):
     uuid = a_zone(daemon)

@@ -39,7 +39,8 @@ KILL_GRACE = 3.0
 LARGEST_OUTPUT = 256 << 20
 
 
-Identity = tuple[int, int]  # device and inode: another file in the same place has another
+# Device and inode, of a link those of what it leads to and its own: another file in the same place has another.
+Identity = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -217,12 +218,17 @@ class System:
         return mtime_of(status)
 
     def identity(self, node_path: str) -> Optional[Identity]:
-        """Which file or folder is there now, by device and inode; None if none can be seen."""
+        """Which file or folder is there now; None if none can be seen."""
+        path = self.path(node_path)
         try:
-            status = os.stat(self.path(node_path))
+            status = os.lstat(path)
+            own = (status.st_dev, status.st_ino)
+            if not stat.S_ISLNK(status.st_mode):
+                return own
+            status = os.stat(path)
         except OSError:
             return None
-        return status.st_dev, status.st_ino
+        return (status.st_dev, status.st_ino, *own)
 
 
 class _TooMuch(Exception):
