@@ -306,3 +306,55 @@ def test_daemon_that_stops_leaves_no_request_waiting(node):
         answer = connection.answer()
         assert answer is None or answer.status >= 500
         connection.close()
+
+
+def test_tools_are_asked_side_by_side_about_a_vm_that_is_known(follow):
+    """Each is held until all have begun."""
+    zone = follow.add(state="running", delegated=True)
+    tools = ("zoneadm", "zfs")
+    for tool in tools:
+        follow.control.fault(tool, "hold", match=zone, times=1)
+    follow.control.drop_events(match=zone)
+    follow.control.forget_calls()
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(fresh(follow, zone)))
+    asking.start()
+    eventually("both have begun", lambda: all(follow.control.children(tool) for tool in tools))
+    follow.control.clear_faults()
+    asking.join(20)
+    assert [answer.status for answer in answers] == [200]
+    assert len(follow.listed()) == 1
+
+
+def test_zone_that_zoneadm_knows_no_more_is_dropped_while_zfs_hangs(follow):
+    zone = follow.add(state="installed", delegated=True)
+    follow.control.fault("zfs", "hold", match=zone, times=None)
+    follow.control.drop_events(times=None)
+    follow.deafen(zone)
+    follow.node.run("zoneadm", "-z", zone, "uninstall", "-F")
+    follow.node.run("zonecfg", "-z", zone, "delete", "-F", check=True)
+    assert fresh(follow, zone).status == 404
+    follow.control.clear_faults()
+    follow.control.clear_event_rules()
+    follow.until(zone, lambda vm: not vm)
+    assert not any(zone in path for path in follow.daemon.status()["fswatcher"]["watching"])
+
+
+def test_zone_whose_state_changes_while_it_is_read_is_shown_with_what_was_read_after_that(follow):
+    zone = follow.add(state="stopped")
+    follow.control.drop_events(match=zone)
+    follow.deafen(zone)
+    follow.control.fault("zoneadm", "hold", match=zone, times=1)
+    follow.control.forget_calls()
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(fresh(follow, zone)))
+    asking.start()
+    eventually("zfs has been asked", lambda: follow.listed())
+    follow.control.write_lastexited(zone, 512)
+    follow.control.set_index_state(zone, "incomplete")
+    follow.control.clear_faults()
+    asking.join(20)
+    vm = answers[0].json()
+    assert (vm["zone_state"], vm["exit_status"]) == ("incomplete", 2)
+    follow.control.clear_event_rules()
+    follow.until(zone, lambda vm: vm["zone_state"] == "incomplete")

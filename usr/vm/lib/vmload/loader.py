@@ -27,7 +27,7 @@ from vmload.filereads import FileRead, FileReads
 from vmload.loaderror import LoadError, NoVm
 from vmload.notes import Note, silent
 from vmload.reader import Reader
-from vmload.records import FileRecords, Zone, ZoneRecords
+from vmload.records import FileRecords, Zone, ZoneInfo, ZoneRecords
 from vmload.runner import DIRECTLY, Runner
 from vmload.system import Identity, RunningCommand, System, TimeLimits
 from vmload.used import mounted_at_zonepath, root_of, used, used_by
@@ -49,6 +49,20 @@ class SysinfoReading(NamedTuple):
 
     value: Optional[Mapping[str, Any]] = None
     warning: Optional[str] = None
+
+
+class _Listing(NamedTuple):
+    """A list of `parent` that is wanted; see Loader._list(). `before`: what it gave the last time. Without `asks_held`
+    the snapshots of the delegated dataset are those of `before`. `named`: datasets that the XML delegates."""
+
+    parent: str
+    is_root: bool
+    before: Optional[Datasets] = None
+    asks_held: bool = True
+    named: tuple[str, ...] = ()
+
+
+_Begun = dict[str, tuple[_Listing, Callable[[], Datasets]]]  # parent -> the list that was begun, and who waits for it
 
 
 @dataclass(frozen=True)
@@ -116,63 +130,76 @@ class Loader:
         changed_datasets: Collection[str] = (),
     ) -> ZoneRecords:
         """The records of `zone`: of `old` those that still hold, anew `parts` and what zfs says of `changed_datasets`
-        (names that the zone uses, or that lie above or below one). Without `old` everything is read.
+        (names that the zone uses, or that lie above or below one). Without `old` everything is read. Files, statistics
+        and datasets are read side by side, the datasets as far as `old` says which they are.
 
         Raises LoadError; then nothing of `old` is lost."""
         if old is None or old.zone.zonepath != zone.zonepath:
             parts = part.ALL  # a zone that was moved: nothing that was read under the old path holds
         vmobj.check(zone)
-        zoneinfo = old.zoneinfo if old is not None else None
-        if part.ZONEINFO in parts:
-            zoneinfo = runner.kstat(self._reader.zoneinfo, zone)
         files = old.files if old is not None else _NOTHING_READ
-        if not part.OF_FILES.isdisjoint(parts) or vmobj.is_receiving(zone, files.xml):
-            files = runner.files(*_on_pool(zone), partial(self._files, zone, parts, files))
         known = old if part.DATASETS not in parts else None
-        return ZoneRecords(zone, files, zoneinfo, self._datasets(zone, files, runner, old, known, changed_datasets))
+        reads_files = not part.OF_FILES.isdisjoint(parts) or vmobj.is_receiving(zone, files.xml)
+        begun: _Begun = {}
+        statistics: Optional[Callable[[], Optional[ZoneInfo]]] = None
+        if part.ZONEINFO in parts:
+            statistics = partial(runner.kstat, self._reader.zoneinfo, zone)
+        if reads_files:
+            if statistics is not None and zone.zoneid is not None:
+                statistics = runner.beside(statistics)
+            if old is not None and old.zone.zonepath == zone.zonepath:
+                begun = self._begin(_to_list(zone, files, old, known, changed_datasets), runner)
+            files = runner.files(*_on_pool(zone), partial(self._files, zone, parts, files))
+        zoneinfo = statistics() if statistics is not None else old.zoneinfo if old is not None else None
+        asked = _to_list(zone, files, old, known, changed_datasets)
+        return ZoneRecords(zone, files, zoneinfo, self._datasets(zone, asked, begun, known, runner))
+
+    def _begin(self, asked: Mapping[str, Optional[_Listing]], runner: Runner) -> _Begun:
+        return {
+            parent: (listing, runner.beside(partial(runner.zfs, self._list, listing)))
+            for parent, listing in asked.items()
+            if listing is not None
+        }
 
     def _datasets(
         self,
         zone: Zone,
-        files: FileRecords,
-        runner: Runner,
-        old: Optional[ZoneRecords],
+        asked: Mapping[str, Optional[_Listing]],
+        begun: _Begun,
         known: Optional[ZoneRecords],
-        changed: Collection[str],
+        runner: Runner,
     ) -> dict[str, Datasets]:
-        """What zfs says of the zone's datasets: that of `known` which still holds, anew what `changed`, and what the
-        zone did not use before. Those were not followed; they may have been listed as something beside others."""
-        uses = used(zone, files, root_of(old) if old is not None else None)
-        stale = {*changed, *(set(uses.named) - set(used_by(known).named) if known is not None else ())}
-        listed, is_new = {}, known is None
-        for parent, is_root in uses.parents().items():
-            if known is not None and parent in known.datasets and not _concerns(stale, parent):
-                listed[parent] = known.datasets[parent]
+        """What zfs says of the datasets that are `asked` for: by the listings that have `begun` already, if they are
+        just those that are wanted, else by others; side by side where they are several."""
+        missing = {
+            parent: listing
+            for parent, listing in asked.items()
+            if listing is not None and (parent not in begun or begun[parent][0] != listing)
+        }
+        if len(missing) > 1:
+            begun, missing = {**begun, **self._begin(missing, runner)}, {}
+        listed: dict[str, Datasets] = {}
+        for parent, listing in asked.items():
+            if listing is None:
+                listed[parent] = known.datasets[parent] if known is not None else Datasets()
+            elif parent in missing:
+                listed[parent] = runner.zfs(self._list, listing)
             else:
-                before = old.datasets.get(parent) if old is not None else None
-                asks_held = known is None or any(zfs.covers(f"{parent}/{zfs.DELEGATED}", name) for name in stale)
-                listed[parent] = runner.zfs(self._list, parent, is_root, before, asks_held, uses.delegated)
-                is_new = True
+                listed[parent] = begun[parent][1]()
+        is_new = any(listing is not None for listing in asked.values())
         if is_new and mounted_at_zonepath(zone, zfs.union(listed.values())) is None:
             # A dataset of another name can be mounted there: a listing of all would have shown it.
             other = mounted_at_zonepath(zone, runner.zfs(self._reader.mountpoints))
             if other is not None:
-                listed[other] = runner.zfs(self._list, other, True)
+                listed[other] = runner.zfs(self._list, _Listing(other, True))
         return listed
 
-    def _list(
-        self,
-        parent: str,
-        is_root: bool,
-        before: Optional[Datasets] = None,
-        asks_held: bool = True,
-        named: Collection[str] = (),
-    ) -> Datasets:
-        """What can show in a VM object of `parent`, and of what lies below it if it is a root. Without `asks_held` the
-        snapshots of the delegated dataset are those that were there `before`.
+    def _list(self, wanted: _Listing) -> Datasets:
+        """What can show in a VM object of the dataset `wanted`, and of what lies below it if it is a root.
 
-        One listing, where the XML has `named` the delegated dataset, or it was there before. What was there `before`,
-        or is not known yet, is asked for twice before it is believed to be not there."""
+        One listing, where the XML names the delegated dataset, or it was there before. What was there before, or is not
+        known yet, is asked for twice before it is believed to be not there."""
+        parent, is_root, before, asks_held, named = wanted
         delegated = f"{parent}/{zfs.DELEGATED}"
         was_there = before is not None and delegated in before.datasets
         keeps_held = was_there and not asks_held
@@ -236,7 +263,7 @@ class Loader:
             if parent.count("/") + (2 if is_root else 0) <= zfs.DEPTH_OF_ALL:
                 share[parent] = datasets.cut(children, parent, is_root=is_root)
             else:
-                share[parent] = self._list(parent, is_root)
+                share[parent] = self._list(_Listing(parent, is_root))
         return share
 
     def _of_each(self, zones: Iterable[Zone], step: Callable[[Zone], T]) -> tuple[dict[str, T], dict[str, LoadError]]:
@@ -288,6 +315,29 @@ class Loader:
             self._reader.config(zone) if part.JSON in parts else old.config,
             self._reader.receive_payload(zone) if vmobj.is_receiving(zone, xml) else None,
         )
+
+
+def _to_list(
+    zone: Zone,
+    files: FileRecords,
+    old: Optional[ZoneRecords],
+    known: Optional[ZoneRecords],
+    changed: Collection[str],
+) -> dict[str, Optional[_Listing]]:
+    """The datasets that the zone uses, and how each is to be listed; None: what is `known` of it still holds. Listed
+    anew are those that `changed`, and those that the zone did not use before: they were not followed, and may have been
+    listed as something beside others."""
+    uses = used(zone, files, root_of(old) if old is not None else None)
+    stale = {*changed, *(set(uses.named) - set(used_by(known).named) if known is not None else ())}
+    asked: dict[str, Optional[_Listing]] = {}
+    for parent, is_root in uses.parents().items():
+        if known is not None and parent in known.datasets and not _concerns(stale, parent):
+            asked[parent] = None
+        else:
+            before = old.datasets.get(parent) if old is not None else None
+            asks_held = known is None or any(zfs.covers(f"{parent}/{zfs.DELEGATED}", name) for name in stale)
+            asked[parent] = _Listing(parent, is_root, before, asks_held, uses.delegated)
+    return asked
 
 
 def _is_doubtful(found: Datasets, before: Optional[Datasets], delegated: Optional[str]) -> bool:

@@ -28,6 +28,11 @@ class Runner(Protocol):
         """`step` reads `what`, which lies on `pool`: reads that hang are kept apart by pool, and have an end."""
         ...
 
+    def beside(self, step: Callable[[], T]) -> Callable[[], T]:
+        """Begin `step`, which may use the other methods. What is returned waits for it, and returns or raises what it
+        does; it need not be called."""
+        ...
+
 
 class Directly:
     """The Runner of a caller that may block."""
@@ -39,6 +44,9 @@ class Directly:
 
     def files(self, pool: str, what: str, step: Callable[[], T]) -> T:
         return step()
+
+    def beside(self, step: Callable[[], T]) -> Callable[[], T]:
+        return step
 
 
 DIRECTLY = Directly()

@@ -46,6 +46,10 @@ class NotInTime(Exception):
     """The zone has not been read so soon."""
 
 
+class _NotWatched(LoadError):
+    """The zone was dropped, or its watches were, while it was read ahead."""
+
+
 class _Question:
     """Somebody waits for the zone to be read. `answer`: None once it is applied, or why it cannot be read."""
 
@@ -234,12 +238,15 @@ class Reloads:
             self._log.debug("zone is fresh", zonename=zonename, parts=sorted(stale.parts), took=took)
         return error
 
-    def _watch(self, zone: Zone) -> bool:
+    def _watch(self, zone: Zone, is_ahead: bool) -> bool:
         """Watch the files of the zone; whether any is another than before. What comes while a folder is watched anew is
         seen by one look more."""
         is_another = False
         for _ in range(_LOOKS):
-            if not self._watches.set(zone, self._loader.identities(zone, watched_for(zone), self._threads)):
+            seen = self._loader.identities(zone, watched_for(zone), self._threads)
+            if is_ahead and not self._watches.covers(zone):
+                raise _NotWatched(f"the files of zone {zone.zonename} are watched no more")
+            if not self._watches.set(zone, seen):
                 break
             is_another = True
         return is_another
@@ -249,16 +256,33 @@ class Reloads:
         try:
             old = self._cache.records(zonename)
             if old is not None and part.ZONEADM not in stale.parts:
-                zone = old.zone
-            else:
-                zone = self._loader.find(zonename, self._threads)
-            parts = stale.parts
-            needs_files = not part.OF_FILES.isdisjoint(parts) or not self._watches.covers(zone)
-            if needs_files and self._watch(zone):  # before any of its files is read
-                parts = parts | part.OF_FILES
-            return self._loader.read(zone, self._threads, old, parts, stale.datasets)
+                return self._read_of(old.zone, old, stale)
+            if old is not None and part.DATASETS in stale.parts and self._watches.covers(old.zone):
+                return self._read_all_beside(old, stale)
+            return self._read_of(self._loader.find(zonename, self._threads), old, stale)
         except LoadError as error:
             return error
         except Exception as error:  # noqa: BLE001 boundary: a fault of ours in one zone's reading must not stop the rest
             self._log.error("reading a zone failed unexpectedly", zonename=zonename, err=error)
             return LoadError(f"{type(error).__name__}: {error}", "INTERNAL")
+
+    def _read_of(self, zone: Zone, old: Optional[ZoneRecords], stale: _Stale, *, is_ahead: bool = False) -> ZoneRecords:
+        """What is stale of the zone whose record is known. `is_ahead`: it may be gone, and dropped meanwhile; then
+        nothing of it is watched anew."""
+        parts = stale.parts
+        needs_files = not part.OF_FILES.isdisjoint(parts) or not self._watches.covers(zone)
+        if needs_files and self._watch(zone, is_ahead):  # before any of its files is read
+            parts = parts | part.OF_FILES
+        return self._loader.read(zone, self._threads, old, parts, stale.datasets)
+
+    def _read_all_beside(self, old: ZoneRecords, stale: _Stale) -> ZoneRecords:
+        """zoneadm beside all the rest, read where it was before. If zoneadm gives another record it is read once more:
+        nothing that is shown beside a state may be older than that."""
+        ahead = self._threads.beside(lambda: self._read_of(old.zone, old, stale, is_ahead=True))
+        zone = self._loader.find(old.zone.zonename, self._threads)  # if it is gone the rest is not waited for
+        if zone == old.zone:
+            try:
+                return ahead()
+            except _NotWatched:
+                self._log.debug("watched no more while it was read: reading it again", zonename=zone.zonename)
+        return self._read_of(zone, old, stale)

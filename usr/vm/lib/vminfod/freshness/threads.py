@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Optional
 
+import gevent
 from gevent.event import AsyncResult
 from gevent.threadpool import ThreadPool
 
@@ -60,6 +61,17 @@ class Threads:
             self._stuck[what] = outcome
             raise LoadError(f"{what} could not be read within {self._limit:g} s", "ETIMEDOUT")
         result: T = _result(*outcome.get())
+        return result
+
+    def beside(self, step: Callable[[], T]) -> Callable[[], T]:
+        """In a greenlet of its own, which runs to its end whether anybody waits for it or not."""
+        greenlet = gevent.spawn(_outcome, step)
+        greenlet.name = "beside a reading"
+
+        def result() -> T:
+            found: T = _result(*greenlet.get())
+            return found
+
         return result
 
     def node(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
