@@ -38,7 +38,7 @@ def test_write_says_why_the_vm_cannot_be_read_and_changes_nothing(cn, act):
     with pytest.raises(CannotRead) as raised:
         act(cn.api, uuid)
     text = str(raised.value)
-    assert f"VM {uuid} cannot be read: not well-formed" in text
+    assert f"VM {uuid} cannot be read: /etc/zones/{uuid}.xml: not well-formed" in text
     assert text.endswith("; nothing was changed")
     assert "vminfod:" not in text and "reach vminfod" not in text
     assert cn.commands() == []

@@ -228,7 +228,8 @@ def test_broken_vm_is_answered_with_its_reason_by_the_first_reading_after_the_qu
     follow.control.corrupt(f"/etc/zones/{zone}.xml", "<zone name=")
     eventually("it is tried again and again", lambda: tries(follow, zone) > 2)
     answer = fresh(follow, zone, "&timeout=600")
-    assert (answer.status, answer.body) == (504, b"VM cannot be read: unclosed token")
+    reason = f"VM cannot be read: /etc/zones/{zone}.xml: unclosed token"
+    assert (answer.status, answer.body.decode()) == (504, reason)
     assert follow.daemon.vm(zone) == follow.vms[zone]
     follow.control.edit_xml(zone, text.replace("Zm9v", "YmFy"))
     assert fresh(follow, zone).json()["alias"] == "bar"

@@ -17,7 +17,7 @@ from vminfod.serving.cause import REQUEST
 from vminfod.watchers.zonewatcher import is_zonename
 from vmload.loader import Loader
 from vmload.loaderror import LoadError
-from vmload.reader import SYSINFO
+from vmload.reader import SYSINFO, zone_xml_path
 
 
 class FreshReads:
@@ -44,7 +44,9 @@ class FreshReads:
         except NotInTime:
             return f"VM not read within {timeout:g} s: {self._why_stale(zonename)}"
         except LoadError as error:
-            return f"VM cannot be read: {error}"
+            # The code is the XML's alone, and its text is the parser's, without the file.
+            where = f"{zone_xml_path(zonename)}: " if error.code == "PARSE_ERROR" else ""
+            return f"VM cannot be read: {where}{error}"
         sysinfo.join(max(0.0, until - time.monotonic()))
         return None if sysinfo.ready() else f"VM not read within {timeout:g} s: waiting for the file {SYSINFO}"
 
