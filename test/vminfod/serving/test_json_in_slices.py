@@ -111,11 +111,11 @@ def test_large_vm_is_prepared_aside_and_nothing_of_it_is_seen_before_its_event(f
     putting = gevent.spawn(cache.put, ZONE, RECORDS, second, REQUEST)
     while not prepared.is_set():
         gevent.sleep(0)
-    assert json.loads(cache.vm(ZONE)) == first
+    assert json.loads(cache.served(ZONE).body) == first
     assert (hub.rev, listener.waiting()) == (1, [])
     go_on.set()
     assert putting.get(timeout=10).event == "modify"
-    assert json.loads(cache.vm(ZONE)) == second
+    assert json.loads(cache.served(ZONE).body) == second
     event = json.loads(b"".join(listener.waiting()))
     assert (event["rev"], event["vm"]) == (2, second)
     assert len(aside_by) == at_first + 1

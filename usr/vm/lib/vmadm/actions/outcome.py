@@ -94,7 +94,7 @@ def _gone_all(list_name: str, key: str, removed: Iterable[str], added: Collectio
 
 def there_in(list_name: str, key: str, value: str) -> Expected:
     """An object of the list has this `key`."""
-    return _with_members(f"{list_name} {value}", _element_with(list_name, key, value), {})
+    return _has(list_name, key, value, {})
 
 
 def exactly(name: str, value: Any) -> Expected:

@@ -144,11 +144,11 @@ class Api:
                     return self._answer(504, why_not.encode("utf-8", "replace"))
         except _Refused as refused:
             return self._refuse(refused)
-        body, rev = self._cache.vm(key), self._cache.rev_of(key)
-        if body is None or rev is None:
+        served = self._cache.served(key)
+        if served is None:
             sent = _without_controls(bottle.request.environ["vminfod.sent_key"])
             return self._answer(404, b"VM Not Found: " + sent)
-        return self._tagged(rev, lambda: body)
+        return self._tagged(served.rev, lambda: served.body)
 
     def _events(self) -> bottle.HTTPResponse:
         environ = bottle.request.environ

@@ -9,7 +9,7 @@ Keyed by zone name throughout; a uuid is looked up in a map (a zone's name need 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Optional
@@ -81,19 +81,13 @@ class Cache:
         """The zone of the VM whose zone name, or else whose uuid, is `key`; None if there is none."""
         return key if key in self._entries else self._by_uuid.get(key)
 
-    def vm(self, key: str) -> Optional[bytes]:
-        """The VM with this zone name or uuid as JSON; None if there is none."""
-        zonename = self.zonename(key)
-        return None if zonename is None else self._entries[zonename].body
-
     def served(self, key: str) -> Optional[Entry]:
         """What is served of the VM with this zone name or uuid; None if there is none. Not to be changed."""
         return self._entries.get(key) or self._entries.get(self._by_uuid.get(key, ""))
 
-    def rev_of(self, key: str) -> Optional[int]:
-        """The revision at which the VM with this zone name or uuid changed last; None if there is none."""
-        zonename = self.zonename(key)
-        return None if zonename is None else self._entries[zonename].rev
+    def entries(self) -> Iterable[Entry]:
+        """What is served, in the order of vms(). Not to be changed."""
+        return self._entries.values()
 
     def records(self, zonename: str) -> Optional[ZoneRecords]:
         """What the VM was made of; None if it is not served."""

@@ -78,8 +78,7 @@ class Choices:
         return b"[" + b",".join(self._pieces(choice)) + b"]"
 
     def _pieces(self, choice: Choice) -> Iterable[bytes]:
-        for zonename in self._cache:
-            entry = self._cache.served(zonename)
-            left = choice.taken_from(entry.vm) if entry is not None else {}
-            if entry is not None and left:
+        for entry in self._cache.entries():
+            left = choice.taken_from(entry.vm)
+            if left:
                 yield entry.body if left is entry.vm else jsontext.encode(left)
