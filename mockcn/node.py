@@ -16,8 +16,8 @@ from mockcn.life.pace import Pace
 from mockcn.state.events import EventBus
 from mockcn.state.faults import Faults
 from mockcn.state.mounts import Mounts, write_atomically
-from mockcn.state.operations import Operations
 from mockcn.state.overlays import Overlays
+from mockcn.state.receiving import Receiving
 from mockcn.state.volumes import Volumes
 from mockcn.state.zones import Step, Zones
 
@@ -43,7 +43,7 @@ class Node:
         self.faults = Faults()
         self.overlays = Overlays(layout.root, layout.aside, kernel=kernel_mounts)
         self.mounts = Mounts(layout.root, layout.aside, self.overlays)
-        self.pools = Operations(self.events, self.mounts, Volumes(layout.root), HOSTNAME)
+        self.pools = Receiving(self.events, self.mounts, Volumes(layout.root), HOSTNAME)
         self.zones = Zones(self.events, layout.root)
         self.pools.in_use = lambda dataset: self.zones.holds(
             dataset.name, zoned=self.pools.value(dataset, "zoned") == "on"

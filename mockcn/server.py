@@ -5,7 +5,7 @@ A connection starts with one message, four bytes of length and words joined by N
 
     run      TOOL PID WORD...   a thin tool; answered by frames `o` (stdout), `e` (stderr) and last `x` (exit status)
                                 or `k` (end yourself by this signal); `i` asks for its stdin, which comes as one
-                                message more
+                                message more, `r` for so many bytes of it, which come likewise
     hello    TOOL PID WORD...   a tool that works by itself; an `f` frame (fault) now, and others when orders come
     control  JSON               answered by one JSON text, then closed
 
@@ -86,14 +86,16 @@ class Client:
             return False
         return True
 
-    def ask(self) -> bytes:
-        """The tool's standard input. Raises EOFError when the tool ends instead."""
-        self.frame(b"i", b"")
+    def ask(self, wanted: Optional[int] = None) -> bytes:
+        """The tool's standard input, or the next `wanted` bytes of it. Raises EOFError when the tool ends instead."""
+        self.frame(b"i" if wanted is None else b"r", b"" if wanted is None else struct.pack(">I", wanted))
         with self._arrived:
             while True:
                 size = 4 + int.from_bytes(self._received[:4], "big")
                 if len(self._received) >= max(4, size):
-                    return bytes(self._received[4:size])
+                    answer = bytes(self._received[4:size])
+                    del self._received[:size]
+                    return answer
                 if self.gone.is_set() or size > LONGEST_MESSAGE:
                     raise EOFError
                 self._arrived.wait()

@@ -5,7 +5,7 @@ A command that works in steps says so by `reached(STEP)` before each: there a fa
 there a command whose tool was killed stops."""
 
 import threading
-from typing import Callable
+from typing import Callable, Optional
 
 PIECE = 65536  # bytes gathered before they are sent on: few frames for a long listing
 
@@ -22,9 +22,12 @@ class CommandFailed(Exception):
 class Output:
     """Standard output and standard error of one command; `send(kind, bytes)` takes each piece, kind `o` or `e`.
 
-    `gone` is set when the tool has ended before its command; `ask()` gives the tool's standard input."""
+    `gone` is set when the tool has ended before its command; `ask(size)` gives so much of the tool's standard input,
+    or all of it without a size."""
 
-    def __init__(self, send: Callable[[bytes, bytes], None], gone: threading.Event, ask: Callable[[], bytes]) -> None:
+    def __init__(
+        self, send: Callable[[bytes, bytes], None], gone: threading.Event, ask: Callable[[Optional[int]], bytes]
+    ) -> None:
         self._send = send
         self._ask = ask
         self._out = bytearray()
@@ -33,7 +36,11 @@ class Output:
 
     def input(self) -> str:
         """All of the tool's standard input."""
-        return self._ask().decode("utf-8", "surrogateescape")
+        return self._ask(None).decode("utf-8", "surrogateescape")
+
+    def read(self, size: int) -> bytes:
+        """Just `size` bytes of the tool's standard input, fewer at its end; what follows stays there."""
+        return self._ask(size)
 
     def reached(self, step: str, *, alone: bool = False) -> None:
         """The command comes to `step`. Unless the work is done by another process than the tool (`alone`), a tool that

@@ -5,6 +5,7 @@
     configured --> incomplete --> root dataset cloned or made --> quota --> cores dataset --> installed
     installed --> incomplete --> datasets destroyed --> configured
 
+A zone that is being received has its datasets already: installing it touches none, and attaching it makes its cores.
 Always: a failure, or a tool that is killed, leaves the zone `incomplete` with what was done so far; uninstall clears it
         up. `zone.busy` is held throughout, the node's lock for one step.
 `reached` is called with `incomplete`, `cloned`, `quota`, `cores`, `installed`, and of `incomplete`, `destroyed`,
@@ -51,27 +52,39 @@ def install(node: Node, zone: Zone, wanted: Wanted, reached: Reached) -> None:
         with node.lock:
             _check_installable(zone)
             _check_filesystems(node, zone)
+            receiving = _is_receiving(node, zone)
         reached("incomplete")
         with node.lock:
             node.zones.set_state(zone, "incomplete")
         step = node.pace.install / 4
         time.sleep(step)
-        reached("cloned")
-        with node.lock:
-            _make_root(node, zone, wanted.image)
-        time.sleep(step)
-        reached("quota")
-        with node.lock:
-            _set_quota(node, zone, wanted.quota)
-        time.sleep(step)
-        reached("cores")
-        with node.lock:
-            _make_cores(node, zone)
-            _make_folders(node, zone)
-        time.sleep(step)
+        if not receiving:
+            _make_datasets(node, zone, wanted, step, reached)
         reached("installed")
         with node.lock:
             node.zones.set_state(zone, "installed")
+
+
+def _make_datasets(node: Node, zone: Zone, wanted: Wanted, step: float, reached: Reached) -> None:
+    reached("cloned")
+    with node.lock:
+        _make_root(node, zone, wanted.image)
+    time.sleep(step)
+    reached("quota")
+    with node.lock:
+        _set_quota(node, zone, wanted.quota)
+    time.sleep(step)
+    reached("cores")
+    with node.lock:
+        _make_cores(node, zone)
+        _make_folders(node, zone)
+    time.sleep(step)
+
+
+def _is_receiving(node: Node, zone: Zone) -> bool:
+    """What the brand's script looks for."""
+    transition = zonexml.attr(zonexml.parse(node.zones.read_xml(zone)), "transition") or ""
+    return transition.startswith("receiving:")
 
 
 def uninstall(node: Node, zone: Zone, reached: Reached) -> None:
@@ -197,4 +210,5 @@ def attach(node: Node, zone: Zone) -> None:
         _check_installable(zone)
         if not node.pools.exists(zone.zonepath.lstrip("/")):
             raise ZoneError(f"zoneadm: zone '{zone.name}': cannot attach, there is no {zone.zonepath}")
+        _make_cores(node, zone)
         node.zones.set_state(zone, "installed")

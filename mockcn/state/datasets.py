@@ -18,6 +18,10 @@ POINTERS_PER_BLOCK = 1024  # block pointers in one of those
 AUTO = "auto"  # a refreservation that is to follow from the size; never kept as a value
 
 
+def guid_of(dsid: int, txg: int) -> int:
+    return (dsid * 0x9E3779B97F4A7C15 + txg) & 0xFFFFFFFFFFFFFFFF
+
+
 class Snapshot:
     """A snapshot. `files` are what the dataset held at that time: a filesystem's files (trees.py), a volume's
     extents (volumes.py), None if they were not kept."""
@@ -28,6 +32,7 @@ class Snapshot:
         "deferred",
         "dsid",
         "files",
+        "guid",
         "holds",
         "name",
         "parent",
@@ -45,6 +50,7 @@ class Snapshot:
         self.creation: int = creation
         self.txg: int = txg
         self.dsid: int = dsid
+        self.guid: int = guid_of(dsid, txg)  # a received one has its source's
         self.written: int = parent.written
         self.unique: int = 0
         self.referenced: int = parent.referenced
@@ -240,7 +246,7 @@ _DATASET_VALUES: dict[str, Callable[[Dataset], Any]] = {
     "type": lambda ds: ds.kind,
     "creation": lambda ds: ds.creation,
     "createtxg": lambda ds: ds.txg,
-    "guid": lambda ds: (ds.dsid * 0x9E3779B97F4A7C15 + ds.txg) & 0xFFFFFFFFFFFFFFFF,
+    "guid": lambda ds: guid_of(ds.dsid, ds.txg),
     "used": Dataset.used,
     "referenced": lambda ds: ds.referenced,
     "written": lambda ds: ds.written,
@@ -256,7 +262,7 @@ _SNAPSHOT_VALUES: dict[str, Callable[[Snapshot], Any]] = {
     "type": lambda snap: "snapshot",
     "creation": lambda snap: snap.creation,
     "createtxg": lambda snap: snap.txg,
-    "guid": lambda snap: (snap.dsid * 0x9E3779B97F4A7C15 + snap.txg) & 0xFFFFFFFFFFFFFFFF,
+    "guid": lambda snap: snap.guid,
     "used": lambda snap: snap.unique,
     "referenced": lambda snap: snap.referenced,
     "written": lambda snap: snap.written,

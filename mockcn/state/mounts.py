@@ -115,7 +115,7 @@ class Mounts:
         if where is None:
             if dataset.aside is not None:
                 shutil.rmtree(dataset.aside, ignore_errors=True)
-                self._keep_aside(dataset, files)
+            self._keep_aside(dataset, files)
             return
         if where == "/" or not os.path.isdir(self.real(where)):
             return

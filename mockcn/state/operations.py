@@ -3,10 +3,9 @@
 
 Always: an operation checks everything first; when it raises ZfsError nothing has changed and no event went out.
 Always: one history event for each dataset or snapshot really changed, in the words that OpenZFS was recorded to use:
-        a rollback is `clone swap` on NAME/%rollback and its `destroy`, an incremental receive runs on NAME/%recv, a
-        rename carries the old name and `-> new`, renaming a parent or promoting is one event (docs/platform.md, "ZFS
-        history events").
-Not here: options of the zfs command and how its errors are printed (commands/)."""
+        a rollback is `clone swap` on NAME/%rollback and its `destroy`, a rename carries the old name and `-> new`,
+        renaming a parent or promoting is one event (docs/platform.md, "ZFS history events").
+Not here: options of the zfs command and how its errors are printed (commands/), streams (receiving.py)."""
 
 import functools
 import time
@@ -384,57 +383,6 @@ class Operations(Destroying):
         clone.touch()
         old.touch()
         self._history("promote", clone)
-
-    def receive(
-        self,
-        name: str,
-        snap: str,
-        *,
-        written: int = 1 << 20,
-        interrupted: bool = False,
-        files: Optional[Files] = None,
-        props: Optional[dict[str, Value]] = None,
-    ) -> Dataset:
-        """What `zfs receive` does: a new filesystem `name` with snapshot `snap`, or the next snapshot of one that
-        exists, which runs on a hidden clone. `files` are what the stream brings."""
-        incremental = self.exists(name)
-        if incremental:
-            dataset = self.dataset(name)
-            hidden = f"{name}/%recv"
-            if snap in dataset.snapshots:
-                raise ZfsError(f"cannot receive incremental stream: destination '{name}@{snap}' exists")
-            number = self.pool_of(name).next_id()
-        else:
-            self._check_new(name, False)
-            pool = self.pool_of(name)
-            parent = self._parent(name, False)
-            dataset = Dataset(
-                parent, name.rsplit("/", 1)[1], "filesystem", int(time.time()), pool.next_txg(), pool.next_id()
-            )
-            dataset.props.update(props or {})
-            parent.children[dataset.label] = dataset
-            hidden, number = name, dataset.dsid
-        self._event("receive", hidden, " ", number)
-        if interrupted:
-            return dataset
-        dataset.space_written(written)
-        self._event("finish receiving", hidden, f"snap={snap}", number)
-        if files is not None and incremental:
-            self._put_back(dataset, files)
-        elif not incremental:
-            self._mounts.make(dataset, files)
-        taken = Snapshot(dataset, snap, int(time.time()), self.pool_of(name).next_txg(), self.pool_of(name).next_id())
-        taken.unique = taken.written // 3
-        taken.files = self.captured(dataset)
-        dataset.snapshots[snap] = taken
-        dataset.written = 0
-        dataset.touch()
-        if incremental:
-            self._event("clone swap", hidden, f"parent={dataset.label}", number)
-        self._history("snapshot", taken)
-        if incremental:
-            self._event("destroy", hidden, f"(bptree, mintxg={taken.txg})", number)
-        return dataset
 
     def _swap(self, dataset: Dataset, hidden: str, txg: int) -> None:
         number = self.pool_of(dataset.name).next_id()

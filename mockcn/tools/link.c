@@ -131,18 +131,18 @@ static void send_words(const char *tool, char **words)
 	free(message);
 }
 
-/* Standard input to its end, as one message. */
-static void send_input(void)
+/* Standard input to its end, or just `wanted` bytes of it (0: all), as one message. */
+static void send_input(size_t wanted)
 {
-	size_t size = 4, most = 65536;
+	size_t size = 4, most = wanted ? wanted + 4 : 65536;
 	char *text = room(NULL, most);
-	ssize_t got;
+	ssize_t got = 0;
 
-	while ((got = read(0, text + size, most - size)) != 0) {
+	while (size < most && (got = read(0, text + size, most - size)) != 0) {
 		if (got < 0 && errno != EINTR)
 			break;
 		size += got > 0 ? (size_t)got : 0;
-		if (size == most)
+		if (size == most && !wanted)
 			text = room(text, most *= 2);
 	}
 	if (got < 0 || send_message(text, size) < 0)
@@ -204,7 +204,10 @@ int main(int argc, char **argv)
 			copy(2, payload, size);
 			break;
 		case 'i':
-			send_input();
+			send_input(0);
+			break;
+		case 'r':
+			send_input(number((unsigned char *)payload));
 			break;
 		case 'x':
 			_exit(atoi(payload));

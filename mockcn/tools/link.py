@@ -8,7 +8,8 @@ holds `.mockcn/socket`, a file whose one line is the path of the node's unix soc
 Two sorts of tools:
 
   thin (zoneadm, zonecfg, zfs, kstat, sysevent, ...): `run(tool, argv)` sends the words and copies back what the node
-  answers; a node that wants the tool's standard input asks for it. link.c does the same, where it can be compiled.
+  answers; a node that wants the tool's standard input, or so many bytes of it, asks for it. link.c does the
+  same, where it can be compiled.
   with work of their own (fswatcher): the stub calls `fswatcher.main(argv) -> exit status`, and main does
 
         fault = link.hello("fswatcher", argv)      # before anything is printed
@@ -142,6 +143,8 @@ def run(tool: str, argv: list[str]) -> NoReturn:
             _write(2, payload)
         elif kind == b"i":
             _send_input()
+        elif kind == b"r":
+            _send_input(int.from_bytes(payload, "big"))
         elif kind == b"x":
             os._exit(int(payload))
         elif kind == b"k":
@@ -150,12 +153,15 @@ def run(tool: str, argv: list[str]) -> NoReturn:
             _die("the mock compute node has ended" if kind == b"" else f"unknown answer {kind!r} of the node")
 
 
-def _send_input() -> None:
-    """Standard input to its end, as one message."""
+def _send_input(wanted: Optional[int] = None) -> None:
+    """Standard input to its end, or just `wanted` bytes of it, as one message."""
     assert _connection is not None
     text = bytearray()
     try:
-        while piece := os.read(0, 65536):
+        while wanted is None or len(text) < wanted:
+            piece = os.read(0, 65536 if wanted is None else wanted - len(text))
+            if not piece:
+                break
             text += piece
         _connection.sendall(len(text).to_bytes(4, "big") + text)
     except OSError as err:

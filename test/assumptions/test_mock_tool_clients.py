@@ -93,6 +93,18 @@ def test_standard_input_is_read_to_its_end(tools: Tools, comments: int) -> None:
     assert out.startswith(b"brand: ")
 
 
+def test_standard_input_is_read_as_far_as_the_node_wants_it(tools: Tools) -> None:
+    tools.node.run("zfs", "snapshot", "zones/opt@sent", check=True)
+    _, stream, _ = tools.run("zfs", "send", "zones/opt@sent")
+    command = f"'{tools.tool('zfs')}' receive zones/sent && cat"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], input=stream + b"rest", capture_output=True, timeout=WITHIN, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"rest", b"")
+    tools.node.run("zfs", "destroy", "-r", "zones/sent", check=True)
+    tools.node.run("zfs", "destroy", "zones/opt@sent", check=True)
+
+
 def test_node_ends_the_tool_by_a_signal(tools: Tools) -> None:
     tools.node.control.fault("zfs", "die", lines=3, signal=9)
     status, out, _ = tools.run("zfs", "list", "-H", "-o", "name")

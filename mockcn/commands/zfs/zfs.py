@@ -4,7 +4,7 @@
 from typing import Callable
 
 from mockcn.commands.output import CommandFailed, Output
-from mockcn.commands.zfs import zfs_change, zfs_create, zfs_list, zfs_mount, zfs_show
+from mockcn.commands.zfs import zfs_change, zfs_create, zfs_list, zfs_mount, zfs_show, zfs_stream
 from mockcn.node import Node
 from mockcn.state.pools import ZfsError
 
@@ -29,6 +29,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "mount": zfs_mount.mount,
     "unmount": zfs_mount.unmount,
     "umount": zfs_mount.unmount,
+    "send": zfs_stream.send,
+    "receive": zfs_stream.receive,
+    "recv": zfs_stream.receive,
 }
 
 
