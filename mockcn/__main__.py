@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # started as a folder: make the folder above impo
 
 from mockcn import ctl
 from mockcn.layout import Layout, RootInUse
-from mockcn.life import vmadmd
+from mockcn.life import filtering, vmadmd
 from mockcn.node import Node
 from mockcn.orders import Orders
 from mockcn.population import filling, importer
@@ -128,6 +128,7 @@ def run(layout: Layout, options: argparse.Namespace, ending: threading.Event) ->
     started = time.monotonic()
     node = Node(layout, options.seed, kernel_mounts=not options.no_kernel_mounts)
     node.pace.change(pace(options))
+    node.zones.booting = lambda zone: filtering.load(node, zone)
 
     def progress(line: str) -> None:
         say(line)

@@ -24,6 +24,9 @@ SBIN_TOOLS = (
     "svcadm",
     "mount",
     "umount",
+    "fwadm",
+    "ipf",
+    "ipfstat",
 )
 BIN_TOOLS = ("kstat", "prctl", "pwait", "kill", "ptree", "svcs")
 THIN_TOOLS = {**dict.fromkeys(SBIN_TOOLS, "usr/sbin"), **dict.fromkeys(BIN_TOOLS, "usr/bin")}

@@ -20,6 +20,7 @@ import threading
 from typing import Any, Callable, Optional
 
 from mockcn.commands import dladm, imgadm, kstat, mounting, nictagadm, processes, simple, sysevent
+from mockcn.commands.firewall import fwadm, ipf
 from mockcn.commands.output import CommandFailed, Output
 from mockcn.commands.zfs import zfs
 from mockcn.commands.zones import zlogin, zoneadm, zonecfg
@@ -50,6 +51,9 @@ COMMANDS: dict[str, Callable[[Node, list[str], Output], int]] = {
     "kill": processes.kill,
     "pwait": processes.pwait,
     "ptree": processes.ptree,
+    "fwadm": fwadm.main,
+    "ipf": ipf.ipf,
+    "ipfstat": ipf.ipfstat,
 }
 
 

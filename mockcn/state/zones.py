@@ -58,6 +58,7 @@ class Kernel:
     init_restarts: int
     created: float  # seconds since the node's boot
     links: dict[tuple[str, str], str] = field(default_factory=dict)  # what was set: (link, property) -> value
+    filter: Optional[list[str]] = None  # the packet filter's lines; None: it is off
 
 
 @dataclass
@@ -109,6 +110,7 @@ class Zones:
         self._next_debugid = 1
         self.silent = False  # while the node is being populated
         self.halted: Callable[[Zone], None] = lambda zone: None  # called when a zone leaves the kernel
+        self.booting: Callable[[Zone], None] = lambda zone: None  # called before a zone's init runs
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
@@ -233,6 +235,7 @@ class Zones:
 
         def running() -> None:
             if zone.kernel is not None:
+                self.booting(zone)
                 zone.kernel.state = "running"
                 zone.kernel.boot_time = int(time.time()) if boot_time is None else boot_time
                 zone.kernel.init_pid = self._take_pid()

@@ -83,5 +83,6 @@ def test_node_files_that_vmadm_names_are_not_below_a_zonepath():
         ("deleting.py", "f'/etc/zones/{vm['zonename']}.xml'"),
         ("deleting.py", "f'{folder}/{file}'"),  # the archive, beside the zones
         ("deleting.py", "folder"),
+        ("fwadm.py", "FWADM"),
         ("updating.py", "path"),  # the zone's XML
     }

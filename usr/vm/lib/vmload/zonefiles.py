@@ -176,6 +176,16 @@ class ZoneFiles:
         except FileNotFoundError:
             return
 
+    def rename(self, inside: str, name: str) -> bool:
+        """Give what is there another name in its folder, in place of what has that; whether anything was there. Raises
+        OSError."""
+        try:
+            with self._parent(inside) as (folder, old):
+                os.rename(old, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except FileNotFoundError:
+            return False
+        return True
+
     def remove_empty(self, inside: str) -> bool:
         """Remove a folder if it is empty, and say whether it was: whatever else is there is left. Raises NotPlain for a
         link on the way."""

@@ -17,7 +17,7 @@ import uuid as uuids
 from dataclasses import replace
 from typing import Optional
 
-from vmadm.actions import lifecycle
+from vmadm.actions import firewall, lifecycle
 from vmadm.actions.deleting import clean_up, exists
 from vmadm.actions.failing import give_up
 from vmadm.actions.following import Follower
@@ -182,6 +182,7 @@ class _Making:
             ("filesystems", self._add_volumes),
             *([("files of the host", self._mount_host_files)] if self.host_mounts else []),
             ("files in the zone", self._prepare_root),
+            *([("firewall", self._add_to_firewall)] if self.change.nics.add else []),
             ("remove the provisioning mark", self._unmark),
         ]
         return steps
@@ -282,6 +283,9 @@ class _Making:
         words = ("-s", zoneroot.MDATA_SERVICE, "setprop", "start/timeout_seconds", "=", "count:", str(seconds))
         repository = self.node.real(self.folder.path(REPOSITORY))
         self.node.must("svccfg", *words, environ={"SVCCFG_REPOSITORY": repository})
+
+    def _add_to_firewall(self) -> None:
+        firewall.came(self.session, {"uuid": self.uuid, "nics": self.change.nics.add}, self.name)
 
     def _unmark(self) -> None:
         self.session.must_zonecfg(self.uuid, zonecfg.REMOVE_PROVISIONING)

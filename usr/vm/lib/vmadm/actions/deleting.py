@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from vmadm.actions import firewall
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Steps
 from vmadm.errors import OutcomeMissed, VmadmError, WrongState
@@ -31,6 +32,7 @@ def delete(session: Session, uuid: str) -> None:
             vm = session.look_or_last_known(uuid, name)
             _check(session, vm, name)
             _delete(session, vm, name)
+            firewall.went(session, vm, name)
             locks.forget(session.node.real(locks.config_lock(uuid)))
     except VmadmError as error:
         error.args = (f"Failed to delete VM {uuid}: {error}",)

@@ -2,8 +2,9 @@
 """`vmadm update`: change properties of a VM.
 
 The order: config lock, a fresh read of the VM, the checks, then metadata files, zonecfg, what is set in a running zone,
-zfs, and at last a fresh read that must show all of it. The first read is a fresh one because what vminfod serves can
-lag behind a change that somebody made with zfs: `quota=20` must win over it even if 20 was there a moment ago.
+zfs, and at last a fresh read that must show all of it; then firewall rules follow. The first read is a fresh one
+because what vminfod serves can lag behind a change that somebody made with zfs: `quota=20` must win over it even if 20
+was there a moment ago.
 Always: nothing is touched unless the whole payload is good; a change without effect ends as quickly as any other."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
-from vmadm.actions import vmadmd
+from vmadm.actions import firewall, vmadmd
 from vmadm.actions.gathering import gather
 from vmadm.actions.outcome import confirmed, of_update
 from vmadm.actions.session import Session
@@ -69,7 +70,9 @@ def update(session: Session, uuid: str, payload: Payload) -> Vm:
                 with session.held():
                     _remove_unused(session, change, shown, error)
             raise
-        return confirmed(session, vm["zonename"], of_update(change, vm), name, f"VM {uuid} was updated")
+        shown = confirmed(session, vm["zonename"], of_update(change, vm), name, f"VM {uuid} was updated")
+        firewall.changed(session, change, shown, name)
+        return shown
 
 
 def _check_dataset(change: Change, vm: Vm) -> None:

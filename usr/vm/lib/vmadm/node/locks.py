@@ -3,6 +3,7 @@
 
     /var/run/vm.<uuid>.config.lockfile      a whole command that changes the VM's configuration
     /var/run/.vm.<uuid>.zonecfg.lockfile    one call of zonecfg
+    /var/fw/.lockfile                       fwadm's own, for the files of packet filters (flocked())
 
 Always: the lock is the kernel's (fcntl), so that it ends with its holder, however that dies; the file's text says who
         holds it and since when, and counts only while the lock is held.
@@ -56,6 +57,22 @@ def held(path: str, command: str, tell: Callable[[str], None]) -> Iterator[None]
             os.close(descriptor)
     finally:
         mutex.release()
+
+
+@contextlib.contextmanager
+def flocked(path: str) -> Iterator[None]:
+    """Hold a lock file of another program's kind, flock(2), at the real `path`, as fwadm does with its own. Raises
+    NotWritten if the file cannot be had."""
+    try:
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise NotWritten(f"cannot open {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def holder(path: str) -> str:

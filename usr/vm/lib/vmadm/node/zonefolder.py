@@ -59,6 +59,11 @@ class ZoneFolder:
         with self._reported("remove", inside):
             self._files.remove(inside)
 
+    def rename(self, inside: str, name: str) -> None:
+        """Give a file another name in its folder; none is fine. Raises NotWritten."""
+        with self._reported("rename", inside):
+            self._files.rename(inside, name)
+
     def remove_empty(self, inside: str) -> None:
         """Remove a folder if it is empty; what is mounted or kept there stays. Raises NotWritten."""
         with self._reported("remove", inside):
