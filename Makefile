@@ -17,7 +17,12 @@ LOG ?=
 ONLY ?=
 SIMULATION = PYTHONPATH=.:usr/vm/lib:test $(VENV)/bin/python -m
 
-.PHONY: help run test test-fast test-vectors lint bench simulate soak mutants clean
+# For an image: where to, and the image's own python3 (docs/platform-image.md).
+DESTDIR ?=
+PIP ?= $(PYTHON) -m pip
+VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' usr/vm/lib/vminfod/__init__.py)
+
+.PHONY: help run test test-fast test-vectors lint bench simulate soak mutants install vendor dist lock clean
 
 help:
 	@echo "make run [VMS=30] [SNAPSHOTS=0] [PORT=9090] [IMPORT=DIR]   a mock compute node with vminfod on it"
@@ -29,6 +34,10 @@ help:
 	@echo "make simulate [SEED=1] [ROUNDS=16] [REPLAY=FILE] [LOG=FILE]  one run of the simulation: docs/testing.md"
 	@echo "make soak [MINUTES=30]                                    the simulation with new seeds; writes soak/report.md"
 	@echo "make mutants [ONLY=WORDS]                                 whether the simulation sees that a daemon was made worse"
+	@echo "make install DESTDIR=DIR [PYTHON=python3]                 what a platform image has: docs/platform-image.md"
+	@echo "make vendor DESTDIR=DIR [PYTHON=python3]                  what the daemon is built on, for that Python"
+	@echo "make dist                                                 what make install lays out, as a tar ball in build/"
+	@echo "make lock                                                 choose anew what make vendor takes"
 	@echo "make clean                                                remove the virtual environment and caches"
 
 # The stamp is newer than setup.cfg once everything in it is installed.
@@ -43,6 +52,15 @@ run: $(VENV)/installed
 
 test: lint
 	$(VENV)/bin/python -m pytest -n $(JOBS)
+	@echo "left out: what needs the network or Debian's $(DEBIAN) (make test-all); recorded outcomes (make test-vectors)"
+
+debian-packages:
+	@echo $(DEBIAN)
+
+# Debian's packages that test-all needs.
+DEBIAN = systemd
+test-all: test test-vectors
+	$(VENV)/bin/python -m pytest -n $(JOBS) -m more
 
 test-fast: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -q -m pure
@@ -67,6 +85,26 @@ soak: $(VENV)/installed
 mutants: $(VENV)/installed
 	$(SIMULATION) simulation.mutants $(if $(ONLY),--only "$(ONLY)")
 
+install:
+	@image/install "$(DESTDIR)" "$(PYTHON)"
+
+vendor:
+	@image/vendor "$(DESTDIR)" "$(PYTHON)" "$(PIP)"
+
+# The same bytes for the same tree: no times, no users.
+dist:
+	@rm -rf build/image && image/install build/image "$(PYTHON)"
+	@tar -C build/image --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf - . | gzip -n9 >build/vminfod-$(VERSION).tar.gz
+	@rm -rf build/image
+	@echo build/vminfod-$(VERSION).tar.gz
+
+lock: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5,<1'
+	@sed -n '/^#/p' requirements.lock >requirements.new
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --upgrade --no-header --no-annotate \
+		--no-emit-package cffi --no-emit-package pycparser setup.cfg >>requirements.new
+	@mv requirements.new requirements.lock
+
 clean:
-	rm -rf $(VENV) soak .pytest_cache .mypy_cache .ruff_cache mockcn/tools/build
+	rm -rf $(VENV) build soak .pytest_cache .mypy_cache .ruff_cache mockcn/tools/build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

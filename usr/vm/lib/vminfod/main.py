@@ -142,8 +142,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         help=f"events that an /events listener may leave unread before it is cut ({BACKLOG_EVENTS})",
     )
     # For a platform that is far slower, or a test that will not wait: how long what hangs is waited for.
-    for name, seconds in (("zone", ONE_LIMIT), ("node", ALL_LIMIT), ("child", READY_WITHIN)):
-        parser.add_argument(f"--{name}-limit", type=_positive, default=seconds, help=argparse.SUPPRESS)
+    for name, seconds, what in (
+        ("zone", ONE_LIMIT, "a command, or the reading of files, about one zone may take"),
+        ("node", ALL_LIMIT, "a command about all zones may take"),
+        ("child", READY_WITHIN, "sysevent and fswatcher have until they are ready"),
+    ):
+        parser.add_argument(
+            f"--{name}-limit", type=_positive, default=seconds, metavar="S", help=f"seconds that {what} ({seconds:g})"
+        )
     options = parser.parse_args(arguments)
     if options.root is not None and not os.path.isdir(options.root):
         parser.error(f"--root: there is no folder {options.root}")
