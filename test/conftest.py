@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mockcn import process
-from support import forking, libkstat, purity, scratch
+from support import forking, libkstat, purity, scratch, tool_server
 from support.running_daemon import RunningDaemon
 
 # A shell that runs us in the background has SIGINT ignored, and so would every program that a test interrupts. What
@@ -21,6 +22,10 @@ from support.running_daemon import RunningDaemon
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 tempfile.tempdir = scratch.folder()
+
+# Whatever the environment says of it: each worker, and each of a thousand processes, would compile everything anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,6 +42,13 @@ def _nurseries() -> Iterator[None]:
     RunningDaemon.launch, process.launch = None, process.by_itself
     for nursery in (daemons, nodes):
         nursery.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tools() -> Iterator[None]:
+    """The tools of handmade nodes are answered by this process as long as it runs."""
+    yield
+    tool_server.close()
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@
 A test states what matters to it and gets dull defaults for the rest: one pool `zones`, a `joyent` zone that runs, its
 root dataset, a sysinfo file. Nothing here knows how the loader works, and nothing is clever: the tools `zoneadm`, `zfs`
 and `kstat` answer from the text and rows that the test gave, write down how they were called, and fail when told to.
+They are processes, as on a node; the answers are given here (tool_server.py).
 
-Always: files are in place when a method returns; each call of a tool is one line in `calls()`; the answer of `zfs`
+Always: files are in place when a method returns; each call of a tool is one of `calls()`; the answer of `zfs`
         follows types, columns, depth and parents as the platform does (docs/platform.md, "zfs list"), in the order in
         which the rows were given.
 Not here: events, writing commands, a population. That is the mock compute node's work."""
@@ -14,10 +15,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional, Union
 from xml.sax.saxutils import quoteattr
+
+from support import tool_server
+from support.tool_server import Answer
 
 U = "0f3d2c1b-6a58-4c97-9e02-7b6a5d4c3e2f"
 SERVER = "44454c4c-3300-1052-8050-b7c04f4d4232"
@@ -49,103 +54,22 @@ COLUMNS = [
     "zoned",
 ]
 
-# What the three tools have in common: write the call down, then answer, or do what the fault says.
-TOOL_HEAD = """#!{python} -IS
-import json, os, select, sys
-HERE, TOOL, ARGS = {here!r}, {tool!r}, sys.argv[1:]
-try:
-    at_end = bool(select.select([0], [], [], 0)[0]) and os.read(0, 1) == b""
-except (OSError, ValueError):
-    at_end = True
-env = dict((k, v) for k, v in os.environ.items() if k == "LANG" or k.startswith("LC_"))
-log = os.open(HERE + "/calls", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-os.write(log, (json.dumps(dict(tool=TOOL, args=ARGS, env=env, stdin_at_end=at_end)) + "\\n").encode())
-def read(name, default=b""):
-    try:
-        with open(HERE + "/" + name, "rb") as f:
-            return f.read()
-    except FileNotFoundError:
-        return default
-def answer(out=b"", err=b"", code=0):
-    fault = json.loads(read(TOOL + ".fault", b"{{}}"))
-    out = read(TOOL + ".stdout", out)
-    out = out[:len(out) - fault.get("cut", 0)]
-    sys.stdout.buffer.write(out)
-    sys.stdout.buffer.flush()
-    sys.stderr.buffer.write(fault.get("stderr", err.decode()).encode())
-    sys.stderr.buffer.flush()
-    if fault.get("signal"):
-        os.kill(os.getpid(), fault["signal"])
-    os._exit(fault.get("exit", code))
-"""
-
-ZONEADM = """
-lines = [line for line in read("zoneadm.txt").decode().split("\\n") if line]
-if ARGS == ["list", "-p", "-c"]:
-    answer("".join(line + "\\n" for line in lines).encode())
-if len(ARGS) == 4 and ARGS[0] == "-z" and ARGS[2:] == ["list", "-p"]:
-    key, uuid = ARGS[1], None
-elif len(ARGS) == 6 and ARGS[0] == "-z" and ARGS[2] == "-u" and ARGS[4:] == ["list", "-p"]:
-    key, uuid = ARGS[1], ARGS[3]
-else:
-    answer(err=b"zoneadm: usage\\n", code=2)
-field = lambda line, n: (line.split(":") + [""] * 8)[n]
-found = [line for line in lines if uuid and field(line, 4) == uuid]
-found = found or [line for line in lines if field(line, 1) == key]
-if not found:
-    answer(err=("zoneadm: %s: No such zone configured\\n" % key).encode(), code=1)
-answer((found[0] + "\\n").encode())
-"""
-
-ZFS = """
-def option(name):
-    return ARGS[ARGS.index(name) + 1]
-if ARGS[:3] != ["list", "-H", "-p"] or not {{"-t", "-o", "-d"}} <= set(ARGS):
-    answer(err=b"usage: zfs list\\n", code=2)
-types, fields, depth = option("-t").split(","), option("-o").split(","), int(option("-d"))
-parents = ARGS[9:]
-rows = json.loads(read("zfs.json", b"[]"))
-def below(name, parent):
-    '''Levels from parent to name; None if it is not under it. A snapshot is one deeper than its dataset; it can be a
-    parent too, with nothing below it.'''
-    dataset, at, _ = name.partition("@")
-    if "@" in parent:
-        return 0 if name == parent else None
-    if dataset != parent and not dataset.startswith(parent + "/"):
-        return None
-    return dataset.count("/") - parent.count("/") + (1 if at else 0)
-out, err = [], []
-for parent in parents:
-    if not any(row["name"] == parent for row in rows):
-        err.append("cannot open '%s': dataset does not exist\\n" % parent)
-for row in rows:
-    tops = parents or [row["name"].partition("@")[0].split("/")[0]]
-    levels = [below(row["name"], top) for top in tops]
-    if row["type"] in types and any(level is not None and level <= depth for level in levels):
-        out.append("\\t".join(str(row[field]) for field in fields) + "\\n")
-answer("".join(out).encode("utf-8", "surrogateescape"), "".join(err).encode(), 1 if err else 0)
-"""
-
-KSTAT = """
-answer(read("kstat.txt"))
-"""
-
 
 class HandmadeNode:
     """A node under `root`; an empty folder becomes one with the pool `zones`, the global zone and a sysinfo file."""
 
     def __init__(self, root: Path) -> None:
         self.root = root / "node"
-        self._here = root / "answers"
-        self._here.mkdir()
         self._rows: list[dict[str, str]] = []
         self._zones: list[str] = []
-        for folder in ("etc/zones", "tmp", "usr/sbin", "usr/bin"):
+        self._statistics: list[str] = []
+        self._faults: dict[str, dict[str, Any]] = {}
+        self._calls: list[dict[str, Any]] = []
+        for folder in ("etc/zones", "tmp"):
             (self.root / folder).mkdir(parents=True)
-        for path, body in (("usr/sbin/zoneadm", ZONEADM), ("usr/sbin/zfs", ZFS), ("usr/bin/kstat", KSTAT)):
-            tool = path.rsplit("/", 1)[1]
-            text = (TOOL_HEAD + body).format(python=sys.executable, here=str(self._here), tool=tool)
-            self.file(path, text).chmod(0o755)
+        tools = {"zoneadm": ("sbin", self._zoneadm), "zfs": ("sbin", self._zfs), "kstat": ("bin", self._kstat)}
+        for tool, (folder, answer) in tools.items():
+            tool_server.shared().install(self.root, tool, f"usr/{folder}/{tool}", partial(self._run, tool, answer))
         self.sysinfo({"UUID": SERVER, "Live Image": "20260312T000000Z"})
         self.zone_line("0:global:running:/::liveimg:shared:0")
         self.stats("global", 0, boot_time=CREATED, init_pid=1, init_restarts=0)
@@ -228,7 +152,6 @@ class HandmadeNode:
     def zone_line(self, line: str) -> None:
         """One line of `zoneadm list -p`, as it is."""
         self._zones.append(line)
-        self._answer("zoneadm.txt", "\n".join(self._zones) + "\n")
 
     def stats(self, zonename: str, instance: int = 7, **stats: Any) -> None:
         """Zone statistics as `kstat -p` prints them; the name part is cut to 30 characters, as in the kernel."""
@@ -240,8 +163,7 @@ class HandmadeNode:
 
     def kstat_text(self, text: str) -> None:
         """More output of kstat, as it is."""
-        with open(self._here / "kstat.txt", "a", encoding="utf-8") as out:
-            out.write(text)
+        self._statistics.append(text)
 
     # -- datasets
 
@@ -292,7 +214,6 @@ class HandmadeNode:
     def row(self, columns: dict[str, Any]) -> None:
         """A row of any sort; a column that is not given prints as `-`."""
         self._rows.append({column: str(columns.get(column, "-")) for column in COLUMNS})
-        self._answer("zfs.json", json.dumps(self._rows))
 
     # -- faults, and what was run
 
@@ -307,22 +228,64 @@ class HandmadeNode:
         cut: int = 0,
     ) -> None:
         """From now on the tool ends so; `stdout` replaces its output, `cut` takes bytes off the end of it."""
-        given = {"exit": exit, "stderr": stderr, "signal": signal, "cut": cut}
-        self._answer(tool + ".fault", json.dumps({k: v for k, v in given.items() if v is not None}))
-        if stdout is not None:
-            self._answer(tool + ".stdout", stdout)
+        given = {"exit": exit, "stderr": stderr, "stdout": stdout, "signal": signal, "cut": cut}
+        self._faults[tool] = {name: value for name, value in given.items() if value is not None}
 
     def calls(self, tool: Optional[str] = None) -> list[dict[str, Any]]:
-        """Each run of a tool so far: tool, args, env (LANG and LC_*), stdin_at_end."""
-        log = self._here / "calls"
-        lines = log.read_text().splitlines() if log.exists() else []
-        return [call for call in map(json.loads, lines) if tool is None or call["tool"] == tool]
+        """Each run of a tool so far: tool, args."""
+        return [call for call in list(self._calls) if tool is None or call["tool"] == tool]
 
     def forget_calls(self) -> None:
-        (self._here / "calls").unlink(missing_ok=True)
+        self._calls.clear()
 
-    def _answer(self, name: str, content: Union[str, bytes]) -> None:
-        (self._here / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    # -- what the tools answer
+
+    def _run(self, tool: str, answer: Callable[[list[str]], Answer], words: list[str]) -> Answer:
+        """The answer, or what the fault says instead."""
+        self._calls.append({"tool": tool, "args": words})
+        fault = self._faults.get(tool, {})
+        right = answer(words)
+        out = _bytes(fault.get("stdout", right.stdout))
+        return Answer(
+            stdout=out[: len(out) - fault.get("cut", 0)],
+            stderr=_bytes(fault.get("stderr", right.stderr)),
+            status=fault.get("exit", right.status),
+            signal=fault.get("signal"),
+        )
+
+    def _zoneadm(self, words: list[str]) -> Answer:
+        lines = [line for text in self._zones for line in text.split("\n") if line]
+        if words == ["list", "-p", "-c"]:
+            return Answer("".join(line + "\n" for line in lines).encode())
+        if len(words) == 4 and words[0] == "-z" and words[2:] == ["list", "-p"]:
+            key, uuid = words[1], None
+        elif len(words) == 6 and words[0] == "-z" and words[2] == "-u" and words[4:] == ["list", "-p"]:
+            key, uuid = words[1], words[3]
+        else:
+            return Answer(stderr=b"zoneadm: usage\n", status=2)
+        found = [line for line in lines if uuid and _field(line, 4) == uuid]
+        found = found or [line for line in lines if _field(line, 1) == key]
+        if not found:
+            return Answer(stderr=f"zoneadm: {key}: No such zone configured\n".encode(), status=1)
+        return Answer((found[0] + "\n").encode())
+
+    def _zfs(self, words: list[str]) -> Answer:
+        if words[:3] != ["list", "-H", "-p"] or not {"-t", "-o", "-d"} <= set(words):
+            return Answer(stderr=b"usage: zfs list\n", status=2)
+        types, fields, depth = (words[words.index(option) + 1] for option in ("-t", "-o", "-d"))
+        parents = words[9:]
+        absent = [parent for parent in parents if not any(row["name"] == parent for row in self._rows)]
+        out = []
+        for row in self._rows:
+            tops = parents or [row["name"].partition("@")[0].split("/")[0]]
+            levels = [_levels_below(row["name"], top) for top in tops]
+            if row["type"] in types.split(",") and any(level is not None and level <= int(depth) for level in levels):
+                out.append("\t".join(row[field] for field in fields.split(",")) + "\n")
+        err = "".join(f"cannot open '{parent}': dataset does not exist\n" for parent in absent)
+        return Answer("".join(out).encode("utf-8", "surrogateescape"), err.encode(), 1 if absent else 0)
+
+    def _kstat(self, words: list[str]) -> Answer:
+        return Answer("".join(self._statistics).encode())
 
     # -- loading
 
@@ -340,6 +303,26 @@ class HandmadeNode:
         loaded = self.loader().load_all()
         assert {name: str(error) for name, error in loaded.errors.items()} == {}
         return as_json(loaded.vms)
+
+
+def _bytes(text: Union[str, bytes]) -> bytes:
+    return text if isinstance(text, bytes) else text.encode()
+
+
+def _field(line: str, number: int) -> str:
+    """A field of a line of zoneadm; empty if it has fewer."""
+    return (line.split(":") + [""] * 8)[number]
+
+
+def _levels_below(name: str, parent: str) -> Optional[int]:
+    """Levels from parent to name; None if it is not under it. A snapshot is one deeper than its dataset; it can be a
+    parent too, with nothing below it."""
+    if "@" in parent:
+        return 0 if name == parent else None
+    dataset, at, _ = name.partition("@")
+    if dataset != parent and not dataset.startswith(parent + "/"):
+        return None
+    return dataset.count("/") - parent.count("/") + (1 if at else 0)
 
 
 def zone_xml(

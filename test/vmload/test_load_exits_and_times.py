@@ -8,6 +8,7 @@ import pytest
 
 from support.handmade_node import CHANGED, HandmadeNode, U, canonical
 from vmload import configfiles
+from vmload.zonefiles import ZoneFiles
 
 
 @pytest.fixture
@@ -198,3 +199,19 @@ def test_file_that_cannot_be_looked_at_is_skipped_for_last_modified(node):
     node.zone(state="incomplete")  # tolerates unreadable config files
     node.loop(FILES[2])
     assert node.vm()["last_modified"] == "2026-03-13T12:01:57.000Z"
+
+
+def test_file_that_is_replaced_between_its_time_and_its_content_is_shown_with_its_own_time(node, monkeypatch):
+    node.zone()
+    node.config("tags.json", '{"n": 1}')
+    look = ZoneFiles.mtimes_together
+
+    def look_and_replace(files, inside, names):
+        """The times as they are, and just after that another file."""
+        times = look(files, inside, names)
+        node.config("tags.json", '{"n": 2}', mtime=CHANGED + 10)
+        return times
+
+    monkeypatch.setattr(ZoneFiles, "mtimes_together", look_and_replace)
+    vm = node.vm()
+    assert (vm["tags"], vm["last_modified"]) == ({"n": 2}, "2026-03-13T12:02:07.000Z")

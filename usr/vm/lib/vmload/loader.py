@@ -149,7 +149,7 @@ class Loader:
                 statistics = runner.beside(statistics)
             if old is not None and old.zone.zonepath == zone.zonepath:
                 begun = self._begin(_to_list(zone, files, old, known, changed_datasets), runner)
-            files = runner.files(*_on_pool(zone), partial(self._files, zone, parts, files))
+            files = runner.files(*_on_pool(zone), partial(self._steady_files, zone, parts, files))
         zoneinfo = statistics() if statistics is not None else old.zoneinfo if old is not None else None
         asked = _to_list(zone, files, old, known, changed_datasets)
         return ZoneRecords(zone, files, zoneinfo, self._datasets(zone, asked, begun, known, runner))
@@ -304,6 +304,14 @@ class Loader:
             except LoadError as error:
                 errors[zonename] = error
         return values, errors
+
+    def _steady_files(self, zone: Zone, parts: Collection[str], old: FileRecords) -> FileRecords:
+        """As _files(); once more if a file was changed meanwhile: what is in it now would be shown beside an older
+        time, and its own time would follow as a change by itself."""
+        files = self._files(zone, parts, old)
+        if part.LAST_MODIFIED in parts and self._reader.last_modified(zone) != files.last_modified:
+            files = self._files(zone, parts, old)
+        return files
 
     def _files(self, zone: Zone, parts: Collection[str], old: FileRecords) -> FileRecords:
         """What the files of `zone` say: `parts` read anew, the others as they are in `old`. Raises LoadError."""
