@@ -146,13 +146,26 @@ class Actor:
 
     # -- tools -----------------------------------------------------------------------------------------------------
 
-    def do_tool(
-        self, tool: str, kind: str, times: int, match: str = "", then: Optional[dict[str, Any]] = None, **options: Any
-    ) -> str:
-        """The next calls of a tool go wrong, for all to see (docs/mockcn.md, "Faults"); `then` an operation follows."""
+    def do_tool(self, tool: str, kind: str, times: int, match: str = "", **options: Any) -> None:
+        """The next calls of a tool go wrong, for all to see (docs/mockcn.md, "Faults")."""
         self.world.tools_fail = True
         self.control.fault(tool, kind, match=match, times=times, **options)
-        return self.do_churn(**then) if then is not None else "done"
+
+    def do_untold(self, tool: str, number: int, times: int, **failure: Any) -> str:
+        """A zone changes, and the tool that alone can tell what it is now goes wrong when it is asked about that."""
+        zone = self._zone(number, "joyent", "running")
+        if zone is None:
+            return "no such zone"
+        name, dataset = zone["zonename"], zone["zonepath"][1:]
+        about = {"zoneadm": name, "kstat": f"-i {zone['zoneid']}", "zfs": f"-d 1 {dataset}"}[tool]
+        self.do_tool(tool, times=times, match=about, **failure)
+        if tool == "zoneadm":
+            self.control.halt(name)
+        elif tool == "kstat":
+            self.control.init_restart(name)
+        else:
+            self.world.node.run("zfs", "snapshot", f"{dataset}@vmsnap-untold{len(self.log)}")
+        return f"{name} {tool}"
 
     def do_lie(self, tool: str, lines: int, times: int, match: str = "") -> None:
         """The next calls of a tool leave out what comes after some lines, and end well."""
@@ -332,8 +345,8 @@ class Actor:
         """VMs that the steps may act on: those with a name that was made for them and files of their own."""
         return [zone for zone in self.world.zones() if zone["state"] in ("running", "installed")]
 
-    def _zone(self, number: int, brand: str = "") -> Optional[dict[str, Any]]:
-        fit = [zone for zone in self.zones() if brand in ("", zone["brand"])]
+    def _zone(self, number: int, brand: str = "", state: str = "") -> Optional[dict[str, Any]]:
+        fit = [zone for zone in self.zones() if brand in ("", zone["brand"]) and state in ("", zone["state"])]
         return fit[number % len(fit)] if fit else None
 
 

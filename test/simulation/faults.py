@@ -26,7 +26,6 @@ UNANNOUNCED = {
 ANNOUNCED = [kind for kind in WEIGHTS if kind != "volume"]  # of what happens to a node
 
 TOOLS = ("zoneadm", "zfs", "kstat")
-TOLD_BY = {"zoneadm": "boot", "zfs": "snapshot", "kstat": "init_restart"}  # a change that the tool has to tell of
 LIST_OF_ALL = "list -p -c"  # the words of a zoneadm that is asked for all zones
 CHILDREN = ("zones", "zfs", "files")
 FILES = ("xml", "tags", "metadata", "routes", "lastexited", "sysinfo")
@@ -60,12 +59,13 @@ def silent_sizes(random: Random) -> list[Step]:
 
 
 def failing_tools(random: Random) -> list[Step]:
-    """Each before a change that it has to tell of."""
-    steps = []
-    for tool in random.choices(list(TOLD_BY), k=random.randint(5, 8)):
-        failure = _failure(random, tool)
-        then = {"kind": TOLD_BY[tool], "seed": random.randrange(10**6)}
-        steps += [Step("tool", {**failure.args, "then": then}), Step("wait", {"seconds": 0.1})]
+    """Each when it is asked about a zone of which it alone can tell what has changed: no other reading comes upon the
+    fault, and no later event makes up for what the failed one did not see. Nor does a full refresh that an earlier
+    round has left to do: it comes first."""
+    steps = [Step("refresh")]
+    for tool in random.choices(TOOLS, k=random.randint(5, 8)):
+        about = {"number": _number(random), **_failure(random, tool).args}
+        steps += [Step("untold", about), Step("wait", {"seconds": 0.1})]
     return steps
 
 

@@ -136,6 +136,13 @@ MUTANTS = (
         "                if not again:\n                    self._ask(known)\n",
     ),
     Mutant(
+        "what could not be read is not tried again",
+        "Convergence",
+        "freshness/reloads.py",
+        "        self._stale[zonename] = failed\n",
+        "",
+    ),
+    Mutant(
         "a fresh read is answered before it is done",
         "Read-after-write",
         "freshness/freshreads.py",
