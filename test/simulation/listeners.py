@@ -40,6 +40,7 @@ class Follower:
         self.name = name
         self.chain = Chain(choice or Choice())
         self.trouble: list[str] = []
+        self.resumed = False  # whether its connection goes on where another was lost
         self._port = port
         self._last: Optional[tuple[str, int]] = None  # epoch and revision of what it has dealt with
         self._vms: Optional[Vms] = None  # at _last, if it can know
@@ -109,6 +110,7 @@ class Follower:
 
     def _one_connection(self) -> None:
         since = self._last
+        self.resumed = since is not None
         query = "&".join(
             [self.chain.choice.query(), HEARTBEAT, *([f"since={since[0]}:{since[1]}"] if since else [])]
         ).strip("&")

@@ -31,8 +31,9 @@ class Measuring:
         self._greenlets_file = greenlets_file
         self._longest = 0  # bytes of the longest list of all VMs so far
 
-    def sample(self, *, calm: bool) -> Optional[Sample]:
-        """What the daemon uses now; None if it cannot be told. Greenlets are counted only when all is calm."""
+    def sample(self, *, calm: bool, resumed: bool) -> Optional[Sample]:
+        """What the daemon uses now; None if it cannot be told. Greenlets are counted only when all is calm. `resumed`:
+        whether there is a listener that got what it had missed."""
         pid = self._daemon.process.pid
         try:
             status = self._daemon.status(full=False)
@@ -54,17 +55,18 @@ class Measuring:
             ring_bytes=events["ringBytes"],
             waiting_bytes=events["waitingBytes"],
             backlog_bytes=max((one["backlogBytes"] for one in listeners), default=0),
-            allowed_bytes=self._allowed(),
+            allowed_bytes=self._allowed(events["ringBytes"] if resumed else 0),
             queued=status["queue"]["vasync_queue"]["nqueued"],
             listeners=len(listeners),
             rev=events["rev"],
         )
 
-    def _allowed(self) -> int:
-        """Bytes that may wait for one listener (docs/http-api.md, "Listeners that do not read"): its bound, or a
-        snapshot and half of that, and one event, which goes into an empty backlog whatever its size."""
-        snapshot = int(ESCAPED * (self._longest + self.largest))
-        return max(BACKLOG, snapshot + BACKLOG // 2) + 4 * self.largest + SMALL_EVENTS
+    def _allowed(self, missed: int) -> int:
+        """Bytes that may wait for one listener (docs/http-api.md, "Listeners that do not read"): its bound, or what it
+        got at first, a snapshot or what it `missed`, and half of that; and one event, which goes into an empty backlog
+        whatever its size."""
+        first = max(int(ESCAPED * (self._longest + self.largest)), missed)
+        return max(BACKLOG, first + BACKLOG // 2) + 4 * self.largest + SMALL_EVENTS
 
     def _greenlets(self) -> Optional[int]:
         with contextlib.suppress(FileNotFoundError):

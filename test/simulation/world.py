@@ -175,14 +175,16 @@ class World:
         return f"a fresh load has it otherwise than what is served: {found}" if found else "a fresh load has it, too"
 
     def _not_right(self) -> list[str]:
-        status = self.daemon.status(full=False)
+        status, node = self.daemon.status(full=False), self.control.dump()
         queue = status["queue"]["vasync_queue"]
-        busy = sorted(set(status["reloading"]) - set(status["zoneErrors"]))
+        # What was broken and is whole again, or is no more, has an error until it is looked at once more.
+        broken = truth.expected(node)[1] | {zone["name"] for zone in node["zones"] if zone["xml"] is None}
+        busy = sorted(set(status["reloading"]) - broken)
         found = [f"{name}: still being read" for name in busy]
         found += [f"{name} is {child['state']}" for name, child in status["children"].items() if child["state"] != "up"]
         if status["status"] != "working" or queue["npending"] + queue["nqueued"]:
             found.append(f"the daemon is {status['state']}, {status['status']}, {queue['nqueued']} tasks wait")
-        found = found or truth.differences(self.control.dump(), self.daemon.vms())
+        found = found or truth.differences(node, self.daemon.vms())
         return found or differences(self.daemon)
 
     def _catch_up(self) -> None:
@@ -216,7 +218,8 @@ class World:
 
     def measure(self, *, calm: bool) -> None:
         """Note what the daemon uses now."""
-        sample = self.measuring.sample(calm=calm)
+        resumed = any(follower.resumed for follower in self.followers.values())
+        sample = self.measuring.sample(calm=calm, resumed=resumed)
         if sample is not None:
             self.record.samples.append(sample)
 

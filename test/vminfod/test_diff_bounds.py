@@ -3,7 +3,7 @@
 
 import pytest
 
-from vminfod.diff import MOST_CHANGES, MOST_CONTAINERS, coarser, diff
+from vminfod.diff import MOST_CHANGES, MOST_CONTAINERS, diff
 
 pytestmark = pytest.mark.pure
 
@@ -46,9 +46,3 @@ def test_map_of_very_many_maps_changes_as_one():
 def test_list_of_very_many_new_elements_changes_as_one():
     old, new = [{"name": n} for n in range(3000)], [{"name": -n} for n in range(1, 3000)]
     assert diff({"snapshots": old}, {"snapshots": new}) == [whole("snapshots", old, new)]
-
-
-def test_coarser_joins_what_changed_in_one_member():
-    old, new = {"m": {"a": 1, "b": 2}, "n": 1}, {"m": {"a": 2, "b": 3}, "n": 2}
-    changes = diff(old, new)
-    assert coarser(changes, old, new) == [whole("m", old["m"], new["m"]), changes[-1]]

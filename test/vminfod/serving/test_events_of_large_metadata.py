@@ -28,7 +28,11 @@ def test_very_many_keys_that_all_change_are_one_change(follow):
     assert len(json.dumps(event)) < 3.1 * len(json.dumps(event["vm"]))
 
 
-@pytest.mark.parametrize("count", [1, 100, 200])
+def compact(value):
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+@pytest.mark.parametrize("count", [1, 20])
 def test_keys_that_come_and_go_at_once_are_a_change_each(follow, count):
     """As in the original: a client may wait for the path of one of them."""
     zone = follow.add(state="stopped", alias="")
@@ -40,14 +44,18 @@ def test_keys_that_come_and_go_at_once_are_a_change_each(follow, count):
         assert [(change["path"][1], change["action"]) for change in found] == [(name, action) for name in names]
 
 
-@pytest.mark.parametrize("count", [500, 900])
-def test_event_of_very_many_short_keys_is_no_larger_than_three_objects(follow, count):
+@pytest.mark.parametrize("count", [60, 100, 400, 900])
+def test_event_of_many_short_keys_is_no_larger_than_three_objects(follow, count):
     zone = follow.add(state="stopped", alias="")
-    follow.control.write_config(zone, "tags", {f"k{number}": "v" for number in range(count)})
-    follow.until(zone, lambda vm: len(vm["tags"]) == count)
-    event = follow.events[-1]
-    assert len(json.dumps(event)) < 3.1 * len(json.dumps(event["vm"]))
-    assert [change["path"] for change in event["changes"] if change["path"][0] == "tags"] == [["tags"]]
+    tags = {f"k{number}": "v" for number in range(count)}
+    for wanted in (tags, dict.fromkeys(tags, "w"), {}):
+        before = follow.daemon.get(f"/vms/{zone}").body
+        follow.control.write_config(zone, "tags", wanted)
+        follow.until(zone, lambda vm, wanted=wanted: vm["tags"] == wanted)
+        event = follow.events[-1]
+        assert len(compact(event)) <= 3 * max(len(before), len(compact(event["vm"])))
+        found = {tuple(change["path"]) for change in event["changes"] if change["path"][0] == "tags"}
+        assert found == {("tags",)} or len(found) == count
 
 
 def test_paths_in_the_log_are_capped(follow):

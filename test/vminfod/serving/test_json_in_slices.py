@@ -72,6 +72,28 @@ def test_large_value_is_the_same_in_slices(large):
     )
 
 
+@pytest.mark.parametrize("in_slices", [True, False])
+def test_past_three_objects_the_most_costly_members_change_as_one(in_slices):
+    old = {"alias": "a" * 2000, "routes": {"r1": "x", "r2": "x"}, "tags": {f"k{n}": "v" for n in range(300)}}
+    new = {"alias": "b" * 2000, "routes": {"r1": "y", "r2": "y"}, "tags": {}}
+    ready = prepare(old, len(jsontext.encode(old)), new, in_slices=in_slices)
+    assert [change["prettyPath"] for change in ready.changes] == ["alias", "routes.r1", "routes.r2", "tags"]
+    assert json.loads(ready.changes_text) == ready.changes
+    assert ready.changes[-1]["oldValue"] == old["tags"] and ready.changes[-1]["newValue"] == {}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.dictionaries(st.sampled_from("abc"), st.dictionaries(texts, texts), min_size=3), st.data())
+def test_changes_cost_no_more_than_the_old_and_the_new_object(old, data):
+    new = {key: data.draw(st.dictionaries(st.sampled_from(sorted(old[key]) or [""]) | texts, texts)) for key in old}
+    old, new = {**old, "rest": "r" * 1500}, {**new, "rest": "r" * 1500}
+    size = len(jsontext.encode(old))
+    ready = prepare(old, size, new, in_slices=False)
+    if ready is not None:
+        assert len(ready.changes_text) <= 2 * max(size, len(ready.body)) - 512
+        assert json.loads(ready.changes_text) == json.loads(jsontext.encode(ready.changes))
+
+
 def test_weight_is_looked_for_no_further_than_needed():
     assert not jsonslices.is_heavy({"a": [1, 2, {"b": "c" * 1000}]})
     assert jsonslices.is_heavy(["x" * jsonslices.HEAVY])

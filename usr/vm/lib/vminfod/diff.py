@@ -73,12 +73,12 @@ def diff(old: Any, new: Any, map: Optional[Mapping[str, str]] = None) -> list[Ch
     return changes
 
 
-def coarser(changes: list[Change], old: Object, new: Object) -> list[Change]:
-    """`changes`, found between `old` and `new`, with one change for each member that has several."""
-    by_member: dict[str, list[Change]] = {}
+def by_member(changes: Iterable[Change]) -> dict[str, list[Change]]:
+    """`changes` of two objects, in their order, by the member of the top level in which each is."""
+    members: dict[str, list[Change]] = {}
     for change in changes:
-        by_member.setdefault(str(change["path"][0]), []).append(change)
-    return [found[0] if len(found) == 1 else as_one(key, old[key], new[key]) for key, found in by_member.items()]
+        members.setdefault(str(change["path"][0]), []).append(change)
+    return members
 
 
 def as_one(key: str, old: Any, new: Any) -> Change:

@@ -7,12 +7,9 @@ way, with just the surrogates escaped."""
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import ujson
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def encode(value: Any) -> bytes:
@@ -23,7 +20,7 @@ def encode(value: Any) -> bytes:
     except (UnicodeEncodeError, OverflowError):
         # OverflowError: nested more deeply than ujson goes.
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode("utf-8")
+        return text.encode("utf-8", "backslashreplace")  # of a surrogate that is its JSON escape
 
 
 def escaped(text: bytes) -> bytes:

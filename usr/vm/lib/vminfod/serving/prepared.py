@@ -5,21 +5,22 @@ Always: a large VM is prepared in slices, in a thread (jsonslices.py); what come
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from vminfod.diff import Change, coarser, diff
+from vminfod.diff import Change, as_one, by_member, diff
 from vminfod.serving import jsonslices, jsontext
 
 # The identifier of the objects in these lists.
 DIFF_MAP = {"disks": "path", "nics": "mac"}
 
-# An event has the VM once; its changes may cost as much as the old and the new object together. Past it, what changed
-# in many places changes as one, which is never more than that.
+# An event may cost three times its object, of which it has one: the changes may cost as much as the old and the new one
+# together, less what an event says beside both. Past that, what changed in many places of a member changes as one.
 CHANGES_MOST = 2
-# Bytes of changes that are listed one by one all the same: a hundred new tags cost more than twice a small object, and
-# clients wait for the path of one of them.
-CHANGES_LISTED = 32 << 10
+_BESIDE = 512
+
+Encode = Callable[[Any], bytes]
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,30 @@ def prepare(old: Optional[dict[str, Any]], old_size: int, vm: dict[str, Any], *,
             return None
     body = encode(vm)
     text = encode(changes)
-    if old is not None and len(text) > max(CHANGES_LISTED, CHANGES_MOST * max(old_size, len(body))):
-        fewer = coarser(changes, old, vm)
-        if len(fewer) < len(changes):
-            changes, text = fewer, encode(fewer)
+    most = CHANGES_MOST * max(old_size, len(body)) - _BESIDE
+    if old is not None and len(text) > most:
+        changes, text = _coarser(changes, old, vm, most, encode)
     changed = {str(change["path"][0]) for change in changes} | _differing(old or {}, vm)
     return Prepared(body, jsonslices.escaped(body) if in_slices else None, changes, text, frozenset(changed))
+
+
+def _coarser(
+    changes: list[Change], old: dict[str, Any], new: dict[str, Any], most: int, encode: Encode
+) -> tuple[list[Change], bytes]:
+    """`changes` with one change for a member that has several, the most costly first, until their JSON, which comes
+    with them, has no more than `most` bytes."""
+    members = by_member(changes)
+    texts = {key: encode(found) for key, found in members.items()}
+    for key in sorted(texts, key=lambda key: -len(texts[key])):
+        if sum(map(len, texts.values())) <= most:
+            break
+        if len(members[key]) > 1:
+            one = [as_one(key, old[key], new[key])]
+            text = encode(one)
+            if len(text) < len(texts[key]):
+                members[key], texts[key] = one, text
+    fewer = [change for found in members.values() for change in found]
+    return fewer, b"[" + b",".join(text[1:-1] for text in texts.values()) + b"]"
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
