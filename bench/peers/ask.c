@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 // Asks a server for one path as fast as it answers, over some connections at once, and the same way for every server.
-//     ask PORT CONNECTIONS SECONDS KEEP PATH      KEEP: 1, or 0 for a connection for each request
+//     ask WHERE CONNECTIONS SECONDS KEEP PATH     WHERE: a port, or the path of a Unix socket
+//                                                 KEEP: 1, or 0 for a connection for each request
 // Prints: answers, seconds, and of the time that an answer took the median, the 99th percentile and the most, in
 // microseconds. One thread, epoll; of an answer it reads the status and Content-Length, and skips the body.
 #define _GNU_SOURCE
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,7 +27,8 @@ struct asking {
     char head[HEAD];
 };
 
-static int port, keep;
+static int keep;
+static const char *where;
 static char request[4096], sink[PIECE];
 static size_t request_length;
 static float *took;
@@ -43,7 +46,14 @@ static double now(void) {
 }
 
 static void connected(struct asking *one) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    if (*where == '/') {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        snprintf(address.sun_path, sizeof address.sun_path, "%s", where);
+        one->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (one->fd < 0 || connect(one->fd, (struct sockaddr *)&address, sizeof address) < 0) fail("connect");
+        return;
+    }
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(where))};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int yes = 1;
     one->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -92,7 +102,7 @@ int main(int count, char **words) {
     if (count != 6) return 2;
     int connections = atoi(words[2]);
     double seconds = atof(words[3]);
-    port = atoi(words[1]);
+    where = words[1];
     keep = atoi(words[4]);
     request_length = (size_t)snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n", words[5],
                                       keep ? "" : "Connection: close\r\n");

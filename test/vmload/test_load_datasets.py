@@ -174,17 +174,33 @@ def test_later_row_wins_a_mountpoint():
 @pytest.mark.pure
 def test_snapshots_are_listed_by_dataset_in_the_order_of_the_output():
     found = parse(
-        {"name": "zones/a@two", "type": "snapshot", "creation": "20", "written": "200", "userrefs": "0"},
+        {"name": "zones/a@vmsnap-two", "type": "snapshot", "creation": "20", "written": "200", "userrefs": "0"},
         fs("zones/a", "/zones/a"),
-        {"name": "zones/a@one", "type": "snapshot", "creation": "10", "written": "100", "userrefs": "2"},
-        {"name": "zones/a/b@one", "type": "snapshot", "creation": "30", "written": "0", "userrefs": "0"},
+        {"name": "zones/a@vmsnap-one", "type": "snapshot", "creation": "10", "written": "100", "userrefs": "2"},
+        {"name": "zones/a/b@indestructible", "type": "snapshot", "creation": "30", "written": "0", "userrefs": "0"},
     )
-    assert {
-        dataset: [(s.snapname, s.created_at, s.size) for s in snapshots]
-        for dataset, snapshots in found.snapshots.items()
-    } == {"zones/a": [("two", 20, 200), ("one", 10, 100)], "zones/a/b": [("one", 30, 0)]}
-    assert [s.userrefs or 0 for s in found.snapshots["zones/a"]] == [0, 2]
+    assert found.snapshots == {
+        "zones/a": [("vmsnap-two", 20, 200, 0), ("vmsnap-one", 10, 100, 2)],
+        "zones/a/b": [("indestructible", 30, 0, 0)],
+    }
     assert list(found.datasets) == ["zones/a"]
+
+
+@pytest.mark.pure
+def test_snapshots_that_no_property_shows_are_not_kept():
+    found = parse(
+        fs("zones/a", "/zones/a"),
+        {"name": "zones/a@backup", "type": "snapshot", "creation": "20", "written": "200", "userrefs": "1"},
+        {"name": "zones/a@vmsnap-1@2", "type": "snapshot", "creation": "20", "written": "200", "userrefs": "1"},
+    )
+    assert found.snapshots == {}
+
+
+@pytest.mark.pure
+def test_listing_that_is_longer_than_what_is_read_at_once_has_each_row_once_and_whole():
+    names = [f"zones/{number:05d}" + "-Zürich" * (number % 7) for number in range(5000)]
+    names.insert(3000, "zones/" + "x" * 100_000)
+    assert list(parse(*(fs(name, f"/{name}") for name in names)).datasets) == names
 
 
 # -- how it is run

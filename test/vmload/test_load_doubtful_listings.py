@@ -6,7 +6,7 @@ import mock
 import pytest
 
 from vmload import parts as part
-from vmload.datasets import Datasets, Snapshot
+from vmload.datasets import Datasets
 from vmload.loader import Loader
 from vmload.reader import Reader
 from vmload.records import FileRecords, Zone, ZoneRecords
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.pure
 
 U = "5b0e7ae8-9c1a-4b7e-8f63-00000000000a"
 ROOT, DATA = f"zones/{U}", f"zones/{U}/data"
-HELD = {DATA: [Snapshot("indestructible", 1, 1, 1)]}
+HELD = {DATA: [("indestructible", 1, 1, 1)]}
 ROWS = {ROOT: {"name": ROOT, "mountpoint": "/" + ROOT, "type": "filesystem"}, DATA: {"name": DATA, "mountpoint": "-"}}
 WHOLE = Datasets(ROWS, {"/" + ROOT: ROOT}, HELD)
 WITHOUT_HOLD = Datasets(ROWS, {"/" + ROOT: ROOT})

@@ -3,14 +3,15 @@
 
 Always: a Datasets is consistent in itself: every path in `mountpoints` names a dataset in `datasets`. It is not changed
         once it is built, so readers need no lock.
-A node can hold 100,000 snapshots and a few thousand datasets. So a snapshot is a small tuple, and of its 17 columns
-only the three are read that can show in a VM object."""
+A node can hold 100,000 snapshots and a few thousand datasets. So only snapshots are kept that can show in a VM object,
+and of their 17 columns the four that are needed for it; and rows are read in slices, since Python lets no other thread
+run while it splits a text."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 from jsvalues.numberrule import WHITE_SPACE, Number, number
 from vmload.loaderror import GarbledOutput
@@ -61,19 +62,18 @@ _NUMERIC = frozenset(
     "usedbysnapshots userrefs utf8only version volblock volblocksize volsize written".split()
 )
 
+_SLICE = 64 << 10  # bytes of rows that are decoded and split at once
+
 _ZVOL_PREFIXES = ("/dev/zvol/rdsk/", "/dev/zvol/dsk/")
 
 
 Children = dict[str, list[str]]
 
 
-class Snapshot(NamedTuple):
-    """One snapshot of the dataset under which it is kept; None: that column was not asked for."""
-
-    snapname: str
-    created_at: Any = None  # seconds since the epoch
-    size: Any = None  # bytes written since the snapshot before
-    userrefs: Number = 0  # holds
+# One snapshot of the dataset under which it is kept: its name, when it was created (seconds since the epoch), the bytes
+# written since the one before, its holds; None: that column was not asked for. A plain tuple, and no class of its own:
+# Python's garbage collector stops the whole daemon while it looks through all objects, but not at such tuples.
+Snapshot = tuple[str, Any, Any, Number]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ class Datasets:
     """What zfs said of some datasets, or of all.
 
     `datasets`: name -> the row's columns, for filesystems and volumes; numeric columns as numbers, `-` as it is.
-    `mountpoints`: path -> dataset name. `snapshots`: dataset name -> its snapshots in the order of the listing."""
+    `mountpoints`: path -> dataset name. `snapshots`: dataset name -> its snapshots that can show in the
+    object of a VM, in the order of the listing."""
 
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
     mountpoints: dict[str, str] = field(default_factory=dict)
@@ -90,7 +91,7 @@ class Datasets:
     def holds_indestructible(self, dataset: str) -> bool:
         """Whether `dataset` has a snapshot named `indestructible` that somebody holds (docs/vm-object.md, "Root
         dataset" and "Delegated dataset")."""
-        return any(s.snapname == _INDESTRUCTIBLE and s.userrefs > 0 for s in self.snapshots.get(dataset, ()))
+        return any(name == _INDESTRUCTIBLE and holds > 0 for name, _, _, holds in self.snapshots.get(dataset, ()))
 
     def cut(self, children: Children, parent: str, *, is_root: bool) -> Datasets:
         """What listings of `parent` alone would give (loader.py); `children` is children_of() this."""
@@ -102,7 +103,7 @@ class Datasets:
                 found.snapshots[parent] = self.snapshots[parent]
         delegated = f"{parent}/{DELEGATED}"
         if is_root and delegated in found.datasets:
-            held = [s for s in self.snapshots.get(delegated, ()) if is_shown_of_delegated(s.snapname)]
+            held = [snapshot for snapshot in self.snapshots.get(delegated, ()) if is_shown_of_delegated(snapshot[0])]
             if held:
                 found.snapshots[delegated] = held
         _index_mountpoints(found)
@@ -110,7 +111,8 @@ class Datasets:
 
 
 def is_shown_of_root(snapname: str) -> bool:
-    """Whether a snapshot of that name can show in the object of the VM whose root dataset it is of."""
+    """Whether a snapshot of that name can show in the object of the VM whose root dataset it is of. Of other datasets
+    none can that is not among these."""
     return snapname == _INDESTRUCTIBLE or snapname.startswith(_MADE_BY_VMADM)
 
 
@@ -175,7 +177,7 @@ def check_snapshots(found: Datasets, names: Iterable[str]) -> None:
     printed."""
     for name in names:
         dataset, at, snapname = name.partition("@")
-        if at and all(snapshot.snapname != snapname for snapshot in found.snapshots.get(dataset, ())):
+        if at and all(each != snapname for each, *_ in found.snapshots.get(dataset, ())):
             raise GarbledOutput(f"zfs: the output has no row for {name}")
 
 
@@ -214,10 +216,20 @@ def parse(data: bytes, fields: Sequence[str] = FIELDS, *, never_empty: bool = Fa
 
 
 def _rows(data: bytes, width: int) -> Iterable[list[str]]:
-    for line in data.decode("utf-8", "replace").split("\n"):
-        row = line.strip(WHITE_SPACE).split("\t")
-        if len(row) == width:
-            yield row
+    for lines in _slices(data):
+        for line in lines.decode("utf-8", "replace").split("\n"):
+            row = line.strip(WHITE_SPACE).split("\t")
+            if len(row) == width:
+                yield row
+
+
+def _slices(data: bytes) -> Iterable[bytes]:
+    """`data` in pieces of whole lines: to split all of it at once would hold the interpreter for its whole length."""
+    start = 0
+    while start < len(data):
+        end = data.rfind(b"\n", start, start + _SLICE) + 1 or data.find(b"\n", start + _SLICE) + 1 or len(data)
+        yield data[start:end]
+        start = end
 
 
 def _index_mountpoints(found: Datasets) -> None:
@@ -239,7 +251,7 @@ def _columns(row: list[str], fields: Sequence[str]) -> dict[str, Any]:
 
 def _add_snapshot(snapshots: dict[str, list[Snapshot]], row: list[str], columns: dict[str, int]) -> None:
     dataset, at, snapname = row[columns["name"]].partition("@")
-    if not at or "@" in snapname:
+    if not at or not is_shown_of_root(snapname) or "@" in snapname:
         return
 
     def value(column: str) -> Any:
@@ -250,7 +262,7 @@ def _add_snapshot(snapshots: dict[str, list[Snapshot]], row: list[str], columns:
 
     holds = value("userrefs")
     snapshots.setdefault(dataset, []).append(
-        Snapshot(snapname, value("creation"), value("written"), holds if isinstance(holds, (int, float)) else 0)
+        (snapname, value("creation"), value("written"), holds if isinstance(holds, (int, float)) else 0)
     )
 
 

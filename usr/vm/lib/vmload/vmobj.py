@@ -191,17 +191,14 @@ def _set_disk(disk: dict[str, Any], datasets: Datasets) -> None:
 def _snapshots(root: Optional[str], datasets: Datasets) -> list[dict[str, Any]]:
     """Those that vmadm made, newest first; equal times keep the order of the listing (docs/vm-object.md,
     "Snapshots")."""
-    made_by_vmadm = [
-        snapshot
-        for snapshot in (datasets.snapshots.get(root, ()) if root is not None else ())
-        if snapshot.snapname.startswith(_VMADM_SNAPSHOT) and len(snapshot.snapname) > len(_VMADM_SNAPSHOT)
-    ]
     listed: list[tuple[str, dict[str, Any]]] = []
-    for snapshot in made_by_vmadm:
-        created_at = dates.iso_of_seconds(snapshot.created_at)
+    for snapname, created, written, _holds in datasets.snapshots.get(root, ()) if root is not None else ():
+        if not snapname.startswith(_VMADM_SNAPSHOT) or len(snapname) == len(_VMADM_SNAPSHOT):
+            continue
+        created_at = dates.iso_of_seconds(created)
         entry = {
-            "name": snapshot.snapname[len(_VMADM_SNAPSHOT) :],
-            "size": quotient(snapshot.size, MIB),
+            "name": snapname[len(_VMADM_SNAPSHOT) :],
+            "size": quotient(written, MIB),
             "created_at": created_at,
         }
         listed.append((created_at or "", entry))

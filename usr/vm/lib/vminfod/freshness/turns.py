@@ -10,7 +10,7 @@ import time
 
 import gevent
 
-TURN = 0.005  # seconds of work between two looks at the rest of the daemon
+TURN = 0.002  # seconds of work between two looks at the rest of the daemon
 _PAUSE = 0.0005  # seconds; any time above 0 makes the loop look at its sockets
 
 
