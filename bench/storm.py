@@ -25,8 +25,8 @@ _EVENTS = "ESC_ZFS_history_event"  # the subscriber that gets them
 
 
 def with_quota(here: Ground) -> list[dict[str, Any]]:
-    """The VMs whose `quota` is their dataset's: a bhyve VM shows its refquota."""
-    return [vm for vm in here.daemon.vms() if vm["brand"] != "bhyve" and "zfs_filesystem" in vm]
+    """The VMs that have a dataset, and whose `quota` is that of it: a bhyve VM shows its refquota."""
+    return [vm for vm in here.daemon.vms() if vm["brand"] != "bhyve" and "quota" in vm]
 
 
 def send(here: Ground, lines: list[str]) -> None:

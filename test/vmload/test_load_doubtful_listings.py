@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What zfs once says is not there, of what was there before, is asked for again before it is believed. The reader is a
-stand-in that gives what a test wants, one listing after the other."""
+"""What zfs once says is not there, of what was there before, is asked for again before it is believed. The commands
+are a stand-in that gives what a test wants, one listing after the other."""
 
 import mock
 import pytest
 
 from vmload import parts as part
+from vmload.commands import Commands
 from vmload.datasets import Datasets
+from vmload.listings import Listings
 from vmload.loader import Loader
-from vmload.reader import Reader
 from vmload.records import FileRecords, Zone, ZoneRecords
+from vmload.runner import DIRECTLY
 
 pytestmark = pytest.mark.pure
 
@@ -26,13 +28,14 @@ def read_again(tmp_path, *listings):
     zone = Zone(None, U, "installed", "/" + ROOT, U, "joyent", 0)
     old = ZoneRecords(zone, FileRecords(xml={"datasets": [DATA]}), None, {ROOT: WHOLE})
     loader = Loader(str(tmp_path))
-    loader._reader = mock.create_autospec(Reader, instance=True)
-    loader._reader.datasets.side_effect = listings
-    loader._reader.mountpoints.return_value = Datasets()
+    commands = mock.create_autospec(Commands, instance=True)
+    commands.datasets.side_effect = listings
+    commands.mountpoints.return_value = Datasets()
+    loader._listings = Listings(commands)
     records = loader.read(zone, old=old, parts={part.DATASETS})
-    for call in loader._reader.datasets.call_args_list:
-        assert call == mock.call(ROOT, 1, f"{DATA}@indestructible")
-    return records.datasets[ROOT], loader._reader.datasets.call_count
+    for call in commands.datasets.call_args_list:
+        assert call == mock.call(ROOT, 1, DIRECTLY, f"{DATA}@indestructible")
+    return records.datasets[ROOT], commands.datasets.call_count
 
 
 def test_listing_that_has_all_is_believed(tmp_path):

@@ -34,7 +34,7 @@ zones:7:{A[:30]}:zonename\t{A}
 def stats(text):
     return {
         name: (zone.boot_time, zone.init_pid, zone.init_restarts)
-        for name, zone in zoneinfo.parse(text.encode()).items()
+        for name, zone in zoneinfo.by_name(zoneinfo.parse(text.encode())).items()
     }
 
 

@@ -9,8 +9,8 @@
         v
     VM object                                             (a dict, ready for JSON)
 
-Only system.py touches the node: it runs commands and reads files under a root folder. reader.py knows which command
-or file gives which record, loader.py drives both for one VM or for all.
+Only system.py touches the node: it runs commands and reads files under a root folder. commands.py and
+reader.py know which command or file gives which record, loader.py drives both for one VM or for all.
 
 Not here: caching, events, HTTP. This package needs the standard library only and blocks while it works."""
 

@@ -93,6 +93,23 @@ class Datasets:
         dataset" and "Delegated dataset")."""
         return any(name == _INDESTRUCTIBLE and holds > 0 for name, _, _, holds in self.snapshots.get(dataset, ()))
 
+    def listed(self, names: Iterable[str], children: Children, depth: int) -> Datasets:
+        """What a listing of just `names`, at most `depth` (0 or 1) below each, would have given; this is one of these
+        names and others, and `children` is children_of() it."""
+        found = Datasets()
+        for name in names:
+            dataset, at, snapname = name.partition("@")
+            if at:
+                mine = [snapshot for snapshot in self.snapshots.get(dataset, ()) if snapshot[0] == snapname]
+                found.snapshots.update({dataset: mine[:1]} if mine else {})
+            elif dataset in self.datasets:
+                for each in (dataset, *(children.get(dataset, ()) if depth else ())):
+                    found.datasets[each] = self.datasets[each]
+                if depth and dataset in self.snapshots:
+                    found.snapshots[dataset] = self.snapshots[dataset]
+        _index_mountpoints(found)
+        return found
+
     def cut(self, children: Children, parent: str, *, is_root: bool) -> Datasets:
         """What listings of `parent` alone would give (loader.py); `children` is children_of() this."""
         found = Datasets()
@@ -157,24 +174,44 @@ def list_arguments(
     return ["list", "-H", "-p", "-t", ",".join(types), "-o", ",".join(fields), "-d", str(depth), *names]
 
 
-def said_to_be_absent(complaints: Iterable[str], names: Collection[str]) -> frozenset[str]:
-    """Which of the `names` that were listed do not exist, by the `complaints` of a zfs that ended with status 1
-    (docs/platform.md, "Failures of zfs"). None if it complains of anything else: then it says nothing of the others.
+class Complaints(NamedTuple):
+    """What a zfs that ended with status 1 says of the names that it was to list (docs/platform.md, "Failures of zfs").
+
+    `absent`: they do not exist. `failed`: it says something else of them. `of_all`: it complained of something that is
+    none of them, so that what it says may be about any."""
+
+    absent: frozenset[str] = frozenset()
+    failed: frozenset[str] = frozenset()
+    of_all: bool = False
+
+
+def complaints(lines: Iterable[str], names: Collection[str]) -> Complaints:
+    """What the complete `lines` of standard error say of `names`.
 
     What lies below one that is not there is not there either, and a complaint that names none is about all."""
     absent: set[str] = set()
-    for line in complaints:
-        if _NOT_THERE in line:
+    failed: set[str] = set()
+    of_all = False
+    for line in lines:
+        if _NOT_THERE in line or line.startswith("cannot "):
             quoted = line.partition("'")[2].partition("'")[0]
-            absent.update([name for name in names if quoted and covers(quoted, name)] or names)
-        elif line.startswith("cannot "):
-            return frozenset()
-    return frozenset(absent)
+            meant = [name for name in names if quoted and covers(quoted, name)]
+            of_all = of_all or not meant
+            (absent if _NOT_THERE in line else failed).update(meant or names)
+    return Complaints(frozenset(absent), frozenset(failed), of_all)
+
+
+def check_rows(found: Datasets, names: Collection[str]) -> None:
+    """Raises GarbledOutput if one of `names`, datasets and snapshots that zfs does not miss, has no row in what it
+    printed."""
+    for name in names:
+        if "@" not in name and name not in found.datasets:
+            raise GarbledOutput(f"zfs: the output has no row for {name}")
+    check_snapshots(found, names)
 
 
 def check_snapshots(found: Datasets, names: Iterable[str]) -> None:
-    """Raises GarbledOutput if one of the snapshots among `names`, which zfs does not miss, has no row in what it
-    printed."""
+    """The same, of just the snapshots among `names`: the row of a dataset may be one that cannot be read."""
     for name in names:
         dataset, at, snapname = name.partition("@")
         if at and all(each != snapname for each, *_ in found.snapshots.get(dataset, ())):

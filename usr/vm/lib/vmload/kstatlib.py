@@ -16,7 +16,7 @@ import errno
 import os
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from typing import Any, Optional, TypeVar
@@ -108,17 +108,27 @@ class KstatLibrary:
         self._useless: Optional[str] = None if path is not None else "it is not there"
         self._complaint = ""  # the last one noted, if no look went well since
 
+    @property
+    def may_tell(self) -> bool:
+        """Whether it is worth asking."""
+        return self._useless is None and not self._hangs
+
     def zone(self, zoneid: Number, zonename: str) -> Optional[ZoneInfo]:
         """The statistics of one zone; None if the kernel has none for it. Raises CannotTell."""
-        if not isinstance(zoneid, int) or not 0 <= zoneid < 1 << 31:
-            raise CannotTell(f"no zone has the id {zoneid}")
-        return self._ask(lambda library: self._zone(library, zoneid, zonename))
+        return self.some([(zoneid, zonename)])[0]
+
+    def some(self, zones: Sequence[tuple[Number, str]]) -> list[Optional[ZoneInfo]]:
+        """Those of the zones with these ids and names, likewise, in one look."""
+        for zoneid, _ in zones:
+            if not isinstance(zoneid, int) or not 0 <= zoneid < 1 << 31:
+                raise CannotTell(f"no zone has the id {zoneid}")
+        return self._ask(lambda library: [self._zone(library, zoneid, name) for zoneid, name in zones])
 
     def zones(self) -> dict[str, ZoneInfo]:
         """Those of all zones in the kernel, the global one among them, by zone name. Raises CannotTell."""
         return self._ask(self._zones)
 
-    def _zone(self, library: ctypes.CDLL, zoneid: int, zonename: str) -> Optional[ZoneInfo]:
+    def _zone(self, library: ctypes.CDLL, zoneid: Number, zonename: str) -> Optional[ZoneInfo]:
         name = zonename.encode("utf-8", "surrogateescape")
         found = library.kstat_lookup(self._handle, _MODULE, zoneid, name[:_NAME_LENGTH])
         is_ours = bool(found) and _Kstat.from_address(found).is_of_a_zone

@@ -15,22 +15,24 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Optional, TypeVar
 
 from vmload import datasets as zfs
 from vmload import parts as part
 from vmload import vmobj
+from vmload.commands import Commands
 from vmload.datasets import Datasets
 from vmload.filereads import FileRead, FileReads
+from vmload.listings import Begun, Listing, Listings, to_list
 from vmload.loaderror import LoadError, NoVm
 from vmload.notes import Note, silent
 from vmload.reader import Reader
 from vmload.records import FileRecords, Zone, ZoneInfo, ZoneRecords
 from vmload.runner import DIRECTLY, Runner
 from vmload.system import Identity, RunningCommand, System, TimeLimits
-from vmload.used import mounted_at_zonepath, root_of, used, used_by
+from vmload.used import mounted_at_zonepath, used
 
 T = TypeVar("T")
 
@@ -51,20 +53,6 @@ class SysinfoReading(NamedTuple):
     warning: Optional[str] = None
 
 
-class _Listing(NamedTuple):
-    """A list of `parent` that is wanted; see Loader._list(). `before`: what it gave the last time. Without `asks_held`
-    the snapshots of the delegated dataset are those of `before`. `named`: datasets that the XML delegates."""
-
-    parent: str
-    is_root: bool
-    before: Optional[Datasets] = None
-    asks_held: bool = True
-    named: tuple[str, ...] = ()
-
-
-_Begun = dict[str, tuple[_Listing, Callable[[], Datasets]]]  # parent -> the list that was begun, and who waits for it
-
-
 @dataclass(frozen=True)
 class NodeRecords:
     """What was read of a whole node. `zones`: zone name -> records, in zoneadm's order. `errors`: zone name -> why that
@@ -81,6 +69,8 @@ class Loader:
     def __init__(self, root: str = "/", note: Note = silent, limits: Optional[TimeLimits] = None):
         self._system = System(root, limits)
         self._reader = Reader(self._system, note)
+        self._commands = Commands(self._system, note)
+        self._listings = Listings(self._commands)
         self._file_reads = FileReads(self._system.limits.one)
 
     def stop(self) -> None:
@@ -94,7 +84,7 @@ class Loader:
 
     def zones(self) -> list[Zone]:
         """All VMs that zoneadm knows, in its order. Raises LoadError."""
-        return list(self._reader.zones().values())
+        return list(self._commands.zones().values())
 
     def zones_of_index(self) -> frozenset[str]:
         """The names in the platform's index of zones, the global one aside: it is there before zoneadm is asked, and
@@ -116,7 +106,7 @@ class Loader:
     def find(self, key: str, runner: Runner = DIRECTLY) -> Zone:
         """The VM whose uuid, or else whose zone name, is `key`. Raises ZoneGone if there is none (NoVm if
         the zone is there), else LoadError."""
-        zone = runner.zoneadm(self._reader.zone, key)
+        zone = self._commands.zone(key, runner)
         if zone is None:
             raise NoVm(f"VM {key} not found in zoneadm")
         return zone
@@ -140,83 +130,19 @@ class Loader:
         files = old.files if old is not None else _NOTHING_READ
         known = old if part.DATASETS not in parts else None
         reads_files = not part.OF_FILES.isdisjoint(parts) or vmobj.is_receiving(zone, files.xml)
-        begun: _Begun = {}
+        begun: Begun = {}
         statistics: Optional[Callable[[], Optional[ZoneInfo]]] = None
         if part.ZONEINFO in parts:
-            statistics = partial(runner.kstat, self._reader.zoneinfo, zone)
+            statistics = partial(self._commands.zoneinfo, zone, runner)
         if reads_files:
             if statistics is not None and zone.zoneid is not None:
                 statistics = runner.beside(statistics)
             if old is not None and old.zone.zonepath == zone.zonepath:
-                begun = self._begin(_to_list(zone, files, old, known, changed_datasets), runner)
+                begun = self._listings.begin(to_list(zone, files, old, known, changed_datasets), runner)
             files = runner.files(*_on_pool(zone), partial(self._steady_files, zone, parts, files))
         zoneinfo = statistics() if statistics is not None else old.zoneinfo if old is not None else None
-        asked = _to_list(zone, files, old, known, changed_datasets)
-        return ZoneRecords(zone, files, zoneinfo, self._datasets(zone, asked, begun, known, runner))
-
-    def _begin(self, asked: Mapping[str, Optional[_Listing]], runner: Runner) -> _Begun:
-        return {
-            parent: (listing, runner.beside(partial(runner.zfs, self._list, listing)))
-            for parent, listing in asked.items()
-            if listing is not None
-        }
-
-    def _datasets(
-        self,
-        zone: Zone,
-        asked: Mapping[str, Optional[_Listing]],
-        begun: _Begun,
-        known: Optional[ZoneRecords],
-        runner: Runner,
-    ) -> dict[str, Datasets]:
-        """What zfs says of the datasets that are `asked` for: by the listings that have `begun` already, if they are
-        just those that are wanted, else by others; side by side where they are several."""
-        missing = {
-            parent: listing
-            for parent, listing in asked.items()
-            if listing is not None and (parent not in begun or begun[parent][0] != listing)
-        }
-        if len(missing) > 1:
-            begun, missing = {**begun, **self._begin(missing, runner)}, {}
-        listed: dict[str, Datasets] = {}
-        for parent, listing in asked.items():
-            if listing is None:
-                listed[parent] = known.datasets[parent] if known is not None else Datasets()
-            elif parent in missing:
-                listed[parent] = runner.zfs(self._list, listing)
-            else:
-                listed[parent] = begun[parent][1]()
-        is_new = any(listing is not None for listing in asked.values())
-        if is_new and mounted_at_zonepath(zone, zfs.union(listed.values())) is None:
-            # A dataset of another name can be mounted there: a listing of all would have shown it.
-            other = mounted_at_zonepath(zone, runner.zfs(self._reader.mountpoints))
-            if other is not None:
-                listed[other] = runner.zfs(self._list, _Listing(other, True))
-        return listed
-
-    def _list(self, wanted: _Listing) -> Datasets:
-        """What can show in a VM object of the dataset `wanted`, and of what lies below it if it is a root.
-
-        One listing, where the XML names the delegated dataset, or it was there before. What was there before, or is not
-        known yet, is asked for twice before it is believed to be not there."""
-        parent, is_root, before, asks_held, named = wanted
-        delegated = f"{parent}/{zfs.DELEGATED}"
-        was_there = before is not None and delegated in before.datasets
-        keeps_held = was_there and not asks_held
-        is_expected = is_root and not keeps_held and (was_there or delegated in named)
-        held = zfs.held_snapshot(delegated) if is_expected else None
-        depth = zfs.DEPTH_OF_ROOT if is_root else zfs.DEPTH_OF_ONE
-        found = self._reader.datasets(parent, depth, held)
-        if _is_doubtful(found, before, delegated if is_expected else None):
-            found = self._reader.datasets(parent, depth, held)
-        if not is_root or delegated not in found.datasets:
-            return found
-        if before is not None and keeps_held:
-            kept = {name: snapshots for name, snapshots in before.snapshots.items() if name == delegated}
-            return replace(found, snapshots={**found.snapshots, **kept})
-        if not is_expected:
-            return zfs.union([found, self._reader.datasets(zfs.held_snapshot(delegated), zfs.DEPTH_OF_ONE)])
-        return found
+        asked = to_list(zone, files, old, known, changed_datasets)
+        return ZoneRecords(zone, files, zoneinfo, self._listings.datasets(zone, asked, begun, known, runner))
 
     def read_all(self) -> NodeRecords:
         """The records of every VM, the independent parts side by side.
@@ -224,9 +150,9 @@ class Loader:
         Raises LoadError if zoneadm, kstat or zfs fail as a whole. A sysinfo that cannot be read only makes a warning:
         a node's VMs are worth more than the four properties that come from it."""
         with ThreadPoolExecutor(max_workers=3, thread_name_prefix="load") as side:
-            listing = side.submit(self._reader.zones)
-            statistics = side.submit(self._reader.zoneinfos)
-            pools = side.submit(self._reader.datasets, None, zfs.DEPTH_OF_ALL)
+            listing = side.submit(self._commands.zones)
+            statistics = side.submit(self._commands.zoneinfos)
+            pools = side.submit(self._commands.all_datasets)
             sysinfo = self.read_sysinfo()
             zones = listing.result()
             files, errors = self._of_each(zones.values(), lambda zone: self._files(zone, part.ALL, _NOTHING_READ))
@@ -259,11 +185,11 @@ class Loader:
         """Of all `datasets`, what listings for this zone alone would have given. The rare dataset that lies too deep
         for the listing of all is listed apart. Raises LoadError."""
         share = {}
-        for parent, is_root in used(zone, files, mounted_at_zonepath(zone, datasets)).parents().items():
+        for parent, is_root in used(zone, files, mounted_at_zonepath(zone, [datasets])).parents().items():
             if parent.count("/") + (2 if is_root else 0) <= zfs.DEPTH_OF_ALL:
                 share[parent] = datasets.cut(children, parent, is_root=is_root)
             else:
-                share[parent] = self._list(_Listing(parent, is_root))
+                share[parent] = self._listings.list(Listing(parent, is_root), DIRECTLY)
         return share
 
     def _of_each(self, zones: Iterable[Zone], step: Callable[[Zone], T]) -> tuple[dict[str, T], dict[str, LoadError]]:
@@ -325,38 +251,6 @@ class Loader:
         )
 
 
-def _to_list(
-    zone: Zone,
-    files: FileRecords,
-    old: Optional[ZoneRecords],
-    known: Optional[ZoneRecords],
-    changed: Collection[str],
-) -> dict[str, Optional[_Listing]]:
-    """The datasets that the zone uses, and how each is to be listed; None: what is `known` of it still holds. Listed
-    anew are those that `changed`, and those that the zone did not use before: they were not followed, and may have been
-    listed as something beside others."""
-    uses = used(zone, files, root_of(old) if old is not None else None)
-    stale = {*changed, *(set(uses.named) - set(used_by(known).named) if known is not None else ())}
-    asked: dict[str, Optional[_Listing]] = {}
-    for parent, is_root in uses.parents().items():
-        if known is not None and parent in known.datasets and not _concerns(stale, parent):
-            asked[parent] = None
-        else:
-            before = old.datasets.get(parent) if old is not None else None
-            asks_held = known is None or any(zfs.covers(f"{parent}/{zfs.DELEGATED}", name) for name in stale)
-            asked[parent] = _Listing(parent, is_root, before, asks_held, uses.delegated)
-    return asked
-
-
-def _is_doubtful(found: Datasets, before: Optional[Datasets], delegated: Optional[str]) -> bool:
-    """Whether a listing lacks what was there `before`, or may have been, so that it is not believed yet. `delegated`:
-    the dataset whose held snapshot it was asked for."""
-    if before is None:
-        return not found.datasets
-    has_lost_held = delegated in before.snapshots and delegated not in found.snapshots
-    return bool(before.datasets) and (not found.datasets or has_lost_held)
-
-
 def assemble(records: ZoneRecords, sysinfo: Optional[Mapping[str, Any]]) -> dict[str, Any]:
     """The VM object that `records` give. Pure. Raises LoadError."""
     with _alone():
@@ -378,10 +272,6 @@ def _alone() -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001 boundary: one zone
         raise LoadError(f"{type(error).__name__}: {error}", "INTERNAL") from error
-
-
-def _concerns(stale: Collection[str], parent: str) -> bool:
-    return any(zfs.covers(name, parent) or zfs.covers(parent, name) for name in stale)
 
 
 def _on_pool(zone: Zone) -> tuple[str, str]:

@@ -9,6 +9,7 @@ Always: a method returns or raises what the step does; it has no opinion of its 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
@@ -28,6 +29,10 @@ class Runner(Protocol):
         """`step` reads `what`, which lies on `pool`: reads that hang are kept apart by pool, and have an end."""
         ...
 
+    def result(self, future: Future[T]) -> T:
+        """Wait for what another thread sets."""
+        ...
+
     def beside(self, step: Callable[[], T]) -> Callable[[], T]:
         """Begin `step`, which may use the other methods. What is returned waits for it, and returns or raises what it
         does; it need not be called."""
@@ -44,6 +49,9 @@ class Directly:
 
     def files(self, pool: str, what: str, step: Callable[[], T]) -> T:
         return step()
+
+    def result(self, future: Future[T]) -> T:
+        return future.result()
 
     def beside(self, step: Callable[[], T]) -> Callable[[], T]:
         return step

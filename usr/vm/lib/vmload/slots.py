@@ -2,6 +2,7 @@
 """How many commands of a kind run at once.
 
 Always: not more than `most` that make progress, so that a burst of changes does not start hundreds of processes;
+        one about many zones takes all slots, so that those who come meanwhile gather for the next of its like;
         one that has run for long no longer counts: it hangs, or lists a whole node, and either way the others must not
         wait for it.
 For threads. Not here: what the commands are, and when one is killed."""
@@ -22,21 +23,28 @@ class Slots:
         self._most = most
         self._patience = patience
         self._changed = threading.Condition()
-        self._since: dict[int, float] = {}  # thread -> when it got its slot, monotonic seconds
+        # Thread -> when it got its slot, monotonic seconds, and how many it has.
+        self._taken: dict[int, tuple[float, int]] = {}
+
+    def take_all(self) -> None:
+        """Who has a slot takes the others, too: nobody else gets one before it leaves, or its patience is over."""
+        with self._changed:
+            since, _ = self._taken[threading.get_ident()]
+            self._taken[threading.get_ident()] = (since, self._most)
 
     def __enter__(self) -> Slots:
         with self._changed:
             while True:
                 now = time.monotonic()
-                young = [since for since in self._since.values() if now - since < self._patience]
-                if len(young) < self._most:
-                    self._since[threading.get_ident()] = now
+                young = [(since, count) for since, count in self._taken.values() if now - since < self._patience]
+                if sum(count for _, count in young) < self._most:
+                    self._taken[threading.get_ident()] = (now, 1)
                     return self
-                self._changed.wait(min(young) + self._patience - now)
+                self._changed.wait(min(young)[0] + self._patience - now)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._changed:
-            del self._since[threading.get_ident()]
+            del self._taken[threading.get_ident()]
             self._changed.notify_all()

@@ -76,7 +76,9 @@ class RunningCommand:
     def what(self) -> str:
         """For people: "zfs list of U"."""
         verb = " list" if "list" in self.words[1:] else ""
-        return f"{self.words[0]}{verb} of {self._subject or 'all VMs'}"
+        subjects = sum("/" in word for word in self.words)
+        of_what = f"{subjects} datasets" if subjects > 1 else self._subject or "all VMs"
+        return f"{self.words[0]}{verb} of {of_what}"
 
     @property
     def _subject(self) -> Optional[str]:

@@ -70,16 +70,19 @@ def used(zone: Zone, files: FileRecords, root: Optional[str] = None) -> Used:
 
 def root_of(records: ZoneRecords) -> Optional[str]:
     """The dataset that is mounted at the zonepath, as far as these records tell."""
-    return mounted_at_zonepath(records.zone, zfs.union(records.datasets.values()))
+    return mounted_at_zonepath(records.zone, records.datasets.values())
 
 
-def mounted_at_zonepath(zone: Zone, datasets: Datasets) -> Optional[str]:
-    """The dataset mounted at the zonepath; of several the one of that name, since a copy of the zone in a backup pool
-    claims the same mountpoint."""
-    namesake = datasets.datasets.get(zone.zonepath[1:])
-    if namesake is not None and namesake["mountpoint"] == zone.zonepath:
-        return zone.zonepath[1:]
-    return datasets.mountpoints.get(zone.zonepath)
+def mounted_at_zonepath(zone: Zone, listed: Iterable[Datasets]) -> Optional[str]:
+    """The dataset that is mounted at the zonepath, by what was `listed`, the later before the earlier; of several the
+    one of that name, since a copy of the zone in a backup pool claims the same mountpoint."""
+    name, newest = zone.zonepath[1:], list(listed)[::-1]
+    for part in newest:
+        if name in part.datasets:
+            if part.datasets[name]["mountpoint"] == zone.zonepath:
+                return name
+            break
+    return next((part.mountpoints[zone.zonepath] for part in newest if zone.zonepath in part.mountpoints), None)
 
 
 def _names(candidates: Iterable[Optional[str]]) -> tuple[str, ...]:

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MPL-2.0
 """`kstat -p -m zones -c zone_misc`: its text to ZoneInfo records (docs/platform.md, "Kernel statistics"). Pure.
 
-The records are keyed by the whole zone name, which is a statistic of its own: the kernel cuts the name in the key of
-each line to 30 characters, so two zones can share it. Lines are grouped by the instance, which is the zoneid."""
+A zone is known by its whole name, which is a statistic of its own: the kernel cuts the name in the key of each line to
+30 characters, so two zones can share it. Lines are grouped by the instance, which is the zoneid."""
 
 from __future__ import annotations
 
+from typing import Optional
+
 from jsvalues.numberrule import Number
 from vmload.loaderror import GarbledOutput
-from vmload.records import ZoneInfo
+from vmload.records import Zone, ZoneInfo
 
 ARGUMENTS_FOR_ALL = ["-p", "-m", "zones", "-c", "zone_misc"]
 
@@ -20,8 +22,11 @@ def arguments_for(zoneid: Number) -> list[str]:
     return [*ARGUMENTS_FOR_ALL, "-i", str(zoneid)]
 
 
-def parse(data: bytes) -> dict[str, ZoneInfo]:
-    """The zones in the kernel, the global one among them, by zone name.
+Printed = dict[str, tuple[str, ZoneInfo]]  # zoneid -> zone name, statistics
+
+
+def parse(data: bytes) -> Printed:
+    """The zones in the kernel, the global one among them.
 
     A group that does not say its zone's name is dropped: the zone went away while it was read (OS-4310)."""
     groups: dict[str, dict[str, str]] = {}
@@ -31,10 +36,21 @@ def parse(data: bytes) -> dict[str, ZoneInfo]:
         if tab and len(parts) == 4:
             groups.setdefault(parts[1], {})[parts[3]] = value
     return {
-        group["zonename"]: ZoneInfo(**{stat: group[stat] for stat in _WANTED if stat in group})
-        for group in groups.values()
+        instance: (group["zonename"], ZoneInfo(**{stat: group[stat] for stat in _WANTED if stat in group}))
+        for instance, group in groups.items()
         if group.get("zonename")
     }
+
+
+def by_name(printed: Printed) -> dict[str, ZoneInfo]:
+    """Zone name -> statistics."""
+    return dict(printed.values())
+
+
+def of_zone(printed: Printed, zone: Zone) -> Optional[ZoneInfo]:
+    """Those of the zone with this zoneid and uuid; None if there are none."""
+    name, info = printed.get(str(zone.zoneid), ("", None))
+    return info if name == zone.uuid else None
 
 
 def check(data: bytes) -> None:

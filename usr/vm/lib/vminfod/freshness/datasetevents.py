@@ -48,6 +48,8 @@ class DatasetEvents:
         """The events since `moment` about datasets that are one of `parents`, or lie above or below one.
 
         If the oldest may be forgotten, all of `parents` count."""
+        if not parents:
+            return []
         found = [
             (dataset, cause)
             for at, dataset, cause in self._events

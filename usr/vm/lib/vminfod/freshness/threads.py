@@ -8,11 +8,12 @@ Always: a step runs in a real thread, so that the gevent loop goes on meanwhile;
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, Optional
 
 import gevent
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 from gevent.threadpool import ThreadPool
 
 from vmload.loaderror import LoadError
@@ -62,6 +63,14 @@ class Threads:
             raise LoadError(f"{what} could not be read within {self._limit:g} s", "ETIMEDOUT")
         result: T = _result(*outcome.get())
         return result
+
+    def result(self, future: Future[T]) -> T:
+        """What another thread sets."""
+        if not future.done():
+            loop, is_set = gevent.get_hub().loop, Event()
+            future.add_done_callback(lambda _: loop.run_callback_threadsafe(is_set.set))
+            is_set.wait()
+        return future.result()
 
     def beside(self, step: Callable[[], T]) -> Callable[[], T]:
         """In a greenlet of its own, which runs to its end whether anybody waits for it or not."""
