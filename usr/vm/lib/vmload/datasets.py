@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from jsvalues.numberrule import WHITE_SPACE, Number, number
 from vmload.loaderror import GarbledOutput
