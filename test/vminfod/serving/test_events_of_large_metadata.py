@@ -3,6 +3,7 @@
 
 import json
 import os
+import platform
 
 import pytest
 
@@ -113,6 +114,23 @@ def test_file_of_4_mib_is_served_and_one_byte_more_leaves_the_object_as_it_was(f
     assert [event["vm"]["customer_metadata"] for event in follow.events[-1:]] == [small]
     eventually("all is well", lambda: follow.daemon.get("/health").status == 200)
     assert follow.daemon.status()["events"]["slowListenersCut"] == cut
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this is no GNU C library")
+def test_memory_of_large_metadata_goes_back_when_they_are_small_again(follow):
+    zones = [follow.add(state="stopped") for _ in range(3)]
+    before = follow.daemon.status()
+    for letter in "abc":
+        for zone in zones:
+            text, large = sized(4 << 20, letter)
+            replace(follow, zone, text)
+            follow.until(zone, lambda vm, large=large: vm["customer_metadata"] == large)
+    for zone in zones:
+        replace(follow, zone, sized(100, "a")[0])
+        follow.until(zone, lambda vm: len(vm["customer_metadata"]["k"]) < 100)
+    after = follow.daemon.status()
+    kept = after["events"]["ringBytes"] - before["events"]["ringBytes"]
+    assert after["memory"]["rss"] - before["memory"]["rss"] - kept < 16 << 20
 
 
 @pytest.mark.parametrize("path", ["/vms", "/events"])

@@ -18,7 +18,7 @@ from typing import Any, Optional
 import gevent
 from gevent.event import Event as Flag
 
-from vminfod import VERSION, log
+from vminfod import VERSION, largeblocks, log
 from vminfod.bunyan import LEVELS
 from vminfod.serving.hub import BACKLOG_BYTES, BACKLOG_EVENTS, Limits
 from vminfod.vminfo import CannotStart, Options, Vminfod
@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> int:
             print(f"vminfod: cannot run: {reason}; to run on another node's root folder, use --root", file=sys.stderr)
             return 1
     _raise_descriptor_limit()
+    largeblocks.go_back_when_freed()
     sys.setswitchinterval(_SWITCH_INTERVAL)
     gc.set_threshold(*_COLLECT_AFTER)
     gc.freeze()  # what was imported stays, and need not be looked at again
