@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from jsvalues.members import as_text, values
 from vminfod.serving import jsontext
-from vminfod.serving.cache import Cache
+from vminfod.serving.cache import Cache, as_array
 from vminfod.serving.hub import Hub
 from vmload.properties import table
 
@@ -75,7 +75,7 @@ class Choices:
         return body
 
     def _made(self, choice: Choice) -> bytes:
-        return b"[" + b",".join(self._pieces(choice)) + b"]"
+        return as_array(list(self._pieces(choice)))
 
     def _pieces(self, choice: Choice) -> Iterable[bytes]:
         for entry in self._cache.entries():
