@@ -23,6 +23,7 @@ from vminfod.queue import Queue, Task
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REQUEST
 from vminfod.serving.hub import Hub
+from vmload.filereads import FileReads
 from vmload.loader import Loader, NodeRecords
 from vmload.records import FileRecords, Zone, ZoneRecords
 
@@ -52,7 +53,7 @@ class Parts:
         self.loader.read.side_effect = lambda zone, *_: NODE.zones[zone.zonename]  # new zones are read one by one
         self.watches = mock.create_autospec(FileWatches, instance=True)
         self.watches.zones.return_value = []
-        threads, sysinfo, retrying, memory = Threads(), Sysinfo(), Retrying(log), DatasetEvents()
+        threads, sysinfo, retrying, memory = Threads(FileReads(WITHIN)), Sysinfo(), Retrying(log), DatasetEvents()
         applying = Applying(self.cache, sysinfo, self.watches, retrying)
         reloads = Reloads(self.loader, self.cache, applying, retrying, memory, self.queue, self.watches, threads, log)
         self.activity = Activity(log)

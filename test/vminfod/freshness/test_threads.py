@@ -8,8 +8,9 @@ import gevent
 import pytest
 
 from support.deadlines import SOON
-from vminfod.freshness import threads
 from vminfod.freshness.threads import Threads
+from vmload import filereads
+from vmload.filereads import FileReads
 from vmload.loaderror import LoadError
 
 
@@ -21,7 +22,7 @@ def heal():
 
 
 def test_read_that_hangs_is_an_error_after_its_time_and_not_begun_again_beside_itself(heal):
-    runs = Threads(0.1)
+    runs = Threads(FileReads(0.1))
     with pytest.raises(LoadError, match="the files of U could not be read within 0.1 s") as caught:
         runs.files("sick", "the files of U", lambda: heal.wait(20))
     assert caught.value.code == "ETIMEDOUT"
@@ -32,8 +33,8 @@ def test_read_that_hangs_is_an_error_after_its_time_and_not_begun_again_beside_i
 
 
 def test_pool_on_which_all_threads_hang_keeps_no_other_waiting(heal, monkeypatch):
-    monkeypatch.setattr(threads, "MOST", 2)
-    runs = Threads(0.05)
+    monkeypatch.setattr(filereads, "MOST", 2)
+    runs = Threads(FileReads(0.05))
     for number in range(2):
         with pytest.raises(LoadError):
             runs.files("sick", f"file {number}", lambda: heal.wait(20))
@@ -41,7 +42,7 @@ def test_pool_on_which_all_threads_hang_keeps_no_other_waiting(heal, monkeypatch
 
 
 def test_read_is_begun_again_when_the_one_that_hung_has_ended():
-    runs, flag, ended = Threads(0.05), threading.Event(), threading.Event()
+    runs, flag, ended = Threads(FileReads(0.05)), threading.Event(), threading.Event()
 
     def hang():
         flag.wait(20)
@@ -65,6 +66,24 @@ def until_read(runs):
             gevent.sleep(0.01)
 
 
+def test_what_hangs_for_a_greenlet_is_not_begun_for_a_thread_either(heal):
+    reads = FileReads(0.05)
+    with pytest.raises(LoadError):
+        Threads(reads).files("sick", "x", lambda: heal.wait(20))
+    with pytest.raises(LoadError, match="x hangs since it was read before"):
+        reads.run("sick", "x", lambda: 1)
+    assert reads.run("well", "y", lambda: 1) == Threads(reads).files("well", "z", lambda: 1) == 1
+
+
+def test_stop_ends_the_greenlet_that_waits(heal):
+    reads = FileReads(SOON)
+    waiting = gevent.spawn(Threads(reads).files, "sick", "x", lambda: heal.wait(20))
+    gevent.sleep(0)
+    reads.stop()
+    with pytest.raises(LoadError, match="the daemon stops"):
+        waiting.get(timeout=SOON)
+
+
 def test_what_a_read_raises_is_raised_to_who_waits():
     with pytest.raises(KeyError):
-        Threads().files("zones", "x", lambda: {}["nothing"])
+        Threads(FileReads(SOON)).files("zones", "x", lambda: {}["nothing"])

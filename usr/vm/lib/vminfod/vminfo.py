@@ -102,8 +102,8 @@ class Vminfod:
         self._run_files = RunFiles(options.root)
 
         self._activity = Activity(log)
-        self._threads = threads = Threads(options.commands.one)
         self._loader = loader = Loader(options.root, log.note, options.commands)
+        self._threads = threads = Threads(loader.file_reads)
         self._queue = queue = Queue(log=log, workers=1, dedup=True, paused=True, idle_time=_IDLE)
         self._requests = requests = RefreshRequests(log)
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MPL-2.0
 """Reads of the files of zones, which have no time limit of their own: on a sick pool one hangs for as long as the pool.
 
-For a load of all; who reads the files of one zone is the runner's affair (runner.py).
-
-Always: each read has a thread of its own, and a deadline: past it whoever waits gets a LoadError, and the thread is
-        left alone until the read ends;
-        what hangs is not asked for again beside it, so that a zone costs one thread at most, and a pool MOST;
+Always: each read runs in a thread, and has a deadline: past it whoever waits gets a LoadError, and the thread is left
+        alone until the read ends;
+        what hangs is not asked for again beside it, whoever asks, so that a zone costs one thread at most, and a pool
+        MOST;
         pools are kept apart: however many zones of one hang, those of the others are read.
-For threads. Not here: what is read."""
+A caller that may block waits here. One in a gevent loop brings its own way of having a step run and of waiting for its
+end: a `begin`. Not here: what is read."""
 
 from __future__ import annotations
 
@@ -16,27 +16,55 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Optional, Protocol, TypeVar
 
 from vmload.loaderror import LoadError
 
 T = TypeVar("T")
+Result = TypeVar("Result", covariant=True)
 
 MOST = 128  # reads of one pool that hang; past it the others of that pool fail at once
 
 
-class FileRead(Generic[T]):
-    """A read under way."""
-
-    def __init__(self, what: str, limit: float):
-        self.what = what
-        self._limit = limit
-        self._lock = threading.Lock()
-        self._outcome: Future[T] = Future()
-        self.deadline = time.monotonic() + limit
+class Running(Protocol[Result]):
+    """A step that runs, or has ended."""
 
     def ends_within(self, seconds: float) -> bool:
         """Wait so long for its end; whether it came."""
+        ...
+
+    def result(self) -> Result:
+        """What it returned or raised, once it has ended."""
+        ...
+
+    def give_up(self, error: Exception) -> None:
+        """If it has not ended: for who waits it has, and raised this."""
+        ...
+
+
+# Has a step that concerns the files of this pool run.
+Begin = Callable[[str, Callable[[], Any]], Running[Any]]
+
+
+class _InAThread(Generic[T]):
+    """A Running with a thread of its own, to be waited for by blocking."""
+
+    def __init__(self, pool: str, step: Callable[[], T]):
+        self._lock = threading.Lock()
+        self._outcome: Future[T] = Future()
+        threading.Thread(target=self._run, args=(step,), name=f"read on {pool}", daemon=True).start()
+
+    def _run(self, step: Callable[[], T]) -> None:
+        try:
+            value = step()
+        except Exception as error:  # noqa: BLE001 raised again where the result is wanted
+            self.give_up(error)
+            return
+        with self._lock:
+            if not self._outcome.done():
+                self._outcome.set_result(value)
+
+    def ends_within(self, seconds: float) -> bool:
         try:
             self._outcome.exception(seconds)
         except NotYet:
@@ -44,27 +72,41 @@ class FileRead(Generic[T]):
         return True
 
     def result(self) -> T:
-        """What the read returns or raises; LoadError (code ETIMEDOUT) past its deadline."""
-        try:
-            return self._outcome.result(max(0.0, self.deadline - time.monotonic()))
-        except NotYet as error:
-            raise LoadError(f"{self.what} could not be read within {self._limit:g} s", "ETIMEDOUT") from error
-
-    def succeed(self, value: T) -> None:
-        """It has ended with this; nothing if it was given up."""
-        with self._lock:
-            if not self._outcome.done():
-                self._outcome.set_result(value)
+        return self._outcome.result()
 
     def give_up(self, error: Exception) -> None:
-        """It has failed, or is no longer waited for."""
         with self._lock:
             if not self._outcome.done():
                 self._outcome.set_exception(error)
 
 
+class FileRead(Generic[T]):
+    """A read under way, or ended."""
+
+    def __init__(self, what: str, limit: float):
+        self.what = what
+        self._limit = limit
+        self._deadline = time.monotonic() + limit
+        self.running: Optional[Running[T]] = None  # None: it has not begun yet
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it is past its deadline, unless it has ended."""
+        return time.monotonic() > self._deadline
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait so long for its end; whether it came."""
+        return self.running is not None and self.running.ends_within(seconds)
+
+    def result(self) -> T:
+        """What the read returns or raises; LoadError (code ETIMEDOUT) past its deadline."""
+        if self.running is None or not self.running.ends_within(max(0.0, self._deadline - time.monotonic())):
+            raise LoadError(f"{self.what} could not be read within {self._limit:g} s", "ETIMEDOUT")
+        return self.running.result()
+
+
 class FileReads:
-    """The reads of one node, each with `limit` seconds."""
+    """The reads of one node, each with `limit` seconds. Safe to use from several threads at once."""
 
     def __init__(self, limit: float):
         self._limit = limit
@@ -72,25 +114,30 @@ class FileReads:
         self._under_way: dict[str, list[FileRead[Any]]] = {}  # pool -> just the reads that have not ended
         self._stopped = False
 
-    def start(self, pool: str, what: str, step: Callable[[], T]) -> FileRead[T]:
+    def start(self, pool: str, what: str, step: Callable[[], T], begin: Begin = _InAThread) -> FileRead[T]:
         """Begin to read `what`, which lies on `pool`. Raises LoadError (code EBUSY) if too much hangs already."""
         read: FileRead[T] = FileRead(what, self._limit)
         with self._lock:
             others = self._under_way.setdefault(pool, [])
             if self._stopped:
-                raise LoadError("the daemon stops", "EINTR")
+                raise _stops()
             if len(others) >= MOST:
                 raise LoadError(f"{len(others)} reads of files on {pool} hang: {what} is not read", "EBUSY")
-            if any(other.what == what and time.monotonic() > other.deadline for other in others):
+            if any(other.what == what and other.hangs for other in others):
                 raise LoadError(f"{what} hangs since it was read before", "EBUSY")
             others.append(read)  # beside a young one, too: what that has read may be older than the wish for this
-        thread = threading.Thread(target=self._run, args=(pool, read, step), name=f"read {what}", daemon=True)
-        thread.start()
+        try:
+            read.running = begin(pool, lambda: self._run(pool, read, step))  # unlocked: it may wait
+        except BaseException:
+            self._ended(pool, read)
+            raise
+        if self._stopped:
+            read.running.give_up(_stops())
         return read
 
-    def run(self, pool: str, what: str, step: Callable[[], T]) -> T:
+    def run(self, pool: str, what: str, step: Callable[[], T], begin: Begin = _InAThread) -> T:
         """What step() returns or raises. Raises LoadError if that takes too long."""
-        return self.start(pool, what, step).result()
+        return self.start(pool, what, step, begin).result()
 
     def stop(self) -> None:
         """Whoever waits gets a LoadError at once."""
@@ -98,13 +145,19 @@ class FileReads:
             self._stopped = True
             waiting = [read for reads in self._under_way.values() for read in reads]
         for read in waiting:
-            read.give_up(LoadError("the daemon stops", "EINTR"))
+            if read.running is not None:
+                read.running.give_up(_stops())
 
-    def _run(self, pool: str, read: FileRead[T], step: Callable[[], T]) -> None:
+    def _run(self, pool: str, read: FileRead[T], step: Callable[[], T]) -> T:
         try:
-            read.succeed(step())
-        except Exception as error:  # noqa: BLE001 raised again where the result is wanted
-            read.give_up(error)
+            return step()
         finally:
-            with self._lock:
-                self._under_way[pool].remove(read)
+            self._ended(pool, read)
+
+    def _ended(self, pool: str, read: FileRead[Any]) -> None:
+        with self._lock:
+            self._under_way[pool].remove(read)
+
+
+def _stops() -> LoadError:
+    return LoadError("the daemon stops", "EINTR")

@@ -71,12 +71,12 @@ class Loader:
         self._reader = Reader(self._system, note)
         self._commands = Commands(self._system, note)
         self._listings = Listings(self._commands)
-        self._file_reads = FileReads(self._system.limits.one)
+        self.file_reads = FileReads(self._system.limits.one)
 
     def stop(self) -> None:
         """Kill the commands that run, and start no more: whoever waits for one gets a LoadError at once."""
         self._system.stop()
-        self._file_reads.stop()
+        self.file_reads.stop()
 
     def running(self) -> list[RunningCommand]:
         """The commands that run now, the oldest first."""
@@ -172,10 +172,11 @@ class Loader:
                 found[zone.zonename] = ZoneRecords(zone, read, zoneinfos.get(zone.uuid), share)
         return NodeRecords(found, errors, sysinfo)
 
-    def read_sysinfo(self) -> SysinfoReading:
-        """The sysinfo object, or why it cannot be read."""
+    def read_sysinfo(self, runner: Optional[Runner] = None) -> SysinfoReading:
+        """The sysinfo object, or why it cannot be read. Without a `runner` it is waited for by blocking."""
+        files = self.file_reads.run if runner is None else runner.files
         try:
-            return SysinfoReading(self._file_reads.run("tmp", "the file of sysinfo", self._reader.sysinfo))
+            return SysinfoReading(files("tmp", "the file of sysinfo", self._reader.sysinfo))
         except LoadError as error:
             return SysinfoReading(warning=str(error))
 
@@ -217,7 +218,7 @@ class Loader:
             try:
                 with _alone():
                     vmobj.check(zone)
-                    read = reads[zone.zonename] = self._file_reads.start(*_on_pool(zone), partial(step, zone))
+                    read = reads[zone.zonename] = self.file_reads.start(*_on_pool(zone), partial(step, zone))
             except LoadError as error:
                 errors[zone.zonename] = error
                 continue

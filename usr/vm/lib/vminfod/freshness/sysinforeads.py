@@ -14,8 +14,7 @@ from vminfod.freshness.turns import Turns
 from vminfod.queue import Queue
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import Cause
-from vmload.loader import Loader, SysinfoReading
-from vmload.loaderror import LoadError
+from vmload.loader import Loader
 
 
 class SysinfoReads:
@@ -43,11 +42,7 @@ class SysinfoReads:
                 onqueue.run(self._queue, "refresh all - [sysinfo]", lambda: self._apply(cause))
 
     def _is_news(self, began: int) -> bool:
-        try:
-            reading = self._threads.files("tmp", "the file of sysinfo", self._loader.read_sysinfo)
-        except LoadError as error:
-            reading = SysinfoReading(warning=str(error))
-        return self._sysinfo.take(reading, began)
+        return self._sysinfo.take(self._loader.read_sysinfo(self._threads), began)
 
     def _apply(self, cause: Cause) -> None:
         """Serve all VMs with the sysinfo that is known now. In a task on the queue."""

@@ -10,32 +10,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Optional
+from typing import Any, Generic, Optional
 
 import gevent
 from gevent.event import AsyncResult, Event
 from gevent.threadpool import ThreadPool
 
-from vmload.loaderror import LoadError
+from vmload import filereads
+from vmload.filereads import FileReads
 from vmload.runner import P, T
-from vmload.system import ONE_LIMIT
 
 # Threads of each kind. How many commands make progress at once is vmload's to bound (slots.py); each that hangs keeps a
 # thread until its time limit, so this is how many VMs can lose their freshness before another has to wait. Reads of
-# files that hang have a limit, too, and threads of each pool of the node.
+# files that hang have a limit, too (filereads.py), and threads of each pool of the node.
 MOST = 128
 MOST_NODE = 2  # loads of the whole node, each of which has threads of its own
 
 
 class Threads:
-    """A vmload.runner.Runner: the calling greenlet waits, no other does. `limit`: seconds that a read of files has."""
+    """A vmload.runner.Runner: the calling greenlet waits, no other does. `reads`: those of files, whoever waits."""
 
-    def __init__(self, limit: float = ONE_LIMIT) -> None:
-        self._limit = limit
+    def __init__(self, reads: FileReads) -> None:
+        self._reads = reads
         self._zoneadm, self._kstat, self._zfs = ThreadPool(MOST), ThreadPool(MOST), ThreadPool(MOST)
         self._node = ThreadPool(MOST_NODE)
         self._files: dict[str, ThreadPool] = {}  # pool of the node -> threads for reads of what lies on it
-        self._stuck: dict[str, AsyncResult] = {}  # what was read past its limit -> the end of that read
         self._computing = ThreadPool(1)  # of its own: it waits for nothing, and must not wait for what hangs
 
     def zoneadm(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -50,19 +49,12 @@ class Threads:
     def files(self, pool: str, what: str, step: Callable[[], T]) -> T:
         """What step() returns or raises. LoadError if that takes too long (code ETIMEDOUT), or still does since it was
         read before (EBUSY)."""
-        if what in self._stuck:
-            if not self._stuck[what].ready():
-                raise LoadError(f"{what} hangs since it was read before", "EBUSY")
-            del self._stuck[what]
+        return self._reads.run(pool, what, step, self._begin)
+
+    def _begin(self, pool: str, step: Callable[[], T]) -> _InAPool[T]:
         if pool not in self._files:
-            self._files[pool] = ThreadPool(MOST)
-        outcome = self._files[pool].spawn(_outcome, step)
-        outcome.wait(self._limit)
-        if not outcome.ready():
-            self._stuck[what] = outcome
-            raise LoadError(f"{what} could not be read within {self._limit:g} s", "ETIMEDOUT")
-        result: T = _result(*outcome.get())
-        return result
+            self._files[pool] = ThreadPool(filereads.MOST)
+        return _InAPool(self._files[pool], step)
 
     def result(self, future: Future[T]) -> T:
         """What another thread sets."""
@@ -90,6 +82,29 @@ class Threads:
     def computing(self, work: Callable[[], T]) -> T:
         """What needs only the processor, but too long of it for the loop."""
         return _in(self._computing, work)
+
+
+class _InAPool(Generic[T]):
+    """A vmload.filereads.Running: greenlets wait for it."""
+
+    def __init__(self, pool: ThreadPool, step: Callable[[], T]):
+        self._outcome = AsyncResult()
+        pool.spawn(_outcome, step).rawlink(lambda ended: self._end(*ended.get()))
+
+    def _end(self, value: Optional[T], error: Optional[Exception]) -> None:
+        if not self._outcome.ready():
+            self._outcome.set((value, error))
+
+    def ends_within(self, seconds: float) -> bool:
+        self._outcome.wait(seconds)
+        return bool(self._outcome.ready())
+
+    def result(self) -> T:
+        value: T = _result(*self._outcome.get())
+        return value
+
+    def give_up(self, error: Exception) -> None:
+        self._end(None, error)
 
 
 def _in(pool: ThreadPool, step: Callable[[], T]) -> T:
