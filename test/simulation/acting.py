@@ -103,6 +103,8 @@ class Actor:
         if zone is None or not self.world.is_up:
             return "no such zone"
         command, *rest = words
+        if command in ("start", "stop") and 'name="transition"' in self.control.read_xml(zone["zonename"]):
+            return "in a transition, whose end it would wait for"  # and nobody ends those that churn begins
         try:
             done = self.world.daemon.tool(
                 "vmadm", command, zone["uuid"], *rest, environ={"VMADM_ROOT": self.world.node.root}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Reads of files that hang: they cost their zone, after a time, and nobody else (the platform's edge is stood in for:
-no test can make a file system hang)."""
+"""Reads of files that hang: they cost their zone, after a time, and nobody else. The hanging is stood in for, so that
+this runs anywhere; faults/test_hanging_files.py has files that really hang."""
 
 import threading
 from unittest.mock import patch

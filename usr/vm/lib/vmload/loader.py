@@ -95,10 +95,12 @@ class Loader:
         """Which file or folder is at each of the `paths` of the zone now; None for none. Raises LoadError."""
         return runner.files(*_on_pool(zone), lambda: self._identities(paths))
 
-    def all_identities(self, zones: Iterable[Zone], paths_of: Callable[[Zone], Iterable[str]]) -> Identities:
-        """The same of many zones; those on which the look hangs are left out."""
-        looked, _ = self._of_each(zones, lambda zone: self._identities(paths_of(zone)))
-        return {path: identity for found in looked.values() for path, identity in found.items()}
+    def all_identities(
+        self, zones: Iterable[Zone], paths_of: Callable[[Zone], Iterable[str]]
+    ) -> tuple[Identities, dict[str, LoadError]]:
+        """The same of many zones; and why not of those, by name, on which the look hangs."""
+        looked, errors = self._of_each(zones, lambda zone: self._identities(paths_of(zone)))
+        return {path: identity for found in looked.values() for path, identity in found.items()}, errors
 
     def _identities(self, paths: Iterable[str]) -> Identities:
         return {path: self._system.identity(path) for path in paths}

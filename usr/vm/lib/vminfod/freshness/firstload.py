@@ -71,9 +71,10 @@ class FirstLoad:
             zones = self._threads.zoneadm(self._loader.zones)
         except LoadError as error:
             raise LoadError(f"cannot list the zones: {error}", error.code) from error
-        seen = self._threads.node(self._loader.all_identities, zones, watched_for)
+        seen, hang = self._threads.node(self._loader.all_identities, zones, watched_for)
         for zone in zones:
-            self._watches.want(zone, seen)
+            if zone.zonename not in hang:  # the file watcher would hang of it, too; it is watched when it can be read
+                self._watches.want(zone, seen)
         if not self._watches.wait_set(_WATCHES_SET):
             self._log.error("the file watcher does not answer: changes of files will be seen late")
         return [zone.zonename for zone in zones]
