@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Optional
 
+from support import schemacheck
 from support.deadlines import SOON
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -148,7 +149,9 @@ class EventLines:
                 raise ConnectionError("the stream ended")
             self._rest += piece
         line, _, self._rest = self._rest.partition(b"\n")
-        return dict(json.loads(line))
+        event = dict(json.loads(line))
+        schemacheck.check_event(event)
+        return event
 
     def until(self, check: Callable[[dict[str, Any]], Any], within: float = SOON) -> dict[str, Any]:
         """The first event for which check() is true; those before it are in `.seen`."""
@@ -289,12 +292,19 @@ class RunningDaemon:
         return self.request("GET", path, headers, within)
 
     def vms(self) -> list[dict[str, Any]]:
-        return list(self.get("/vms").json())
+        vms = list(self.get("/vms").json())
+        for vm in vms:
+            schemacheck.check_vm(vm)
+        return vms
 
     def vm(self, key: str) -> Optional[dict[str, Any]]:
         """The VM object; None for a 404."""
         answer = self.get(f"/vms/{key}")
-        return None if answer.status == 404 else dict(answer.json())
+        if answer.status == 404:
+            return None
+        vm = dict(answer.json())
+        schemacheck.check_vm(vm)
+        return vm
 
     def status(self, full: bool = True) -> dict[str, Any]:
         return dict(self.get("/status?full=true" if full else "/status").json())

@@ -18,6 +18,7 @@ ping                  say pong if vminfod answers
 status [-jf]          the daemon's own state; -j as JSON, -f with the refresh log and the file watcher
 vms                   all VM objects as JSON
 vm <zonename>         one VM object as JSON
+top [-1]              the VMs and their changes on a full screen; -1 prints once
 events [-jfr]         follow what changes; -j as JSON, -f full dates and names, -r also the ready event
 help                  this text
 

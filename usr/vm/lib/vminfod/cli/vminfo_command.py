@@ -37,6 +37,7 @@ ping                  say pong if vminfod answers
 status [-jf]          the daemon's own state; -j as JSON, -f with the refresh log and the file watcher
 vms                   all VM objects as JSON
 vm <zonename>         one VM object as JSON
+top [-1]              the VMs and their changes on a full screen; -1 prints once
 events [-jfr]         follow what changes; -j as JSON, -f full dates and names, -r also the ready event
 help                  this text
 
@@ -48,6 +49,7 @@ OPTIONS = {  # command -> letter -> long name
     "status": {**HELP, "j": "json", "f": "full"},
     "vms": HELP,
     "vm": HELP,
+    "top": {**HELP, "1": "once"},
     "events": {**HELP, "j": "json", "f": "full", "r": "ready"},
 }
 
@@ -106,6 +108,11 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> int:
     client = VminfodClient(
         name, host=host, port=port, socket=socket, log=log, timeout=limit, waiting=say_waiting_for_answer
     )
+    if command == "top":
+        from vminfod.cli import top
+
+        identity = Identity(name, host, port, log, socket)
+        return top.print_once(client) if "once" in options else top.watch(identity, client, environ)
     if command == "ping":
         put(f"{client.ping().get('ping')}\n")
     elif command == "status" and "json" not in options:

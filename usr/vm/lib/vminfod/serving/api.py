@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 
 import bottle
 
-from vminfod.serving import jsontext
+from vminfod.serving import jsontext, schemas
 from vminfod.serving.cache import Cache
 from vminfod.serving.choices import Choice, Choices, wanted_of
 from vminfod.serving.eventsender import Sender, Turn
@@ -86,6 +86,8 @@ class Api:
         self._app.route("/vms/<key:re:(?s:.+)>", callback=self._vm)
         self._app.route("/events", callback=self._events)
         self._app.route("/health", callback=self._health)
+        self._app.route("/schema/vm.json", callback=lambda: self._answer(200, schemas.of_vm()))
+        self._app.route("/schema/event.json", callback=lambda: self._answer(200, schemas.of_event()))
         self._app.error(404, callback=self._unsupported)
         self._app.error(405, callback=self._unsupported)
 

@@ -31,6 +31,8 @@ def target_of(url: str) -> Target:
         return Target("/", "")  # `/vms%2Fx` is one segment, and no route
     if first == "vms" and more:
         return Target(f"/vms/{_decoded(more[0])}", more[0])
+    if first == "schema" and more:
+        return Target(f"/schema/{_decoded(more[0])}", "")
     return Target(f"/{first}", "")
 
 
