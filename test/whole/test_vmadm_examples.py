@@ -30,7 +30,7 @@ def shown_as_pattern(shown, bound):
     )
 
 
-def test_examples_print_what_they_show():
+def test_examples_print_what_they_show(tmp_path):
     bound = {}
     with written_node(vms=0) as cn:
         path = f"{SBIN}:{cn.root}/usr/sbin:{Path(sys.executable).parent}:/usr/bin:/bin"
@@ -39,6 +39,7 @@ def test_examples_print_what_they_show():
             done = subprocess.run(
                 ["bash", "-c", words],
                 env={**cn.environ, "PATH": path},
+                cwd=tmp_path,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -46,7 +47,8 @@ def test_examples_print_what_they_show():
                 timeout=120,
                 check=False,
             )
-            said = outcome(done.stdout) + "\n"
+            text = outcome(done.stdout)
+            said = text + "\n" if text else ""
             found = re.fullmatch(shown_as_pattern(shown, bound), said)
             assert found is not None, f"$ {command}\n{said}"
             bound.update(found.groupdict())

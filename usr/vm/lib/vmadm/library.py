@@ -16,9 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, Optional, Union, overload
+from typing import Any, Literal, Optional, Protocol, Union, overload
 
-from vmadm.actions import creating, deleting, failing, lifecycle, snapshots, updating, validating
+from vmadm.actions import (
+    creating,
+    deleting,
+    failing,
+    installing,
+    lifecycle,
+    receiving,
+    sending,
+    snapshots,
+    updating,
+    validating,
+)
 from vmadm.actions.following import Follower
 from vmadm.actions.session import Session, silently
 from vmadm.cli.info import info_of, vmadmd_of
@@ -32,6 +43,15 @@ from vmload import Vm
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vminfod.clients.clientlog import Logger
+
+
+class HasFileno(Protocol):
+    """A file, a pipe's end, a socket."""
+
+    def fileno(self) -> int: ...
+
+
+Descriptor = Union[int, HasFileno]  # a number, or a file object, which nobody has read from or written to yet
 
 READER = "vmload/index"  # what the reads of vmadm have always called themselves
 INFO_LIMIT = 60.0  # seconds that vmadmd may take
@@ -201,6 +221,22 @@ class Vmadm:
         """Put the VM's root back to a snapshot, and start the VM; gives the VM object."""
         return snapshots.rollback_snapshot(self._session(f"rollback-snapshot {uuid}"), uuid, name)
 
+    def send(self, uuid: str, to: Descriptor, *, progress: Optional[sending.Progress] = None) -> Vm:
+        """Stop the VM and write it, as a bundle that receive() takes, to a file, pipe or socket; gives the VM object as
+        it was sent. The VM stays, stopped. `progress(dataset, bytes so far, all bytes if zfs says how many)` is called
+        some times a second. Raises WrongState for a VM that is neither stopped nor running."""
+        return sending.send(self._session(f"send {uuid}"), uuid, _descriptor(to), progress)
+
+    def receive(self, source: Descriptor, *, progress: Optional[sending.Progress] = None) -> Vm:
+        """Make the VM that comes from a file, pipe or socket, and start it if it ran where it comes from; gives the VM
+        object. After a failure it is in state `receiving`: receive it again, or delete it. `progress` is called
+        as by send(), with all bytes of a file."""
+        return receiving.receive(self._session("receive"), _descriptor(source), progress)
+
+    def install(self, uuid: str) -> Vm:
+        """Install a VM all of whose datasets have been received, and start it if it is to run; gives the VM object."""
+        return installing.install(self._session(f"install {uuid}"), uuid)
+
     def validate(self, action: str, payload: Vm, brand: Optional[str] = None) -> None:
         """Raise NotValid unless `payload` is good for `action` (create, or update of a VM of `brand`)."""
         named = payload.get("brand") if action == "create" else brand
@@ -230,6 +266,10 @@ def _vm(client: VminfodClient, uuid: str) -> Vm:
         raise VmNotFound(f"VM {uuid} not found") from error
 
 
+def _descriptor(stream: Descriptor) -> int:
+    return stream if isinstance(stream, int) else stream.fileno()
+
+
 def _named(wanted: Mapping[str, Optional[str]]) -> str:
     return " and ".join([f"{key} {value}" for key, value in wanted.items()])
 
@@ -239,5 +279,6 @@ create, update, delete, validate = _here.create, _here.update, _here.delete, _he
 start, stop, reboot, kill = _here.start, _here.stop, _here.reboot, _here.kill
 create_snapshot, delete_snapshot = _here.create_snapshot, _here.delete_snapshot
 rollback_snapshot = _here.rollback_snapshot
+send, receive, install = _here.send, _here.receive, _here.install
 load, lookup, events, info = _here.load, _here.lookup, _here.events, _here.info
 wait_for, mark_failed, unset_transition = _here.wait_for, _here.mark_failed, _here.unset_transition

@@ -41,7 +41,6 @@ from vmload.uuids import is_uuid
 PROVISION_LIMIT = 300.0  # seconds; for a hardware VM once for each 4 GiB of memory
 RAM_A_LIMIT = 4096  # MiB
 LOOK_EVERY = 0.1  # seconds between looks whether the zone's services are done
-REPOSITORY = "root/etc/svc/repository.db"  # of the zone's services
 CREATE_VOLUME = "create-volume"  # as the source of a filesystem: make one
 
 
@@ -272,17 +271,10 @@ class _Making:
         if brands.facts(self.change.brand)["mdata_restart"]:
             seconds = said(self.vm.mdata_exec_timeout, zoneroot.MDATA_TIMEOUT)
             self.session.try_to(
-                "set the metadata service's time limit", lambda: self._set_timeout(seconds), uuid=self.uuid
+                "set the metadata service's time limit",
+                lambda: zoneroot.set_metadata_timeout(self.node, self.folder, seconds),
+                uuid=self.uuid,
             )
-
-    def _set_timeout(self, seconds: int) -> None:
-        """Before the first boot, so that nothing can be swapped between the check and svccfg."""
-        self.folder.check_no_link("root/etc/svc")
-        if self.folder.exists(REPOSITORY) and not self.folder.is_file(REPOSITORY):
-            raise VmadmError(f"{self.folder.path(REPOSITORY)} is no file")
-        words = ("-s", zoneroot.MDATA_SERVICE, "setprop", "start/timeout_seconds", "=", "count:", str(seconds))
-        repository = self.node.real(self.folder.path(REPOSITORY))
-        self.node.must("svccfg", *words, environ={"SVCCFG_REPOSITORY": repository})
 
     def _add_to_firewall(self) -> None:
         firewall.came(self.session, {"uuid": self.uuid, "nics": self.change.nics.add}, self.name)

@@ -21,6 +21,12 @@ from vmload import Vm
 
 NOT_INSTALLED = "is already in state 'configured'"
 NO_SUCH_ZONE = "No such zone configured"
+RECEIVING = "receiving"  # the state of a VM whose datasets are still to come, or have come and are not installed
+
+
+def receiving_path(uuid: str) -> str:
+    """Where what is known of a VM that is being received is kept."""
+    return f"/etc/zones/{uuid}-receiving.json"
 
 
 def delete(session: Session, uuid: str) -> None:
@@ -31,7 +37,7 @@ def delete(session: Session, uuid: str) -> None:
         with session.config_lock(uuid):
             vm = session.look_or_last_known(uuid, name)
             _check(session, vm, name)
-            _delete(session, vm, name)
+            take_away(session, vm, name)
             firewall.went(session, vm, name)
             locks.forget(session.node.real(locks.config_lock(uuid)))
     except VmadmError as error:
@@ -56,7 +62,8 @@ def _check(session: Session, vm: Vm, name: str) -> None:
         )
 
 
-def _delete(session: Session, vm: Vm, name: str) -> None:
+def take_away(session: Session, vm: Vm, name: str) -> None:
+    """All of the VM, from whatever state; for the holder of its config lock. Raises VmadmError."""
     uuid, node = vm["uuid"], session.node
     steps = Steps(session.check_interrupted)
     try:
@@ -67,7 +74,7 @@ def _delete(session: Session, vm: Vm, name: str) -> None:
                 ("uninstall", lambda: _uninstall(session, vm, name)),
                 ("disks", lambda: _destroy_disks(node, vm)),
                 ("zonecfg", lambda: session.must_zonecfg(uuid, "delete", "-F")),
-                ("leftovers", lambda: node.remove(f"/etc/zones/{uuid}-receiving.json")),
+                ("leftovers", lambda: node.remove(receiving_path(uuid))),
             ]
         )
     except VmadmError:
@@ -106,12 +113,21 @@ def _uninstall(session: Session, vm: Vm, name: str) -> None:
     """Destroy the zone's datasets. Where that fails the work goes on, as it always did, and says so."""
     result = session.node.run("zoneadm", "-u", vm["uuid"], "uninstall", "-F")
     if result.status != 0:
-        if NOT_INSTALLED not in result.stderr:
+        if NOT_INSTALLED in result.stderr:
+            _destroy_received(session, vm)
+        else:
             session.log.warning("could not uninstall", extra={"uuid": vm["uuid"], "err": result.stderr})
             if vm.get("zfs_filesystem"):
                 session.tell(f"{failure('zoneadm', result)}; dataset {vm['zfs_filesystem']} may be left")
         return
     session.show(vm["zonename"], name)  # listeners see the zone configured before it goes
+
+
+def _destroy_received(session: Session, vm: Vm) -> None:
+    """A VM that is being received has datasets before its zone is installed: zoneadm does not know of them."""
+    uuid, root = vm["uuid"], str(vm["zonepath"]).lstrip("/")
+    if vm.get("state") == RECEIVING or session.node.exists(receiving_path(uuid)):
+        _destroy(session.node, root)
 
 
 def _destroy_disks(node: Node, vm: Vm) -> None:

@@ -23,6 +23,7 @@ from vmadm.payload.unset import UNSET
 from vminfod.client import VminfodError
 from vmload import Vm
 
+BEING_MADE = ("provisioning", "receiving")  # states of VMs that come to the rules when they are whole
 REPEAT = "the change was made: repeat the command, or run fwadm update"
 
 
@@ -86,7 +87,7 @@ def _with_firewall(session: Session, name: str, own: Optional[str] = None) -> li
     return [
         vm["uuid"]
         for vm in vms
-        if vm.get("firewall_enabled") and (vm.get("state") != "provisioning" or vm["uuid"] == own)
+        if vm.get("firewall_enabled") and (vm.get("state") not in BEING_MADE or vm["uuid"] == own)
     ]
 
 

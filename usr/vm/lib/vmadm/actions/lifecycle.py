@@ -342,7 +342,7 @@ def set_autoboot(session: Session, vm: Vm, on: bool) -> None:
 def remove_transition(session: Session, vm: Vm) -> None:
     """Take the transition marker away; none is fine. Raises ToolFailed."""
     result = session.zonecfg(vm["uuid"], zonecfg.REMOVE_TRANSITION)
-    if result.status != 0 and zonecfg.TRANSITION_GONE not in result.stderr:
+    if result.status != 0 and zonecfg.ATTR_GONE not in result.stderr:
         raise failure("zonecfg", result)
 
 

@@ -12,9 +12,12 @@ WRITES = frozenset(
         "create-snapshot",
         "delete",
         "delete-snapshot",
+        "install",
         "kill",
         "reboot",
+        "receive",
         "rollback-snapshot",
+        "send",
         "start",
         "stop",
         "update",
@@ -23,7 +26,7 @@ WRITES = frozenset(
 )
 
 # Part of vmadm's interface, but out of reach: not in the usage text, and distinguished from words that are wrong.
-OUT_OF_REACH = frozenset(("console", "install", "receive", "reprovision", "send", "sysrq"))
+OUT_OF_REACH = frozenset(("console", "reprovision", "sysrq"))
 
 _COMMANDS = """\
 create [-f <file>]
@@ -33,11 +36,14 @@ delete-snapshot <uuid> <snapshot>
 events [-fjr] [uuid]
 get <uuid>
 info <uuid> [type,...]
+install <uuid>
 kill [-s <signal>|-<signal>] <uuid>
 list [-p] [-H] [-o field,...] [-s field,...] [field=value ...]
 lookup [-j] [-1] [-o field,...] [field=value ...]
 reboot [-F] <uuid>
+receive [-f <file>]
 rollback-snapshot <uuid> <snapshot>
+send <uuid> [target]
 start <uuid>
 stop [-F] [-t <seconds>] <uuid>
 update [-f <file>] <uuid>

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from vmadm.actions.session import Session
+from vmadm.cli import moving
 from vmadm.cli.cmdline import Option, is_uuid, parsed_words, uuid_operand
 from vmadm.cli.matching import operands as pairs
 from vmadm.errors import BadUsage, CannotRunHere, CommandFailed, VmadmError
@@ -241,6 +242,9 @@ COMMANDS = {
     "delete-snapshot": _snapshot,
     "rollback-snapshot": _snapshot,
     "validate": _validate,
+    "send": moving.send,
+    "receive": moving.receive,
+    "install": moving.install,
 }
 
 

@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from vmadm.errors import NotWritten, ToolFailed
 
@@ -66,8 +66,6 @@ class Node:
         environ: Optional[dict[str, str]] = None,
     ) -> Result:
         """Run a command to its end, whatever its status. Raises ToolFailed if it cannot be run or does not end."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
-        environment.update(environ or {}, LANG="C", LC_ALL="C")
         with self._busy():
             try:
                 child = subprocess.Popen(
@@ -75,7 +73,7 @@ class Node:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-                    env=environment,
+                    env=_environment(environ),
                     start_new_session=True,
                     text=True,
                     encoding="utf-8",
@@ -84,6 +82,16 @@ class Node:
             except OSError as error:
                 raise ToolFailed(f"cannot run {tool}: {error.strerror}", tool=tool, stderr="") from error
             return _finished(child, tool, stdin, limit)
+
+    def start(self, tool: str, *words: str, **streams: Any) -> subprocess.Popen[bytes]:
+        """Start a command with these `streams` (as subprocess.Popen has them), which the caller waits for: for what
+        takes as long as it takes. An interruption does not wait for it. Raises ToolFailed if it cannot be run."""
+        try:
+            return subprocess.Popen(
+                [self._path(tool), *words], env=_environment(None), start_new_session=True, **streams
+            )
+        except OSError as error:
+            raise ToolFailed(f"cannot run {tool}: {error.strerror}", tool=tool, stderr="") from error
 
     def must(
         self,
@@ -168,22 +176,28 @@ def failure(tool: str, result: Result) -> ToolFailed:
     return ToolFailed(f"Command failed: {said}", tool=tool, stderr=result.stderr)
 
 
+def _environment(more: Optional[dict[str, str]]) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
+    return {**environment, **(more or {}), "LANG": "C", "LC_ALL": "C"}
+
+
 def _finished(child: subprocess.Popen[str], tool: str, stdin: Optional[str], limit: float) -> Result:
     with child:
         try:
             stdout, stderr = child.communicate(stdin, timeout=limit)
         except subprocess.TimeoutExpired as error:
-            _kill(child)
+            end_at_once(child)
             raise ToolFailed(
                 f"Command failed: {tool} did not end within {limit:g} s and was killed", tool=tool, stderr=""
             ) from error
         except BaseException:
-            _kill(child)
+            end_at_once(child)
             raise
     return Result(child.returncode, stdout, stderr)
 
 
-def _kill(child: subprocess.Popen[str]) -> None:
+def end_at_once(child: subprocess.Popen[Any]) -> None:
+    """Kill a command with all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
 

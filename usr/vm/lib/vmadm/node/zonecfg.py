@@ -8,7 +8,7 @@ Not here: NICs, disks and filesystems, which have blocks of their own (zonecfg_b
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Optional
 
@@ -76,9 +76,17 @@ ZLOG = {"zlog-mode": "g--", "zlog-name": "platform.log"}  # of every bhyve zone
 Settings = Mapping[str, Any]  # a change's properties by name, those that it has
 
 
-def create_script(change: Change, *, created: str, transition_expire: Optional[int]) -> str:
-    """The zone of a new VM. `created` is an ISO date; `transition_expire` (ms since the epoch) only if the VM is to
-    boot."""
+def create_script(
+    change: Change,
+    *,
+    created: str,
+    transition_expire: Optional[int],
+    arrives: bool = False,
+    version: int = 1,
+    datasets: Iterable[str] = (),
+) -> str:
+    """The zone of a new VM, or of one that `arrives` from another node with its `version` and delegated `datasets`.
+    `created` is an ISO date; `transition_expire` (ms since the epoch) only if the VM is to boot, or arrives."""
     new = named(change.properties)
     kvm = brands.facts(change.brand)["use_vm_autoboot"]
     lines = [
@@ -88,11 +96,12 @@ def create_script(change: Change, *, created: str, transition_expire: Optional[i
         f"set uuid={change.uuid}",
         "set ip-type=exclusive",
         'add attr; set name="provisioning"; set type=string; set value=true;end',
-        _add_attr("vm-version", "1"),
+        _add_attr("vm-version", str(version)),
         _add_attr("create-timestamp", created),
     ]
     if transition_expire is not None:
-        lines.append(set_transition("provisioning", "running", transition_expire))
+        states = ("receiving", "stopped") if arrives else ("provisioning", "running")
+        lines.append(set_transition(*states, transition_expire))
     if new.get("image_uuid"):
         lines.append(_add_attr("dataset-uuid", new["image_uuid"]))
     if kvm:
@@ -105,6 +114,7 @@ def create_script(change: Change, *, created: str, transition_expire: Optional[i
     lines += blocks.disk_lines(change.disks.add)
     lines += _fs_allowed_lines(new, {})
     lines += blocks.filesystem_lines(change.filesystems.add)
+    lines += [f'add dataset; set name="{name}"; end' for name in datasets]
     for nic in change.nics.add:
         lines += blocks.nic_lines(replace(nic, primary=UNSET))
     lines += [blocks.make_primary(nic.mac) for nic in change.nics.add if nic.primary is True]
@@ -147,7 +157,7 @@ def add_dataset(name: str) -> str:
 REMOVE_PROVISIONING = "remove attr name=provisioning"
 REMOVE_TRANSITION = "remove attr name=transition"
 MARK_FAILED = 'remove -F attr name=failed; add attr; set name=failed; set value="provisioning"; set type=string; end'
-TRANSITION_GONE = "remove attr: No such resource with that id"  # on stderr, where there is no transition to remove
+ATTR_GONE = "remove attr: No such resource with that id"  # on stderr, where there is no such mark to remove
 
 
 def ncpus(cpu_cap: int) -> str:

@@ -7,6 +7,8 @@ Names here are relative to the zone's root, `<zonepath>/root`."""
 
 from __future__ import annotations
 
+from vmadm.errors import VmadmError
+from vmadm.node.machine import Node
 from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload import addresses
 from vmadm.payload.change import Change
@@ -14,9 +16,11 @@ from vmadm.payload.unset import said
 from vmload import brands
 
 PROVISIONING = "var/svc/provisioning"  # the zone's services move it away when they are done
-STALE = ("var/adm/utmpx", "var/adm/wtmpx", ".zonecontrol/metadata.sock")  # of the machine that the image was made on
+STALE = ("var/adm/utmpx", "var/adm/wtmpx")  # of the machine that the image was made on
+METADATA_SOCKET = ".zonecontrol/metadata.sock"  # likewise
 MDATA_SERVICE = "svc:/smartdc/mdata:execute"
 MDATA_TIMEOUT = 300  # seconds that a user-script may run
+REPOSITORY = "root/etc/svc/repository.db"  # of the zone's services, below the zonepath
 ZONEINIT = "root/var/zoneinit/zoneinit.json"
 LEGACY_ZONEINIT = "root/var/zoneinit/includes/04-mdata.sh"
 
@@ -29,10 +33,20 @@ def prepare(folder: ZoneFolder, change: Change, *, legacy_image: bool) -> None:
             files["root/zoneconfig"] = zoneconfig(change)
         for name, text in files.items():
             folder.write(f"root/{name}", text)
-        for name in STALE[:2]:
+        for name in STALE:
             folder.remove(f"root/{name}")
-    folder.remove(f"root/{STALE[2]}")
+    folder.remove(f"root/{METADATA_SOCKET}")
     folder.write(f"root/{PROVISIONING}", "")
+
+
+def set_metadata_timeout(node: Node, folder: ZoneFolder, seconds: int) -> None:
+    """How long the metadata service may take; for before the first boot, so that nothing can be swapped between the
+    check and svccfg. Raises VmadmError."""
+    folder.check_no_link("root/etc/svc")
+    if folder.exists(REPOSITORY) and not folder.is_file(REPOSITORY):
+        raise VmadmError(f"{folder.path(REPOSITORY)} is no file")
+    words = ("-s", MDATA_SERVICE, "setprop", "start/timeout_seconds", "=", "count:", str(seconds))
+    node.must("svccfg", *words, environ={"SVCCFG_REPOSITORY": node.real(folder.path(REPOSITORY))})
 
 
 def network_files(change: Change) -> dict[str, str]:

@@ -55,20 +55,22 @@ def uuid_of(payload: Payload) -> str:
     return str(given if is_uuid(given) else uuids.uuid4())
 
 
-def parse_create(payload: Payload, node: NodeFacts, uuid: str) -> Change:
-    """`uuid` is what uuid_of() gives. Raises BadPayload."""
+def parse_create(payload: Payload, node: NodeFacts, uuid: str, *, arrives: bool = False) -> Change:
+    """`uuid` is what uuid_of() gives. What follows from an image or from docker is not added to a VM that `arrives`: it
+    has it. Raises BadPayload."""
     brand = brand_of(payload)
     work = Underway(brand, CREATE, node, follow.renamed({**payload, "brand": brand}, brand))
     request = work.request(follow.with_default_ram(work.payload, brand), {})
     properties, maps = follow.created(request.properties, work.memory, brand, uuid), request.maps
-    if properties.docker is True:
+    if properties.docker is True and not arrives:
         properties, maps = follow.docker(properties, maps, {}, uuid, brand)
     zpool, zonename = said(properties.zpool, DEFAULT_POOL), said(properties.zonename, uuid)
     nics = nicchanges.created(work, request, said(properties.nic_driver, ""))
     place = diskrules.Place(brand, f"{zpool}/{zonename}", zpool, [])
     disks = _new_disks(work, request, place, driver=said(properties.disk_driver, ""), old=[], media=diskrules.DISK)
-    properties, maps = follow.images(properties, maps, work.payload, node, brand)
-    properties, maps, disks = follow.nocloud(properties, maps, disks, place, brand)
+    if not arrives:
+        properties, maps = follow.images(properties, maps, work.payload, node, brand)
+        properties, maps, disks = follow.nocloud(properties, maps, disks, place, brand)
     if not work.has_bad_nics():
         work.texts += routerules.check(maps.routes.set, {}, nics.after)
     filesystems = otherlists.filesystems(request.filesystems, [], work.texts)
