@@ -22,6 +22,7 @@ from vminfod.freshness.threads import Threads
 from vminfod.queue import Queue, Task
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REQUEST
+from vminfod.serving.holds import Holds
 from vminfod.serving.hub import Hub
 from vmload.filereads import FileReads
 from vmload.loader import Loader, NodeRecords
@@ -54,8 +55,11 @@ class Parts:
         self.watches = mock.create_autospec(FileWatches, instance=True)
         self.watches.zones.return_value = []
         threads, sysinfo, retrying, memory = Threads(FileReads(WITHIN)), Sysinfo(), Retrying(log), DatasetEvents()
-        applying = Applying(self.cache, sysinfo, self.watches, retrying)
-        reloads = Reloads(self.loader, self.cache, applying, retrying, memory, self.queue, self.watches, threads, log)
+        holds = Holds()
+        applying = Applying(self.cache, holds, sysinfo, self.watches, retrying)
+        reloads = Reloads(
+            self.loader, self.cache, holds, applying, retrying, memory, self.queue, self.watches, threads, log
+        )
         self.activity = Activity(log)
         self.activity.running()
         self.refresh = Refresh(

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MPL-2.0
 """docs/http-api.md is true: its examples are run from top to bottom, and its limits are the daemon's.
 
-A block `http` is a request, or what must come as its response; `sh` is run on the node; `json` is what the stream that
-was opened last says next. What differs with each run (dates, times, sizes, ids) is compared by its kind; ids that the
-document uses again must be the same again. Members must come in the document's order."""
+A block `http` is a request, or what must come as its response; `sh` is run on the node; `json` is what the stream
+that was opened last says next. Requests about transactions go over one connection to the Unix socket. What differs
+with each run (dates, times, sizes, ids) is compared by its kind; ids that the document uses again must be the same
+again. Members must come in the document's order."""
 
 import json
 import os
@@ -14,7 +15,8 @@ import pytest
 
 from mockcn import process
 from support.running_daemon import CHECKOUT, RunningDaemon, eventually
-from vminfod.serving import api, httpconnection, httpserver, hub, requesthead
+from support.transacting import Transacting
+from vminfod.serving import api, holds, httpconnection, httpserver, hub, requesthead, transactionroutes
 
 with open(os.path.join(CHECKOUT, "docs", "http-api.md"), encoding="utf-8") as _file:
     DOCUMENT = _file.read()
@@ -32,7 +34,7 @@ KINDS = [
     )
 ]
 # Numbers that differ with each run, by the name of their member.
-VARIABLE = {"pid", "watcher_pid", "rss", "latency_ms", "ringBytes", "connections", "sentLines", "idle"}
+VARIABLE = {"pid", "uid", "watcher_pid", "rss", "latency_ms", "ringBytes", "connections", "sentLines", "idle"}
 MORE = "..."
 
 
@@ -108,6 +110,8 @@ class Run:
         self.answer = None  # to the request that was made last
         self.lines = None  # of the stream that was opened last
         self.connections = []
+        self.writer = None  # who opens transactions
+        self.is_head_of_stream = False
 
     def block(self, language, text):
         if language == "sh":
@@ -130,12 +134,17 @@ class Run:
         tool, *words = shlex.split(line)
         before = int(self.daemon.get("/ping").headers["x-vminfod-rev"])
         self.node.run(tool, *words, check=True)
+        if self.writer is not None:
+            return  # what it changes is held back
         # Each is one event; the next command waits for it, as a reader of the page would.
         eventually(line, lambda: int(self.daemon.get("/ping").headers["x-vminfod-rev"]) == before + 1)
 
     def _request(self, text):
         first, *headers = text.splitlines()
         assert self.answer is None, f"no response stands before {first}"
+        if " /transactions" in first:
+            self._ask_as_writer(*first.split(), headers[-1] if headers else None)
+            return
         eventually("the daemon has nothing left to do", self._is_idle)
         connection = self.daemon.raw()
         self.connections.append(connection)
@@ -143,10 +152,16 @@ class Run:
         connection.send(request.encode() + b"\r\n\r\n")
         if first.startswith("GET /events") and connection.sock.recv(13, 2) == b"HTTP/1.1 200 ":  # 2: only a peek
             self.answer = connection.head()
-            self.lines = self._lines_of(connection)
+            self.lines, self.is_head_of_stream = self._lines_of(connection), True
         else:
-            self.answer = connection.answer()
-            self.lines = None
+            self.answer, self.is_head_of_stream = connection.answer(), False
+
+    def _ask_as_writer(self, method, path, body):
+        if self.writer is None:
+            self.writer = Transacting(self.node.root)
+            self.connections.append(self.writer)
+        sent = None if body is None else self.reader.real(body).encode()
+        self.answer, self.is_head_of_stream = self.writer.request(method, self.reader.real(path), sent), False
 
     def _is_idle(self):
         status = self.daemon.status(full=False)
@@ -173,7 +188,7 @@ class Run:
                 self.reader.compare(value, answer.headers[name.lower()], name)
             else:
                 assert answer.headers[name.lower()] == self.reader.real(value), name
-        if self.lines is not None:
+        if self.is_head_of_stream:
             self._expect_lines(body)
         elif body.strip().startswith(("{", "[")):
             self.reader.compare(json.loads(body), answer.json(), status)
@@ -220,8 +235,14 @@ def test_examples_are_true_from_top_to_bottom(run):
         (requesthead.REQUEST_LINE, "| request line | 8,192 bytes |"),
         (requesthead.HEADER_BYTES >> 10, "| headers of a request | 32 KiB, "),
         (requesthead.HEADER_COUNT, " KiB, 100 lines |"),
-        (httpconnection.HEADER_SECONDS, "| time for the headers | 10 s |"),
-        (httpconnection.IDLE_SECONDS, "| idle time between requests | 300 s |"),
+        (httpconnection.HEADER_SECONDS, "| time for the headers | 10 s, and for a body |"),
+        (httpconnection.IDLE_SECONDS, "none while a transaction is open | 300 s |"),
+        (httpconnection.BODY_BYTES >> 10, "| body of a request, on the Unix socket | 16 KiB |"),
+        (holds.MOST, "| transactions open or waiting | 1,000 |"),
+        (transactionroutes.LIMIT_MOST, "| time that a transaction is open | 600 s, "),
+        (transactionroutes.LIMIT, "| time that a transaction is open | 600 s, 60 s if not given |"),
+        (transactionroutes.WAIT_MOST, "| waiting for its turn | 600 s, "),
+        (transactionroutes.WAIT, "| waiting for its turn | 600 s, 60 s if not given |"),
         (httpconnection.SEND_SECONDS, "| time for taking one response, streams aside | 60 s |"),
         (hub.BACKLOG_BYTES >> 20, "| unread by one listener | 8 MiB, "),
         (hub.BACKLOG_EVENTS, "8 MiB, 10,000 events | closed |"),
@@ -242,7 +263,7 @@ def test_limits_are_those_of_the_daemon(limit, said):
 
 @pytest.mark.pure
 def test_every_type_source_and_parameter_is_described():
-    for word in [*api.EVENT_TYPES, "ready", "heartbeat", "zone", "zfs", "file", "refresh", "request"]:
+    for word in [*api.EVENT_TYPES, "ready", "heartbeat", "zone", "zfs", "file", "refresh", "request", "vmadm"]:
         assert f"| `{word}` |" in DOCUMENT
     for parameter in ("uuid", "types", "fields", "vms", "heartbeat", "since", "fresh", "timeout"):
         assert re.search(rf"^\| `{parameter}=", DOCUMENT, re.MULTILINE)

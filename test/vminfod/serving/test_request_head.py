@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from vminfod.serving.requesthead import (
     HEADER_BYTES,
     HEADER_COUNT,
+    LENGTH_MOST,
     REQUEST_LINE,
     HeadersTooLarge,
     LineTooLong,
@@ -122,15 +123,28 @@ def test_lines_that_are_no_header_are_skipped_with_what_is_folded_to_them():
         ("HTTP/1.0", ["Connection: Keep-Alive"], True),
         ("HTTP/0.9", ["Connection: keep-alive"], False),
         ("HTTP/1.2", [], False),
-        ("HTTP/1.1", ["Content-Length: 0"], True),
-        ("HTTP/1.1", ["Content-Length: 5"], False),
-        ("HTTP/1.1", ["Content-Length: " + "9" * 5000], False),
-        ("HTTP/1.1", ["Transfer-Encoding: chunked"], False),
-        ("HTTP/1.1", ["Transfer-Encoding: gzip"], False),
     ],
 )
-def test_connection_is_kept_where_the_client_wants_it_and_no_body_follows(version, headers, keeps):
+def test_connection_is_kept_where_the_client_wants_it(version, headers, keeps):
     assert parsed(head(*headers, version=version)).keep_alive is keeps
+
+
+@pytest.mark.parametrize(
+    "headers, length",
+    [
+        ([], 0),
+        (["Content-Length: 0"], 0),
+        (["Content-Length: 5"], 5),
+        (["Content-Length: 00012"], 12),
+        (["Content-Length: 999999999"], 999_999_999),
+        (["Content-Length: 1000000000"], LENGTH_MOST),
+        (["Content-Length: " + "9" * 5000], LENGTH_MOST),
+        (["Transfer-Encoding: chunked"], None),
+        (["Transfer-Encoding: gzip", "Content-Length: 5"], None),
+    ],
+)
+def test_length_of_a_body_is_known_or_not(headers, length):
+    assert parsed(head(*headers)).body == length
 
 
 @given(st.binary(max_size=300))

@@ -19,6 +19,7 @@ from vminfod.log import BunyanHandler
 from vminfod.queue import Queue, QueueStatus
 from vminfod.serving.cache import Cache
 from vminfod.serving.health import STALLED, CommandFacts, Facts, Verdict, verdict
+from vminfod.serving.holds import Holds, TransactionStatus
 from vminfod.serving.httpserver import Server
 from vminfod.serving.hub import Hub, RingStatus
 from vminfod.serving.listener import ListenerStatus
@@ -65,6 +66,7 @@ class StatusBody(TypedDict, total=False):
     connections: int
     lostLogRecords: int
     health: Verdict
+    transactions: list[TransactionStatus]
 
 
 class Reporting:
@@ -83,6 +85,7 @@ class Reporting:
         refresh: Refresh,
         files: FsWatcher,
         sources: Sources,
+        holds: Holds,
         servers: list[Server],
         log_handler: BunyanHandler,
     ):
@@ -98,6 +101,7 @@ class Reporting:
         self._refresh = refresh
         self._files = files
         self._sources = sources
+        self._holds = holds
         self._servers = servers
         self._log_handler = log_handler
 
@@ -119,6 +123,7 @@ class Reporting:
             self._hub.stalled(STALLED),
             self._refresh.failed,
             self._sysinfo.warning,
+            [(str(one.writer), one.uuid, one.overdue) for one in self._holds if one.overdue],
         )
         return verdict(facts)
 
@@ -151,4 +156,5 @@ class Reporting:
         shown["connections"] = sum(server.connections for server in self._servers)
         shown["lostLogRecords"] = self._log_handler.lost
         shown["health"] = self.health()
+        shown["transactions"] = [transaction.dump() for transaction in self._holds]
         return shown

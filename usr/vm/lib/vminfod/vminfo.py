@@ -46,6 +46,7 @@ from vminfod.freshness.datasetevents import DatasetEvents
 from vminfod.freshness.filewatches import FileWatches
 from vminfod.freshness.firstload import FirstLoad
 from vminfod.freshness.freshreads import FreshReads
+from vminfod.freshness.previews import Previews
 from vminfod.freshness.refresh import Refresh
 from vminfod.freshness.refreshrequests import RefreshRequests
 from vminfod.freshness.reloads import Reloads
@@ -55,6 +56,7 @@ from vminfod.freshness.staleness import Staleness
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.sysinforeads import SysinfoReads
 from vminfod.freshness.threads import Threads
+from vminfod.freshness.transactions import Transactions
 from vminfod.freshness.zoneindex import ZoneIndex
 from vminfod.log import BunyanHandler, BunyanLog
 from vminfod.queue import Queue
@@ -63,9 +65,11 @@ from vminfod.serving import listening
 from vminfod.serving.api import Api
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REQUEST
+from vminfod.serving.holds import Holds
 from vminfod.serving.httpserver import RequestShown, Server
 from vminfod.serving.hub import Hub, Limits
 from vminfod.serving.listening import RunFiles
+from vminfod.serving.transactionroutes import TransactionRoutes
 from vminfod.watchers.child import READY_WITHIN
 from vminfod.watchers.fswatcher import FileEvent, FsWatcher
 from vmload.loader import Loader
@@ -127,9 +131,10 @@ class Vminfod:
         # What is read, and what becomes of it.
         sysinfo, dataset_events = Sysinfo(), DatasetEvents()
         self._retrying = retrying = Retrying(log)
-        applying = Applying(cache, sysinfo, watches, retrying)
+        holds = Holds()
+        applying = Applying(cache, holds, sysinfo, watches, retrying)
         self._reloads = reloads = Reloads(
-            loader, cache, applying, retrying, dataset_events, queue, watches, threads, log
+            loader, cache, holds, applying, retrying, dataset_events, queue, watches, threads, log
         )
         sysinfo_reads = SysinfoReads(loader, cache, sysinfo, reloads, queue, threads)
         self._first_load = FirstLoad(loader, watches, sysinfo, reloads, threads, self._activity, log)
@@ -167,11 +172,15 @@ class Vminfod:
             self._refresh,
             files,
             self._sources,
+            holds,
             self._servers,
             log_handler,
         )
-        fresh_reads = FreshReads(loader, cache, reloads, retrying, sysinfo_reads)
-        self._api = Api(cache, self._hub, self._reporting, fresh_reads)
+        fresh_reads = FreshReads(loader, cache, holds, reloads, retrying, sysinfo_reads)
+        previews = Previews(loader, cache, sysinfo, sysinfo_reads, threads)
+        self._transactions = Transactions(holds, cache, fresh_reads, previews, log)
+        routes = TransactionRoutes(cache, self._hub, holds, self._transactions)
+        self._api = Api(cache, self._hub, self._reporting, fresh_reads, routes)
 
     # Starting.
 
@@ -239,6 +248,7 @@ class Vminfod:
         self._sources.stop()
         self._zone_index.stop()
         self._refresh.stop()
+        self._transactions.stop()
         self._reloads.stop()
         self._queue.stop(timeout=1.0)
         self._hub.close()

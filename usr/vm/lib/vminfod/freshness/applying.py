@@ -4,7 +4,8 @@
 Always: only a task on the queue comes here with what changes the cache, and the first load before there are clients;
         what cannot be read or assembled leaves the old object served, and an error (retrying.py);
         a zone is dropped only when zoneadm says that it does not exist, or its XML is gone;
-        a VM that could not be read since the start ends with a `delete`, too: clients keep what they had of it.
+        a VM that could not be read since the start ends with a `delete`, too: clients keep what they had of it;
+        of a VM that a transaction holds nothing is applied but what is read to end it, not even an error.
 Not here: what is read, and when it is tried again (reloads.py)."""
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from vminfod.freshness.retrying import Retrying
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REFRESH, Cause
+from vminfod.serving.holds import Holds
 from vmload.loader import assemble
 from vmload.loaderror import LoadError, NoVm, XmlGone, ZoneGone
 from vmload.records import ZoneRecords
@@ -28,18 +30,21 @@ Found = Union[ZoneRecords, LoadError]  # what a reading gave, or why it gave not
 @dataclass(frozen=True)
 class Applied:
     """What became of a reading. `event`: create, modify or delete; None if nothing changed. `error`: why the zone has
-    to be tried again."""
+    to be tried again. `is_kept_back`: a transaction holds the VM, and it was as if nothing had been read: at the
+    transaction's end all of the VM is read anew."""
 
     event: Optional[str] = None
     changes: list[Change] = field(default_factory=list)
     error: Optional[LoadError] = None
+    is_kept_back: bool = False
 
 
 class Applying:
     """See the head of the module."""
 
-    def __init__(self, cache: Cache, sysinfo: Sysinfo, watches: FileWatches, retrying: Retrying):
+    def __init__(self, cache: Cache, holds: Holds, sysinfo: Sysinfo, watches: FileWatches, retrying: Retrying):
         self._cache = cache
+        self._holds = holds
         self._sysinfo = sysinfo
         self._watches = watches
         self._retrying = retrying
@@ -48,6 +53,9 @@ class Applying:
         """Serve, drop or keep the zone, as what was `found` says. Without a `cause` there is no event: the first load.
 
         `asked` is what zoneadm was asked for: that can be a uuid too, of a zone that has another name."""
+        zonename = found.zone.zonename if isinstance(found, ZoneRecords) else asked
+        if self._holds.keeps_back(zonename, cause) or self._holds.keeps_back(asked, cause):
+            return Applied(is_kept_back=True)
         if isinstance(found, NoVm):
             self._retrying.ended(asked)  # what could not be read was no VM's: nobody has to hear of its end
         if isinstance(found, ZoneGone):
@@ -63,7 +71,6 @@ class Applying:
             vm = assemble(found, self._sysinfo.value)
         except LoadError as error:
             return self._failed(asked, error)
-        zonename = found.zone.zonename
         put = self._cache.put(zonename, found, vm, cause)
         self._retrying.ended(zonename)
         if asked != zonename:

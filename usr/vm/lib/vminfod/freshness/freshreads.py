@@ -13,7 +13,8 @@ from vminfod.freshness.reloads import NotInTime, Reloads
 from vminfod.freshness.retrying import Retrying
 from vminfod.freshness.sysinforeads import SysinfoReads
 from vminfod.serving.cache import Cache
-from vminfod.serving.cause import REQUEST
+from vminfod.serving.cause import REQUEST, Cause
+from vminfod.serving.holds import Holds
 from vminfod.watchers.zonewatcher import is_zonename
 from vmload.loader import Loader
 from vmload.loaderror import LoadError
@@ -23,16 +24,25 @@ from vmload.reader import SYSINFO, zone_xml_path
 class FreshReads:
     """See the head of the module."""
 
-    def __init__(self, loader: Loader, cache: Cache, reloads: Reloads, retrying: Retrying, sysinfo_reads: SysinfoReads):
+    def __init__(
+        self,
+        loader: Loader,
+        cache: Cache,
+        holds: Holds,
+        reloads: Reloads,
+        retrying: Retrying,
+        sysinfo_reads: SysinfoReads,
+    ):
         self._loader = loader
         self._cache = cache
+        self._holds = holds
         self._reloads = reloads
         self._retrying = retrying
         self._sysinfo_reads = sysinfo_reads
 
-    def read(self, key: str, timeout: float) -> Optional[str]:
+    def read(self, key: str, timeout: float, cause: Cause = REQUEST) -> Optional[str]:
         """Read the VM with this zone name or uuid anew. None if that was done; else why it cannot be read, or why that
-        took more than `timeout` seconds."""
+        took more than `timeout` seconds. `cause`: of what is found to have changed."""
         zonename = self._cache.zonename(key) or key
         if not is_zonename(zonename):
             return None  # it cannot exist, and what anybody writes into a URL is not for zoneadm
@@ -40,7 +50,7 @@ class FreshReads:
         sysinfo = gevent.spawn(self._sysinfo_reads.read_fresh, REQUEST)
         sysinfo.name = "fresh sysinfo"
         try:
-            self._reloads.read_fresh(zonename, REQUEST, timeout)
+            self._reloads.read_fresh(zonename, cause, timeout)
         except NotInTime:
             return f"VM not read within {timeout:g} s: {self._why_stale(zonename)}"
         except LoadError as error:
@@ -51,7 +61,10 @@ class FreshReads:
         return None if sysinfo.ready() else f"VM not read within {timeout:g} s: waiting for the file {SYSINFO}"
 
     def _why_stale(self, zonename: str) -> str:
-        """Why the zone has not been read: its error, or the command that is waited for."""
+        """Why the zone has not been read: who holds it, its error, or the command that is waited for."""
+        holder = self._holds.holder(zonename)
+        if holder is not None and not self._holds.is_readable(zonename):
+            return str(holder)
         error = self._retrying.get(zonename)
         if error is not None:
             since = (time.monotonic_ns() - error.since) / 1e9

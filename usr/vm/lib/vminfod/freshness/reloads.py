@@ -6,10 +6,13 @@
                    |          v error     | marked meanwhile
                    +--- backing off <-----+
 
+While a transaction holds a VM its zone stays in `waiting`, whatever is marked; to end it the whole zone is read.
+
 Always: a zone is read by one greenlet at a time, and what is marked while it reads is read again: the reading may have
         seen the old state;
         reading happens outside the queue, so that a command that hangs for one zone keeps no other from being read;
-        what was read is applied by a task on the queue, the only writer of the cache.
+        what was read is applied by a task on the queue, the only writer of the cache;
+        what could not be applied because a transaction holds the VM is read again, and whoever waits for it waits on.
 Not here: which event makes what stale (staleness.py), what becomes of a reading (applying.py), when one that failed is
 tried again (retrying.py)."""
 
@@ -34,6 +37,7 @@ from vminfod.log import Log
 from vminfod.queue import Queue
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REFRESH, Cause
+from vminfod.serving.holds import Holds
 from vmload import parts as part
 from vmload.loader import Loader
 from vmload.loaderror import CommandFailed, LoadError, XmlGone, ZoneGone
@@ -69,7 +73,8 @@ class _Question:
 
 @dataclass
 class _Stale:
-    """What is to be read of one zone. `cause` is the first that came; `questions`: who waits for it."""
+    """What is to be read of one zone. `cause` is the first that came, or the newest word of a transaction that ends:
+    what it publishes is its own. `questions`: who waits for it."""
 
     parts: set[str] = field(default_factory=set)
     datasets: set[str] = field(default_factory=set)
@@ -79,7 +84,13 @@ class _Stale:
     def add(self, parts: Collection[str], datasets: Collection[str], cause: Optional[Cause]) -> None:
         self.parts.update(parts)
         self.datasets.update(datasets)
-        self.cause = self.cause or cause
+        if self.cause is None or (cause is not None and cause.ends_transaction):
+            self.cause = cause
+
+    def add_all(self, other: _Stale) -> None:
+        """What is in `other` as well, which came later."""
+        self.add(other.parts, other.datasets, other.cause)
+        self.questions += other.questions
 
     def answer(self, error: Optional[LoadError]) -> None:
         self.questions = [question for question in self.questions if not question.hear(error)]
@@ -95,6 +106,7 @@ class Reloads:
         self,
         loader: Loader,
         cache: Cache,
+        holds: Holds,
         applying: Applying,
         retrying: Retrying,
         dataset_events: DatasetEvents,
@@ -105,6 +117,7 @@ class Reloads:
     ):
         self._loader = loader
         self._cache = cache
+        self._holds = holds
         self._applying = applying
         self._retrying = retrying
         self._dataset_events = dataset_events
@@ -143,13 +156,15 @@ class Reloads:
             raise error
 
     def busy(self) -> list[str]:
-        """The zones that are not fresh."""
-        return list(self._stale)
+        """The zones that are not fresh, but for those that wait for the end of a transaction."""
+        return [zonename for zonename in self._stale if self._holds.is_readable(zonename)]
 
     def touched_since(self, zonename: str, moment: int) -> bool:
         """Whether what a load that began at `moment` (monotonic ns) says of the zone may be older than what we have, or
-        will have soon."""
-        return zonename in self._stale or self._touched_at.get(zonename, -1) >= moment
+        will have soon: at the end of a transaction all of the VM is read."""
+        if zonename in self._stale or self._holds.holder(zonename) is not None:
+            return True
+        return self._touched_at.get(zonename, -1) >= moment
 
     def forget_before(self, moment: int) -> None:
         """No load that began before `moment` will be compared any more."""
@@ -170,7 +185,7 @@ class Reloads:
         applied = self._applying.apply(asked, found, cause)
         if applied.error is not None:
             self._retry(asked)
-        elif isinstance(found, ZoneRecords):
+        elif isinstance(found, ZoneRecords) and not applied.is_kept_back:
             new = found.datasets.keys() - (old.datasets.keys() if old is not None else ())
             for dataset, why in self._dataset_events.since(since, new):
                 self.mark(zonename, (), {dataset}, cause=why)
@@ -200,10 +215,14 @@ class Reloads:
             if waits_first:
                 self._retrying.wait(zonename)
             while self._stale[zonename]:
+                self._holds.wait_readable(zonename)
                 stale, self._stale[zonename] = self._stale[zonename], _Stale()
-                error = self._read_and_take(zonename, stale)
-                stale.answer(error)
-                if error is not None:
+                applied = self._read_and_take(zonename, stale)
+                if applied.is_kept_back:
+                    self._put_back(zonename, stale)
+                    continue
+                stale.answer(applied.error)
+                if applied.error is not None:
                     self._back_off(zonename, stale)
         finally:
             # No switch between the last look at _stale and here: a mark that comes now starts a new greenlet.
@@ -211,32 +230,34 @@ class Reloads:
 
     def _back_off(self, zonename: str, failed: _Stale) -> None:
         """What could not be read is stale again, together with what was marked meanwhile."""
-        newer = self._stale[zonename]
-        failed.add(newer.parts, newer.datasets, newer.cause)
-        failed.questions += newer.questions
-        self._stale[zonename] = failed
-        self._retrying.wait(zonename, is_marked=bool(newer) or bool(failed.questions))
+        is_marked = bool(self._stale[zonename]) or bool(failed.questions)
+        self._put_back(zonename, failed)
+        self._retrying.wait(zonename, is_marked=is_marked)
 
-    def _read_and_take(self, zonename: str, stale: _Stale) -> Optional[LoadError]:
-        """Read what is stale and apply it. The error if that failed, else None."""
+    def _put_back(self, zonename: str, stale: _Stale) -> None:
+        stale.add_all(self._stale[zonename])
+        self._stale[zonename] = stale
+
+    def _read_and_take(self, zonename: str, stale: _Stale) -> Applied:
+        """Read what is stale and apply it."""
         cause = stale.cause or REFRESH
         with self._dataset_events.reading() as started:
             found = self._read(zonename, stale)
             if isinstance(found, LoadError) and not isinstance(found, (ZoneGone, XmlGone)):
-                return self._applying.apply(zonename, found, cause).error  # which changes nothing that is served
+                return self._applying.apply(zonename, found, cause)  # which changes nothing that is served
             if not isinstance(found, XmlGone):
                 self._touched_at[zonename] = time.monotonic_ns()
             what = f"refresh {zonename} - [{', '.join(sorted(stale.parts | stale.datasets))}]"
             description = f"delete {zonename}" if isinstance(found, LoadError) else what
             try:
-                error = onqueue.run(self._queue, description, lambda: self.take(zonename, found, cause, started)).error
+                applied = onqueue.run(self._queue, description, lambda: self.take(zonename, found, cause, started))
             except Exception as unexpected:  # noqa: BLE001 boundary: the queue has logged it; this zone is tried again
                 failure = LoadError(f"what was read could not be applied: {unexpected}", "INTERNAL")
-                return self._applying.apply(zonename, failure, cause).error
-        if error is None:
+                return self._applying.apply(zonename, failure, cause)
+        if applied.error is None and not applied.is_kept_back:
             took = times.duration(time.monotonic_ns() - started)
             self._log.debug("zone is fresh", zonename=zonename, parts=sorted(stale.parts), took=took)
-        return error
+        return applied
 
     def _watch(self, zone: Zone, is_ahead: bool) -> bool:
         """Watch the files of the zone; whether any is another than before. What comes while a folder is watched anew is

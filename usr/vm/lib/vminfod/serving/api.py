@@ -2,15 +2,15 @@
 """The HTTP API: Bottle has the routes, each a few lines that hand out bytes made elsewhere.
 
 Always: every response says `application/json` and carries the epoch and the revision it was made at;
-        methods other than GET get an empty 400, HEAD too (A6); nothing here changes the cache;
+        methods other than GET get an empty 400, HEAD too (A6), but for POST about transactions on the Unix socket;
+        nothing here changes the cache;
         a request for a foreign host is refused (target.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Optional, Protocol
-from urllib.parse import parse_qs
 
 import bottle
 
@@ -23,7 +23,9 @@ from vminfod.serving.hub import Hub
 from vminfod.serving.listener import Selection, Stream
 from vminfod.serving.ready import PONG, Answer, ReadyAnswers, common_headers
 from vminfod.serving.requesthead import Request
+from vminfod.serving.routing import Query, Refused, answer, refusal
 from vminfod.serving.target import is_own_host, target_of
+from vminfod.serving.transactionroutes import PATH, TransactionRoutes
 
 EVENT_TYPES = frozenset({"create", "modify", "delete"})
 
@@ -60,22 +62,19 @@ class FreshReads(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Refused(Exception):
-    """The query cannot be understood: `status` and what to say."""
-
-    status: int
-    body: dict[str, Any]
-
-
 class Api:
     """The WSGI application."""
 
-    def __init__(self, cache: Cache, hub: Hub, reports: Reports, fresh_reads: FreshReads):
+    def __init__(
+        self, cache: Cache, hub: Hub, reports: Reports, fresh_reads: FreshReads, transactions: TransactionRoutes
+    ):
         self._cache = cache
         self._hub = hub
+        self._answer = partial(answer, hub)
+        self._refuse = partial(refusal, hub)
         self._reports = reports
         self._fresh_reads = fresh_reads
+        self._transactions = transactions
         self._ready = ReadyAnswers(cache, hub, reports.unreadable)
         self._choices = Choices(cache, hub)
         self._turn = Turn()
@@ -88,6 +87,7 @@ class Api:
         self._app.route("/health", callback=self._health)
         self._app.route("/schema/vm.json", callback=lambda: self._answer(200, schemas.of_vm()))
         self._app.route("/schema/event.json", callback=lambda: self._answer(200, schemas.of_event()))
+        transactions.add_to(self._app)
         self._app.error(404, callback=self._unsupported)
         self._app.error(405, callback=self._unsupported)
 
@@ -100,9 +100,9 @@ class Api:
             return self._empty_handed(
                 403, b"Foreign Host: use localhost, or an address of this machine", start_response
             )
-        if environ["REQUEST_METHOD"] != "GET":
-            return self._empty_handed(400, b"", start_response)
         target = target_of(environ["vminfod.raw_path"])
+        if environ["REQUEST_METHOD"] != "GET" and not _is_of_transaction(environ, target.path):
+            return self._empty_handed(400, b"", start_response)
         environ["vminfod.sent_key"] = target.sent_key
         environ["PATH_INFO"] = target.path.encode("utf-8", "replace").decode("latin-1")  # as WSGI wants it
         return self._app(environ, start_response)
@@ -118,7 +118,7 @@ class Api:
         return self._answer(200, PONG)
 
     def _status(self) -> bottle.HTTPResponse:
-        return self._answer(200, jsontext.encode(self._reports.status(bool(_query().get("full")))))
+        return self._answer(200, jsontext.encode(self._reports.status(bool(Query.of_request().get("full")))))
 
     def _health(self) -> bottle.HTTPResponse:
         found = self._reports.health()
@@ -127,24 +127,27 @@ class Api:
     def _vms(self) -> bottle.HTTPResponse:
         unreadable = self._reports.unreadable()
         headers = {"X-Vminfod-Unreadable": ",".join(sorted(unreadable))} if unreadable else {}
-        query = _query()
+        query = Query.of_request()
         try:
-            choice = Choice(_names(query, "fields"), wanted_of(query))
-        except _Refused as refused:
+            choice = Choice(query.names("fields"), wanted_of(query))
+        except Refused as refused:
             return self._refuse(refused)
         body = self._cache.vms if choice == Choice() else lambda: self._choices.list(choice)
         return self._tagged(self._hub.rev, body, headers)
 
     def _vm(self, key: str) -> bottle.HTTPResponse:
-        query = _query()
+        query = Query.of_request()
         try:
-            if _flag(query, "fresh"):
-                asked = _seconds(query, "timeout", 0.0, FRESH_MOST)
+            if query.flag("fresh"):
+                mine = self._transactions.held_by(bottle.request.environ["vminfod.connection"], key)
+                if mine is not None:
+                    raise Refused(409, {"error": f"this connection holds the VM itself, by transaction {mine.id}"})
+                asked = query.seconds("timeout", 0.0, FRESH_MOST)
                 limit = FRESH_SECONDS if asked is None else asked
                 why_not = self._fresh_reads.read(key, limit)
                 if why_not is not None:
                     return self._answer(504, why_not.encode("utf-8", "replace"))
-        except _Refused as refused:
+        except Refused as refused:
             return self._refuse(refused)
         served = self._cache.served(key)
         if served is None:
@@ -154,12 +157,12 @@ class Api:
 
     def _events(self) -> bottle.HTTPResponse:
         environ = bottle.request.environ
-        query = _query()
+        query = Query.of_request()
         try:
             selection, since = _selection(query), self._since(query)
-            heartbeat = _seconds(query, "heartbeat", HEARTBEAT_LEAST, HEARTBEAT_MOST)
-            with_vms = since is None and _flag(query, "vms", default=True)
-        except _Refused as refused:
+            heartbeat = query.seconds("heartbeat", HEARTBEAT_LEAST, HEARTBEAT_MOST)
+            with_vms = since is None and query.flag("vms", default=True)
+        except Refused as refused:
             return self._refuse(refused)
         if len(self._hub) >= LISTENERS:
             return self._answer(503, f"Too many listeners: {LISTENERS} streams are open".encode())
@@ -180,24 +183,16 @@ class Api:
 
     # What they have in common.
 
-    def _since(self, query: dict[str, str]) -> Optional[int]:
+    def _since(self, query: Query) -> Optional[int]:
         if "since" not in query:
             return None
         epoch, colon, rev = query["since"].rpartition(":")
         if not colon or not (rev.isascii() and rev.isdigit()) or len(rev) > 18:
-            raise _bad("since", query["since"], "EPOCH:REV as in the last event you got")
+            raise query.bad("since", "EPOCH:REV as in the last event you got")
         if not self._hub.can_resume(epoch, int(rev)):
             body = {"error": "cannot resume from there: read the list anew", "since": query["since"]}
-            raise _Refused(410, {**body, **self._hub.dump_ring()})
+            raise Refused(410, {**body, **self._hub.dump_ring()})
         return int(rev)
-
-    def _answer(self, status: int, body: Any, headers: Optional[dict[str, str]] = None) -> bottle.HTTPResponse:
-        response = bottle.HTTPResponse(body, status)
-        for name, value in (*common_headers(self._hub), *(headers or {}).items()):
-            response.set_header(name, value)
-        if isinstance(body, bytes) and status != 304:
-            response.set_header("Content-Length", str(len(body)))
-        return response
 
     def _tagged(
         self, rev: int, body: Callable[[], bytes], headers: Optional[dict[str, str]] = None
@@ -208,9 +203,6 @@ class Api:
         if known.strip() == "*" or tag in (part.strip().removeprefix("W/") for part in known.split(",")):
             return self._answer(304, b"", {"ETag": tag, **(headers or {})})
         return self._answer(200, body(), {"ETag": tag, **(headers or {})})
-
-    def _refuse(self, refused: _Refused) -> bottle.HTTPResponse:
-        return self._answer(refused.status, jsontext.encode(refused.body))
 
 
 def _is_for_us(environ: dict[str, Any]) -> bool:
@@ -225,55 +217,22 @@ def _is_for_us(environ: dict[str, Any]) -> bool:
     return all(is_own_host(host, listens_on) for host in hosts)
 
 
+def _is_of_transaction(environ: dict[str, Any], path: str) -> bool:
+    """Whether this is no GET and yet ours."""
+    is_post = environ["REQUEST_METHOD"] == "POST" and environ["vminfod.listens_on"] is None
+    return is_post and (path == PATH or path.startswith(f"{PATH}/"))
+
+
 def _user_agent(environ: dict[str, Any]) -> Optional[str]:
     sent: Optional[str] = environ.get("HTTP_USER_AGENT")
     return None if sent is None else sent.encode("latin-1").decode("utf-8", "replace")
 
 
-def _query() -> dict[str, str]:
-    parsed = parse_qs(bottle.request.environ.get("QUERY_STRING", ""), keep_blank_values=True)
-    return {name: values[-1] for name, values in parsed.items()}
-
-
-def _selection(query: dict[str, str]) -> Selection:
-    types = _names(query, "types")
+def _selection(query: Query) -> Selection:
+    types = query.names("types")
     if types is not None and not types <= EVENT_TYPES:
-        raise _bad("types", query["types"], "some of " + ",".join(sorted(EVENT_TYPES)))
-    return Selection(_names(query, "uuid"), types, _names(query, "fields"))
-
-
-def _names(query: dict[str, str], name: str) -> Optional[frozenset[str]]:
-    if name not in query:
-        return None
-    names = frozenset(part for part in query[name].split(",") if part)
-    if not names:
-        raise _bad(name, query[name], "names joined by commas")
-    return names
-
-
-def _flag(query: dict[str, str], name: str, *, default: bool = False) -> bool:
-    if name not in query:
-        return default
-    try:
-        return {"true": True, "1": True, "false": False, "0": False, "": False}[query[name]]
-    except KeyError:
-        raise _bad(name, query[name], "true or false") from None
-
-
-def _seconds(query: dict[str, str], name: str, least: float, most: float) -> Optional[float]:
-    if name not in query:
-        return None
-    try:
-        seconds = float(query[name])
-    except ValueError:
-        seconds = -1.0
-    if not least <= seconds <= most:
-        raise _bad(name, query[name], f"seconds from {least:g} to {most:g}")
-    return seconds
-
-
-def _bad(name: str, value: str, wanted: str) -> _Refused:
-    return _Refused(400, {"error": f"bad value for {name}: {value[:100]!r}; give {wanted}"})
+        raise query.bad("types", "some of " + ",".join(sorted(EVENT_TYPES)))
+    return Selection(query.names("uuid"), types, query.names("fields"))
 
 
 def _without_controls(sent: str) -> bytes:

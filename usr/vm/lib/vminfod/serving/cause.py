@@ -14,7 +14,7 @@ _BELIEVABLE = 3600 * 10**9
 
 class CauseDetails(TypedDict, total=False):
     """What the platform's event was about, by its source: zone (`state`, or `restarts` of its init), zfs (`dataset` or
-    `pool`, and `action`), file (`path`)."""
+    `pool`, and `action`), file (`path`); or vmadm, a transaction: whose it was, and whether it ended without commit."""
 
     state: Optional[str]
     restarts: int
@@ -22,6 +22,13 @@ class CauseDetails(TypedDict, total=False):
     pool: str
     action: str
     path: str
+    command: str
+    pid: Optional[int]
+    uid: Optional[int]
+    req_id: Optional[str]
+    transaction: str
+    aborted: bool
+    expired: bool
 
 
 class ShownCause(CauseDetails, total=False):
@@ -33,13 +40,20 @@ class ShownCause(CauseDetails, total=False):
 
 @dataclass(frozen=True)
 class Cause:
-    """`source`: zone, zfs, file, refresh or request. `details`: the zone's state, the dataset and action, or the path.
+    """`source`: zone, zfs, file, refresh, request or vmadm. `details`: the zone's state, the dataset and action, the
+    path, or the transaction.
 
-    `seen_at`: monotonic nanoseconds of the platform's event; None where there was none (a refresh, a request)."""
+    `seen_at`: monotonic nanoseconds of the platform's event, or of a transaction's end; None where there was none (a
+    refresh, a request)."""
 
     source: str
     details: CauseDetails = field(default_factory=CauseDetails)
     seen_at: Optional[int] = None
+
+    @property
+    def ends_transaction(self) -> bool:
+        """Whether it is a writer's own word, and not what the platform told of the steps of some change."""
+        return self.source == TRANSACTION
 
     def shown(self, now: int) -> ShownCause:
         """As it stands in an event that is emitted at `now` (monotonic nanoseconds); latency_ms has one decimal."""
@@ -48,6 +62,8 @@ class Cause:
             cause["latency_ms"] = round(max(0, now - self.seen_at) / 1e6, 1)
         return cause
 
+
+TRANSACTION = "vmadm"  # the source of what a transaction publishes
 
 REFRESH = Cause("refresh")
 REQUEST = Cause("request")

@@ -13,6 +13,7 @@ from typing import Optional, TypedDict
 ONE_COMMAND = 10.0  # a command about one VM; it needs milliseconds
 ALL_COMMAND = 60.0  # one about all; with 100,000 snapshots it needs some ten
 STALLED = 10.0  # a listener for which something waits
+OVERDUE = 10.0  # a transaction whose limit has passed and whose writer is still there
 _RESTARTS = 3  # losses of a child within a few minutes that make a loop
 
 _NAMED = 3  # of a kind; the others are counted
@@ -40,7 +41,7 @@ class CommandFacts:
 @dataclass(frozen=True)
 class Facts:
     """`stalled`: user agent, seconds and bytes of listeners that do not read. `refresh_failed`: why the last full
-    refresh failed; None if it did not."""
+    refresh failed; None if it did not. `overdue`: writer, VM and seconds of transactions whose limit has passed."""
 
     children: Mapping[str, ChildFacts] = field(default_factory=dict)
     unreadable: Iterable[str] = ()
@@ -48,6 +49,7 @@ class Facts:
     stalled: Iterable[tuple[str, float, int]] = ()
     refresh_failed: Optional[str] = None
     sysinfo_error: Optional[str] = None
+    overdue: Iterable[tuple[str, str, float]] = ()
 
 
 class Verdict(TypedDict):
@@ -64,6 +66,7 @@ def verdict(facts: Facts) -> Verdict:
         *_unreadable(list(facts.unreadable)),
         *_commands(facts.commands),
         *_stalled(list(facts.stalled)),
+        *_overdue([one for one in facts.overdue if one[2] >= OVERDUE]),
     ]
     if facts.refresh_failed is not None:
         reasons.append(f"the last full refresh failed: {facts.refresh_failed[:200]}")
@@ -105,6 +108,14 @@ def _stalled(stalled: list[tuple[str, float, int]]) -> list[str]:
     agent, seconds, size = max(stalled, key=lambda one: one[1])
     others = f", and {len(stalled) - 1} more" if len(stalled) > 1 else ""
     return [f"listener {agent[:100]} reads nothing for {seconds:.0f} s, {size} bytes wait{others}"]
+
+
+def _overdue(overdue: list[tuple[str, str, float]]) -> list[str]:
+    if not overdue:
+        return []
+    writer, uuid, seconds = max(overdue, key=lambda one: one[2])
+    others = f", and {len(overdue) - 1} more" if len(overdue) > 1 else ""
+    return [f"a transaction on VM {uuid} is past its limit for {seconds:.0f} s, {writer[:100]}{others}"]
 
 
 def _some(names: list[str]) -> str:

@@ -5,6 +5,9 @@ It lives in callbacks of gevent's own loop.
 Always: a callback neither blocks nor switches greenlets;
         requests are answered one after the other, in order: the next one is looked at when the kernel has taken the
         whole answer to the one before, and until then no more is read than what came with it;
+        a body is read only where a route wants one, on the Unix socket, and within bounds; what follows a body that was
+        not read cannot be found, so that the connection ends after the answer;
+        who asked for it (watch_end) hears of the end of the client, also while an answer is being made;
         what is sent is not copied: an answer that the client does not take holds a reference to bytes that are shared;
         a broken connection is closed without a word, a fault of ours costs this one connection and is logged.
 Not here: what the answer is (`Front`)."""
@@ -16,22 +19,27 @@ import math
 import socket
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, Optional, Protocol, Union
 
 from gevent import get_hub
 
-from vminfod.serving import requesthead
+from vminfod.serving import peercredentials, requesthead
+from vminfod.serving.peercredentials import Peer
 from vminfod.serving.requesthead import HeadersTooLarge, LineTooLong, Malformed, Request, remembered
 
-HEADER_SECONDS = 10.0  # from the request line to the end of the headers: local clients need microseconds
+HEADER_SECONDS = (
+    10.0  # from the request line to the end of the headers, or of the body: local clients need microseconds
+)
+BODY_BYTES = 16 << 10  # of a request; those that have one say in some hundred what they want
 IDLE_SECONDS = 300.0  # between two requests of a connection that is kept alive
 SEND_SECONDS = 60.0  # for one response to be taken off our hands
 
 Bytes = Union[bytes, memoryview]
 
 _AT_ONCE = 65536  # bytes read in one call
+_AHEAD = 65536  # bytes that a client whose end is watched for may send before it has its answer
 _GATHERED = 64  # pieces written in one call; systems take some 1,000
 _JOINED = 32 << 10  # bytes: below, one piece copied together costs less than two to gather
 _READ, _WRITE = 1, 2  # of gevent's loop
@@ -54,8 +62,8 @@ class Done(NamedTuple):
 class Front(Protocol):
     """What a connection needs of its server."""
 
-    def answer(self, connection: Connection, request: Request) -> None:
-        """Answer with send(), now or later."""
+    def answer(self, connection: Connection, request: Request, body: Optional[bytes]) -> None:
+        """Answer with send(), now or later. `body`: None if there is one that was not read."""
         ...
 
     def done(self, connection: Connection, done: Done) -> None:
@@ -104,6 +112,8 @@ class Connection:
         "_ends",
         "_front",
         "_heard_all",
+        "_is_patient",
+        "_on_end",
         "_reader",
         "_received",
         "_sent",
@@ -131,6 +141,8 @@ class Connection:
         self._sent = 0  # bytes of the answer, or of the stream
         self._done: Optional[Done] = None  # what to log when all is sent
         self._stream: Optional[Stream] = None
+        self._on_end: Optional[Callable[[], None]] = None
+        self._is_patient = False  # idle time has no limit
 
     def begin(self) -> None:
         """Take in the first request: it has mostly come with the connection."""
@@ -152,9 +164,9 @@ class Connection:
                 return
             data = self._socket.recv(_AT_ONCE)
             # As nearly always: one whole request that came before, and nothing else.
-            request = None if self._received else remembered.get(data)
-            if request is not None:
-                self._front.answer(self, request)
+            request = remembered.get(data) if self.idle and not self._received else None
+            if request is not None and request.body == 0:
+                self._front.answer(self, request, b"")
             else:
                 self._take_in(data)
         except BlockingIOError:
@@ -171,8 +183,12 @@ class Connection:
             self._discard(self._stream)
             return True
         if self._working or self._unsent:
-            self._reader.stop()  # until the answer is out, proceed() starts it
-            return True
+            if self._on_end is None:
+                self._reader.stop()  # until the answer is out, proceed() starts it
+                return True
+            if len(self._received) > _AHEAD:
+                self.close()  # its end could not be heard
+                return True
         return False
 
     def _discard(self, stream: Stream) -> None:
@@ -191,6 +207,7 @@ class Connection:
             if self._received:
                 # More will not come: that was the head.
                 self._received += b"\r\n" if self._received.endswith(b"\n") else b"\r\n\r\n"
+            self._tell_end()
         self.proceed()
 
     def proceed(self) -> None:
@@ -214,8 +231,13 @@ class Connection:
                     self._asking = True
                     self.deadline = time.monotonic() + HEADER_SECONDS
                 return False
-            head, self._received = self._received[:size], self._received[size:]
-            request = requesthead.known(head)
+            request = requesthead.known(self._received[:size])
+            body: Optional[bytes] = b""
+            if request.body != 0:
+                body = self._body_of(request, size)
+                if body is not None and request.body is not None and len(body) < request.body:
+                    return self._wait_for_rest()
+            self._received = self._received[size + len(body or b"") :]
         except LineTooLong:
             self._refuse("414 Request URI Too Long", _TOO_LONG)
             return False
@@ -226,8 +248,22 @@ class Connection:
             self._refuse("400 Bad Request")
             return False
         self._asking = False
-        self._front.answer(self, request)
+        self._front.answer(self, request, body)
         return True
+
+    def _body_of(self, request: Request, size: int) -> Optional[bytes]:
+        """What has come of the body, behind a head of `size` bytes; None: it is not read."""
+        if self.listens_on is not None or request.body is None or request.body > BODY_BYTES:
+            return None
+        return self._received[size : size + request.body]
+
+    def _wait_for_rest(self) -> bool:
+        if self._heard_all:
+            raise Malformed("a body that ends too early")
+        if not self._asking:
+            self._asking = True
+            self.deadline = time.monotonic() + HEADER_SECONDS
+        return False
 
     def wait_for_answer(self) -> None:
         """It takes longer; send() and proceed() will be called."""
@@ -318,12 +354,36 @@ class Connection:
         if self._ends:
             self.end()
         else:
-            self.deadline = time.monotonic() + IDLE_SECONDS
+            self.deadline = math.inf if self._is_patient else time.monotonic() + IDLE_SECONDS
 
     def _finish(self, instead: Optional[str] = None) -> None:
         done, self._done = self._done, None
         if done is not None:
             self._front.done(self, done._replace(size=self._sent, status=instead or done.status))
+
+    # The client.
+
+    def peer(self) -> Peer:
+        """The process at the other end of the Unix socket."""
+        return Peer() if self._socket is None else peercredentials.of(self._socket)
+
+    def watch_end(self, on_end: Optional[Callable[[], None]], *, is_patient: bool = True) -> None:
+        """From now on have on_end() called, once, when the client sends no more or the connection is no more, also
+        while an answer is being made; None: not any more. `is_patient`: and let it be idle for as long as it wants."""
+        self._on_end = on_end
+        self._is_patient = on_end is not None and is_patient
+        if on_end is None:
+            return
+        if self._heard_all or self._socket is None:
+            self._tell_end()
+        elif self._reader is not None and not self._reader.active:
+            self._reader.start(self._on_readable)
+
+    def _tell_end(self) -> None:
+        on_end, self._on_end = self._on_end, None
+        self._is_patient = False
+        if on_end is not None:
+            on_end()
 
     # Streams.
 
@@ -370,6 +430,7 @@ class Connection:
         self._reader = self._writer = None
         self._unsent.clear()
         sock.close()
+        self._tell_end()
         self._front.closed(self)
         stream, self._stream = self._stream, None
         if not self._working:

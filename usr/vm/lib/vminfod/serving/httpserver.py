@@ -191,18 +191,18 @@ class Server:
 
     # Requests.
 
-    def answer(self, connection: Connection, request: Request) -> None:
-        """Send what is ready, else have it made."""
+    def answer(self, connection: Connection, request: Request, body: Optional[bytes]) -> None:
+        """Send what is ready, else have it made. `body`: None if there is one that was not read."""
         answer = self._api.ready(request)
         if answer is None or not _is_own(connection, request):
             connection.wait_for_answer()
-            gevent.spawn(self._call, connection, request)
+            gevent.spawn(self._call, connection, request, body)
             return
         done = None if self._ready_log is None else Done(request, answer.status, time.monotonic(), ready=True)
-        ends = not request.keep_alive
+        ends = not request.keep_alive or body is None
         connection.send(answer.head + self._end_of_head(request.version, ends), answer.body, done, ends)
 
-    def _call(self, connection: Connection, request: Request) -> None:
+    def _call(self, connection: Connection, request: Request, body: Optional[bytes]) -> None:
         """In a greenlet: the answer of the application."""
         began = time.monotonic()
         taken: list[Stream] = []
@@ -210,6 +210,7 @@ class Server:
             "vminfod.raw_path": request.target,
             "vminfod.listens_on": connection.listens_on,
             "vminfod.connection": connection,
+            "vminfod.body": body,
             "vminfod.take_over": taken.append,
         }
         try:
@@ -217,7 +218,7 @@ class Server:
         except Exception as error:  # noqa: BLE001 the client gets a 500, the log the rest
             self.failed(connection, request, error)
             answer = _FAULT
-        ends = not request.keep_alive or answer is _FAULT or bool(taken)
+        ends = not request.keep_alive or body is None or answer is _FAULT or bool(taken)
         answer = wsgicall.without_length(answer) if taken else wsgicall.with_length(answer)
         chunked = bool(taken) and request.version != "HTTP/1.0"
         if b"\r\nConnection:" in answer.head:

@@ -17,6 +17,8 @@ REQUEST_LINE = 8192  # bytes; the longest path of ours has some hundred
 HEADER_BYTES = 32 << 10  # all headers of a request together; others allow 8 to 64 KiB
 HEADER_COUNT = 100
 
+LENGTH_MOST = 10**9  # bytes of a body that are told apart
+
 REMEMBERED = 1024  # heads, each of at most so many bytes
 
 _VERSION = re.compile(r"HTTP/(0\.9|1\.[0-9]{1,3}(\.[0-9]{1,3})?)", re.ASCII)
@@ -38,7 +40,8 @@ class HeadersTooLarge(ValueError):
 @dataclass(frozen=True, slots=True)
 class Request:
     """`target` as it was sent, latin-1. `headers`: names in lower case; the values of a name that came several times
-    joined by commas. `keep_alive`: the connection can be used again after the answer."""
+    joined by commas. `keep_alive`: the client would use the connection again after the answer. `body`: the bytes that
+    follow the head; None: nobody knows how many."""
 
     method: str
     target: str
@@ -46,6 +49,7 @@ class Request:
     headers: dict[str, str]
     keep_alive: bool
     is_conditional: bool  # it may be answered with 304
+    body: Optional[int]
 
 
 # Heads that were asked for before, by what was sent.
@@ -89,7 +93,8 @@ def parsed(head: bytes) -> Request:
     if len(lines) > HEADER_COUNT + 2:  # an empty line, and nothing behind its end
         raise HeadersTooLarge
     headers = _headers(lines)
-    return Request(method, target, version, headers, _keeps_alive(version, headers), "if-none-match" in headers)
+    body = _length(headers)
+    return Request(method, target, version, headers, _keeps_alive(version, headers), "if-none-match" in headers, body)
 
 
 def known(head: bytes) -> Request:
@@ -123,11 +128,6 @@ def _headers(lines: list[str]) -> dict[str, str]:
 
 
 def _keeps_alive(version: str, headers: dict[str, str]) -> bool:
-    """A body is never read, since no request of ours has one; so what follows it cannot be found."""
-    if "transfer-encoding" in headers:
-        return False
-    if "content-length" in headers and _length(headers["content-length"]) > 0:
-        return False
     wanted = headers.get("connection")
     if wanted is None:
         return version == "HTTP/1.1"
@@ -137,7 +137,11 @@ def _keeps_alive(version: str, headers: dict[str, str]) -> bool:
     return version == "HTTP/1.0" and "keep-alive" in tokens
 
 
-def _length(text: str) -> int:
+def _length(headers: dict[str, str]) -> Optional[int]:
+    """Of the body, in bytes, at most LENGTH_MOST."""
+    if "transfer-encoding" in headers:
+        return None
+    text = headers.get("content-length", "0")
     if not (text.isascii() and text.isdigit()):
         raise Malformed("a length that is no number")
-    return 1 if text.strip("0") else 0  # how long does not matter
+    return int(text) if len(text.lstrip("0")) < len(str(LENGTH_MOST)) else LENGTH_MOST

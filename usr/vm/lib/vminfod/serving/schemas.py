@@ -114,6 +114,10 @@ _CAUSE: Schema = {
         **dict.fromkeys(("dataset", "pool", "action", "path"), _TEXT),
         "state": {"type": ["string", "null"]},
         "restarts": {"type": "integer"},
+        **dict.fromkeys(("command", "transaction"), _TEXT),
+        "req_id": {"type": ["string", "null"]},
+        **dict.fromkeys(("pid", "uid"), {"type": ["integer", "null"]}),
+        **dict.fromkeys(("aborted", "expired"), {"const": True}),
     },
 }
 _REV: Schema = {"type": "integer", "minimum": 0}

@@ -33,6 +33,9 @@ def target_of(url: str) -> Target:
         return Target(f"/vms/{_decoded(more[0])}", more[0])
     if first == "schema" and more:
         return Target(f"/schema/{_decoded(more[0])}", "")
+    if first == "transactions":
+        parts = [_decoded(segment) for segment in more[:2]]
+        return Target("/" if any("/" in part for part in parts) else "/".join(["", first, *parts]), "")
     return Target(f"/{first}", "")
 
 

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MPL-2.0
+"""A VM as it would be if it were published now: read anew and assembled, and never served.
+
+Always: nothing here is applied or watched, so that it may be read beside the reading that is (reloads.py)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Optional
+
+import gevent
+
+from vminfod.freshness.sysinfo import Sysinfo
+from vminfod.freshness.sysinforeads import SysinfoReads
+from vminfod.freshness.threads import Threads
+from vminfod.serving import jsonslices, jsontext
+from vminfod.serving.cache import Cache
+from vminfod.serving.cause import REQUEST
+from vmload.loader import Loader, assemble
+from vmload.loaderror import CommandFailed, LoadError, XmlGone, ZoneGone
+from vmload.records import ZoneRecords
+
+
+class Previews:
+    """See the head of the module."""
+
+    def __init__(self, loader: Loader, cache: Cache, sysinfo: Sysinfo, sysinfo_reads: SysinfoReads, threads: Threads):
+        self._loader = loader
+        self._cache = cache
+        self._sysinfo = sysinfo
+        self._sysinfo_reads = sysinfo_reads
+        self._threads = threads
+
+    def preview(self, zonename: str, timeout: float) -> Optional[bytes]:
+        """The VM as JSON; None if it is gone. Raises LoadError, also after `timeout` seconds."""
+        reading = gevent.spawn(self._outcome, zonename)
+        reading.name = f"preview of {zonename}"
+        reading.join(timeout)
+        if not reading.ready():
+            reading.kill(block=False)
+            raise LoadError(f"not read within {timeout:g} s", "ETIMEDOUT")
+        body, error = reading.get()
+        if error is not None:
+            raise error
+        found: Optional[bytes] = body
+        return found
+
+    def _outcome(self, zonename: str) -> tuple[Optional[bytes], Optional[LoadError]]:
+        sysinfo = gevent.spawn(self._sysinfo_reads.read_fresh, REQUEST)
+        sysinfo.name = "fresh sysinfo"
+        try:
+            records = self._read(zonename)
+            sysinfo.join()
+            return self._body(records), None
+        except (ZoneGone, XmlGone):
+            return None, None
+        except LoadError as error:
+            return None, error
+
+    def _read(self, zonename: str) -> ZoneRecords:
+        try:
+            return self._read_once(zonename)
+        except CommandFailed:
+            return self._read_once(zonename)  # in a moment it may do better, as with a fresh read
+
+    def _read_once(self, zonename: str) -> ZoneRecords:
+        """zoneadm beside all the rest; if its record is another the rest is read once more."""
+        old = self._cache.records(zonename)
+        if old is None:
+            return self._loader.read(self._loader.find(zonename, self._threads), self._threads)
+        ahead = self._threads.beside(partial(self._loader.read, old.zone, self._threads, old))
+        zone = self._loader.find(zonename, self._threads)
+        return ahead() if zone == old.zone else self._loader.read(zone, self._threads, old)
+
+    def _body(self, records: ZoneRecords) -> bytes:
+        vm = assemble(records, self._sysinfo.value)
+        if jsonslices.is_heavy(vm):
+            return self._threads.computing(partial(jsonslices.encode, vm))
+        return jsontext.encode(vm)
