@@ -3,6 +3,7 @@
 
 The zfs of the mock node is run, with its recorded events; rows that no command makes are published by hand."""
 
+import json
 import os
 import signal
 import uuid
@@ -18,8 +19,8 @@ pytest_plugins = ["support.followers"]
 ROOT_PROPERTIES = ("quota", "zfs_root_recsize", "zfs_filesystem", "zpool")
 
 
-def history(follow, action, dataset=None, text=" ", pool="zones", **more):
-    """One history event as the kernel publishes it; `more` replaces members, None leaves one out."""
+def history_of(action, dataset=None, text=" ", pool="zones", **more):
+    """What a history event says; `more` replaces members, None leaves one out."""
     data = {
         "pool_name": pool,
         "pool_guid": 1,
@@ -32,13 +33,13 @@ def history(follow, action, dataset=None, text=" ", pool="zones", **more):
         "history_time": 1767225600,
         **more,
     }
-    follow.control.publish(
-        "EC_zfs",
-        "ESC_ZFS_history_event",
-        {k: v for k, v in data.items() if v is not None},
-        vendor="SUNW",
-        publisher="zfs",
-    )
+    return {k: v for k, v in data.items() if v is not None}
+
+
+def history(follow, action, dataset=None, text=" ", **more):
+    """One history event as the kernel publishes it."""
+    data = history_of(action, dataset, text, **more)
+    follow.control.publish("EC_zfs", "ESC_ZFS_history_event", data, vendor="SUNW", publisher="zfs")
 
 
 def snapshot_of(vm, name):
@@ -59,6 +60,22 @@ def test_set_is_one_listing_of_that_dataset_and_one_modify(follow):
     assert follow.listed() == [f"zones/{zone}"]
     assert (follow.read("zoneadm"), follow.read("kstat")) == (0, 0)
     follow.nothing_by_zfs()
+
+
+def test_events_of_a_vm_that_come_together_are_followed_by_one_listing(follow):
+    zone = follow.add(delegated=True)
+    follow.control.drop_events(match=zone)
+    follow.zfs("set", "quota=20G", f"zones/{zone}")
+    follow.nothing_by_zfs()
+    follow.control.forget_calls()
+    came = [(f"zones/{zone}", "set"), (f"zones/{zone}/data", "set"), (f"zones/{zone}", "inherit")]
+    message = {"type": "event", "date": "2026-03-01T10:00:00.000Z", "vendor": "SUNW", "publisher": "zfs", "pid": 0}
+    message.update({"class": "EC_zfs", "subclass": "ESC_ZFS_history_event"})
+    lines = [json.dumps({**message, "data": history_of(action, dataset)}) + "\n" for dataset, action in came]
+    follow.control.raw_line("".join(lines), match="ESC_ZFS_history_event")
+    assert follow.modified(zone) == [("quota", "changed", 10, 20)]
+    follow.settle()
+    assert follow.listed() == [f"zones/{zone}"]
 
 
 def test_set_of_what_it_is_already_makes_no_event(follow):

@@ -200,6 +200,11 @@ class Queue:
     def idle(self) -> bool:
         return bool(self._idle.is_set())
 
+    @property
+    def busy(self) -> bool:
+        """Whether a task runs or waits for its turn, other than those that are kept back."""
+        return bool(self._run_list or self._running)
+
     def wait_idle(self, timeout: Optional[float] = None) -> bool:
         """Waits until the queue is idle; False if `timeout` seconds passed first."""
         return bool(self._idle.wait(timeout))

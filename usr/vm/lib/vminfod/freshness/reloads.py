@@ -43,6 +43,10 @@ from vmload.loader import Loader
 from vmload.loaderror import CommandFailed, LoadError, XmlGone, ZoneGone
 from vmload.records import Zone, ZoneRecords
 
+# Turns of the loop that a reading lets the queue have before it begins. A change makes several events mostly, such as
+# of a file and of its folder, and an event needs two turns: so one reading serves all. Not more: a task can take long.
+_TURNS = 8
+
 _LOOKS = 5  # at the files of a zone, until none is another than the look before
 
 
@@ -215,6 +219,7 @@ class Reloads:
             if waits_first:
                 self._retrying.wait(zonename)
             while self._stale[zonename]:
+                self._let_others_mark()
                 self._holds.wait_readable(zonename)
                 stale, self._stale[zonename] = self._stale[zonename], _Stale()
                 applied = self._read_and_take(zonename, stale)
@@ -227,6 +232,13 @@ class Reloads:
         finally:
             # No switch between the last look at _stale and here: a mark that comes now starts a new greenlet.
             del self._stale[zonename], self._greenlets[zonename]
+
+    def _let_others_mark(self) -> None:
+        """Let the tasks of events that have come with the one that began this run first."""
+        for _ in range(_TURNS):
+            if not self._queue.busy:
+                return
+            gevent.sleep(0)
 
     def _back_off(self, zonename: str, failed: _Stale) -> None:
         """What could not be read is stale again, together with what was marked meanwhile."""
