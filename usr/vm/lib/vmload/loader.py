@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Optional, TypeVar
+from typing import Any, NamedTuple, Optional, TypeVar, Union
 
 from vmload import datasets as zfs
 from vmload import parts as part
@@ -39,11 +39,20 @@ T = TypeVar("T")
 Identities = dict[str, Optional[Identity]]  # path -> what is there
 
 _NOTHING_READ = FileRecords()
+_LOOKS = 5  # at the files of a zone, until one is good
 
 # Seconds that a load of all waits for the files of one zone before it goes on with the next of that pool beside it; and
 # once one of them hangs.
 _PATIENCE = 2.0
 _LITTLE_PATIENCE = 0.1
+
+
+class Look(NamedTuple):
+    """A look at which file or folder is at each of the `paths`, right before a zone's files are read. `is_good`:
+    whether what was read then may stay; else all of them are read again, after another look."""
+
+    paths: Collection[str]
+    is_good: Callable[[Identities], bool]
 
 
 class SysinfoReading(NamedTuple):
@@ -120,12 +129,14 @@ class Loader:
         old: Optional[ZoneRecords] = None,
         parts: Collection[str] = part.ALL,
         changed_datasets: Collection[str] = (),
+        look: Optional[Look] = None,
     ) -> ZoneRecords:
         """The records of `zone`: of `old` those that still hold, anew `parts` and what zfs says of `changed_datasets`
         (names that the zone uses, or that lie above or below one). Without `old` everything is read. Files, statistics
         and datasets are read side by side, the datasets as far as `old` says which they are.
 
-        Raises LoadError; then nothing of `old` is lost."""
+        With a `look` the files are read until it holds what was seen right before for good. Raises LoadError; then
+        nothing of `old` is lost."""
         if old is None or old.zone.zonepath != zone.zonepath:
             parts = part.ALL  # a zone that was moved: nothing that was read under the old path holds
         vmobj.check(zone)
@@ -141,10 +152,33 @@ class Loader:
                 statistics = runner.beside(statistics)
             if old is not None and old.zone.zonepath == zone.zonepath:
                 begun = self._listings.begin(to_list(zone, files, old, known, changed_datasets), runner)
-            files = runner.files(*_on_pool(zone), partial(self._steady_files, zone, parts, files))
+            files = self._read_files(zone, parts, files, look, runner)
         zoneinfo = statistics() if statistics is not None else old.zoneinfo if old is not None else None
         asked = to_list(zone, files, old, known, changed_datasets)
         return ZoneRecords(zone, files, zoneinfo, self._listings.datasets(zone, asked, begun, known, runner))
+
+    def _read_files(
+        self, zone: Zone, parts: Collection[str], old: FileRecords, look: Optional[Look], runner: Runner
+    ) -> FileRecords:
+        paths = look.paths if look is not None else ()
+        for _ in range(_LOOKS):
+            seen, found = runner.files(*_on_pool(zone), partial(self._look_and_read, paths, zone, parts, old))
+            if look is None or look.is_good(seen):
+                break
+            parts = {*parts, *part.OF_FILES}
+        if isinstance(found, LoadError):
+            raise found
+        return found
+
+    def _look_and_read(
+        self, paths: Iterable[str], zone: Zone, parts: Collection[str], old: FileRecords
+    ) -> tuple[Identities, Union[FileRecords, LoadError]]:
+        """In one step: a thread's turn costs more than either."""
+        seen = self._identities(paths)
+        try:
+            return seen, self._steady_files(zone, parts, old)
+        except LoadError as error:
+            return seen, error
 
     def read_all(self) -> NodeRecords:
         """The records of every VM, the independent parts side by side.

@@ -8,7 +8,6 @@ file"): zonecfg replaces the file, but other writers may not, and half of a VM m
 
 from __future__ import annotations
 
-import copy
 import re
 from typing import Any, Optional
 from xml.parsers import expat
@@ -203,4 +202,13 @@ _SORTED = (
 
 def fresh_copy(xml: dict[str, Any]) -> dict[str, Any]:
     """A copy of what parse() gave that an assembly may add to."""
-    return copy.deepcopy(xml)
+    return {name: _copied(value) for name, value in xml.items()}
+
+
+def _copied(value: Any) -> Any:
+    """By hand: copy.deepcopy() remembers each value, and takes ten times as long."""
+    if isinstance(value, dict):
+        return {name: _copied(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_copied(element) for element in value]
+    return value

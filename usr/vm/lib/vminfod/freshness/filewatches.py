@@ -11,14 +11,13 @@ Always: exactly the five files of each zone that was set() and not dropped, the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
 from vminfod.log import Log
 from vmload import parts as part
-from vmload.reader import SYSINFO, ZONES_FOLDER, config_paths, lastexited_path, zone_xml_path
+from vmload.reader import CONFIG, SYSINFO, ZONES_FOLDER, config_paths, lastexited_path, zone_xml_path
 from vmload.records import Zone
 from vmload.system import Identity
 
@@ -135,14 +134,14 @@ class FileWatches:
 
 def watched_for(zone: Zone) -> list[str]:
     """The paths that are watched for a zone."""
-    return list(_meanings(zone.zonename, zone.zonepath))
+    lastexited, config = lastexited_path(zone.zonepath), config_paths(zone.zonepath).values()
+    return [zone_xml_path(zone.zonename), lastexited, zone.zonepath, *config, f"{zone.zonepath}/{CONFIG}"]
 
 
 def _meanings(zonename: str, zonepath: str) -> dict[str, Meaning]:
     found = {zone_xml_path(zonename): Meaning(zonename, _OF_XML, True)}
-    lastexited, config = lastexited_path(zonepath), list(config_paths(zonepath).values())
-    for path in (lastexited, os.path.dirname(lastexited)):
+    for path in (lastexited_path(zonepath), zonepath):
         found[path] = Meaning(zonename, _OF_LASTEXITED, False)
-    for path in (*config, os.path.dirname(config[0])):
+    for path in (*config_paths(zonepath).values(), f"{zonepath}/{CONFIG}"):
         found[path] = Meaning(zonename, _OF_CONFIG, False)
     return found

@@ -21,6 +21,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Optional
 
 import gevent
@@ -39,15 +40,13 @@ from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REFRESH, Cause
 from vminfod.serving.holds import Holds
 from vmload import parts as part
-from vmload.loader import Loader
+from vmload.loader import Identities, Loader, Look
 from vmload.loaderror import CommandFailed, LoadError, XmlGone, ZoneGone
 from vmload.records import Zone, ZoneRecords
 
 # Turns of the loop that a reading lets the queue have before it begins. A change makes several events mostly, such as
 # of a file and of its folder, and an event needs two turns: so one reading serves all. Not more: a task can take long.
 _TURNS = 8
-
-_LOOKS = 5  # at the files of a zone, until none is another than the look before
 
 
 class NotInTime(Exception):
@@ -271,19 +270,6 @@ class Reloads:
             self._log.debug("zone is fresh", zonename=zonename, parts=sorted(stale.parts), took=took)
         return applied
 
-    def _watch(self, zone: Zone, is_ahead: bool) -> bool:
-        """Watch the files of the zone; whether any is another than before. What comes while a folder is watched anew is
-        seen by one look more."""
-        is_another = False
-        for _ in range(_LOOKS):
-            seen = self._loader.identities(zone, watched_for(zone), self._threads)
-            if is_ahead and not self._watches.covers(zone):
-                raise _NotWatched(f"the files of zone {zone.zonename} are watched no more")
-            if not self._watches.set(zone, seen):
-                break
-            is_another = True
-        return is_another
-
     def _read(self, zonename: str, stale: _Stale) -> Found:
         """What is stale of the zone, read anew."""
         try:
@@ -302,11 +288,19 @@ class Reloads:
     def _read_of(self, zone: Zone, old: Optional[ZoneRecords], stale: _Stale, *, is_ahead: bool = False) -> ZoneRecords:
         """What is stale of the zone whose record is known. `is_ahead`: it may be gone, and dropped meanwhile; then
         nothing of it is watched anew."""
-        parts = stale.parts
-        needs_files = not part.OF_FILES.isdisjoint(parts) or not self._watches.covers(zone)
-        if needs_files and self._watch(zone, is_ahead):  # before any of its files is read
-            parts = parts | part.OF_FILES
-        return self._loader.read(zone, self._threads, old, parts, stale.datasets)
+        parts, look = stale.parts, None
+        if not part.OF_FILES.isdisjoint(parts) or not self._watches.covers(zone):
+            if not self._watches.covers(zone):  # before any of its files is read
+                self._watch(zone, is_ahead, self._loader.identities(zone, watched_for(zone), self._threads))
+            look = Look(watched_for(zone), partial(self._watch, zone, is_ahead))
+        return self._loader.read(zone, self._threads, old, parts, stale.datasets, look)
+
+    def _watch(self, zone: Zone, is_ahead: bool, seen: Identities) -> bool:
+        """Watch the files of the zone, of which these were `seen`; whether they were watched already, so that a change
+        since they were read is reported. What comes while a folder is watched anew is seen by one look more."""
+        if is_ahead and not self._watches.covers(zone):
+            raise _NotWatched(f"the files of zone {zone.zonename} are watched no more")
+        return not self._watches.set(zone, seen)
 
     def _read_all_beside(self, old: ZoneRecords, stale: _Stale) -> ZoneRecords:
         """zoneadm beside all the rest, read where it was before. If zoneadm gives another record it is read once more:
