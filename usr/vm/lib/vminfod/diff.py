@@ -147,6 +147,8 @@ def _members(old: Object, new: Object, idents: Mapping[str, str], out: list[Chan
     """Appends the changes between two objects of the top level."""
     for key in walked(old):
         before, after = old[key], new.get(key, _ABSENT)
+        if before is after:
+            continue
         start = len(out)
         try:
             _member(before, after, (key,), _NO_IDENT, idents.get(key), _Found(out, bounded=True))
