@@ -28,6 +28,7 @@ SCRIPTS: dict[str, list[str]] = {
     "startup": ["--rounds", "3"],
     "refresh": ["--rounds", "3"],
     "idle": ["--rounds", "3"],
+    "holding": ["--rounds", "3", "--milliseconds", "1000"],
     "tools": ["--rounds", "3", "--runs", "5"],
     "growth": ["--rounds", "2"],
 }

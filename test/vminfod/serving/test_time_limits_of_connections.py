@@ -17,12 +17,19 @@ LARGE_ANSWER = Answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(LARGE),
 
 
 class FakeApi:
-    """/large is ready, /slow takes a second, all else fails."""
+    """/large is ready, /slow takes a second, /patient has its end watched, all else fails. `ended`: whose end came."""
+
+    ended = []
 
     def ready(self, request):
         return LARGE_ANSWER if request.target == "/large" else None
 
     def __call__(self, environ, start_response):
+        if environ["PATH_INFO"] in ("/patient", "/impatient"):
+            path = environ["PATH_INFO"]
+            environ["vminfod.connection"].watch_end(lambda: self.ended.append(path), is_patient=path == "/patient")
+            start_response("200 OK", [])
+            return [b"watched"]
         if environ["PATH_INFO"] != "/slow":
             raise RuntimeError("it fails")
         gevent.sleep(1.0)  # a handler that is slow: this is the case, not a wait
@@ -91,6 +98,32 @@ def test_connection_that_is_kept_is_closed_when_it_stays_idle():
         sock = connected(port)
         sock.sendall(b"GET /large HTTP/1.1\r\n\r\n")
         assert until_end(sock).endswith(b"\r\n\r\n" + LARGE)
+
+
+def test_connection_whose_end_is_watched_may_be_idle_as_long_as_it_is_patient():
+    with running(IDLE_SECONDS=0.2) as (port, _):
+        FakeApi.ended.clear()
+        patient, impatient = connected(port), connected(port)
+        for sock, path in ((patient, b"/patient"), (impatient, b"/impatient")):
+            sock.sendall(b"GET %b HTTP/1.1\r\n\r\n" % path)
+        assert until_end(impatient).endswith(b"watched")
+        assert FakeApi.ended == ["/impatient"]
+        patient.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
+        patient.shutdown(socket.SHUT_WR)
+        assert until_end(patient).endswith(b"slow")
+        assert FakeApi.ended == ["/impatient", "/patient"]
+
+
+def test_client_whose_end_is_watched_and_that_sends_on_without_end_is_closed():
+    with running() as (port, _):
+        FakeApi.ended.clear()
+        sock = connected(port)
+        sock.sendall(b"GET /patient HTTP/1.1\r\n\r\nGET /slow HTTP/1.1\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1000):
+                sock.sendall(b"x" * 4096)
+        until_end(sock)
+        assert FakeApi.ended == ["/patient"]
 
 
 def test_headers_that_do_not_end_get_408():

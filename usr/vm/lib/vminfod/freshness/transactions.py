@@ -19,7 +19,7 @@ from vminfod.freshness.previews import Previews
 from vminfod.log import Log
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import TRANSACTION, Cause
-from vminfod.serving.holds import End, Holds, StillHeld, Transaction
+from vminfod.serving.holds import End, Holds, Stopping, Transaction
 
 _READ_WITHIN = 60.0  # seconds for the reading that ends a transaction, if nobody said otherwise
 
@@ -38,11 +38,11 @@ class Transactions:
 
     def open(self, wanted: Transaction, wait: float) -> bool:
         """Hold the VM back from now on. False if it is gone by the time that it is to be had. Raises TooMany, and
-        StillHeld after `wait` seconds or when the daemon stops."""
+        StillHeld after `wait` seconds, and Stopping."""
         self._holds.take(wanted, wait)
         if self._stopped:
             self._holds.release(wanted)
-            raise StillHeld(wanted)
+            raise Stopping
         if self._cache.records(wanted.zonename) is None:
             self._holds.release(wanted)
             return False

@@ -162,6 +162,10 @@ class TooMany(Exception):
     """MOST are open or waiting."""
 
 
+class Stopping(Exception):
+    """The daemon stops: nothing is held any more."""
+
+
 class StillHeld(Exception):
     """The VM was not to be had in time. `holder`: who has it."""
 

@@ -32,7 +32,7 @@ from vminfod.serving.requesthead import HeadersTooLarge, LineTooLong, Malformed,
 HEADER_SECONDS = (
     10.0  # from the request line to the end of the headers, or of the body: local clients need microseconds
 )
-BODY_BYTES = 16 << 10  # of a request; those that have one say in some hundred what they want
+BODY_BYTES = 16 << 10  # of a request, on the Unix socket; those that have one say in some hundred what they want
 IDLE_SECONDS = 300.0  # between two requests of a connection that is kept alive
 SEND_SECONDS = 60.0  # for one response to be taken off our hands
 
@@ -225,19 +225,9 @@ class Connection:
     def _answer_next(self) -> bool:
         """Whether there was a whole request."""
         try:
-            size = requesthead.end_of_head(self._received)
-            if not size:
-                if not self._asking and requesthead.has_request_line(self._received):
-                    self._asking = True
-                    self.deadline = time.monotonic() + HEADER_SECONDS
-                return False
-            request = requesthead.known(self._received[:size])
-            body: Optional[bytes] = b""
-            if request.body != 0:
-                body = self._body_of(request, size)
-                if body is not None and request.body is not None and len(body) < request.body:
-                    return self._wait_for_rest()
-            self._received = self._received[size + len(body or b"") :]
+            found = requesthead.cut(self._received, BODY_BYTES if self.listens_on is None else 0)
+            if found is None:
+                return self._wait_for_rest()
         except LineTooLong:
             self._refuse("414 Request URI Too Long", _TOO_LONG)
             return False
@@ -247,20 +237,15 @@ class Connection:
         except Malformed:
             self._refuse("400 Bad Request")
             return False
+        self._received = self._received[found.size :]
         self._asking = False
-        self._front.answer(self, request, body)
+        self._front.answer(self, found.request, found.body)
         return True
-
-    def _body_of(self, request: Request, size: int) -> Optional[bytes]:
-        """What has come of the body, behind a head of `size` bytes; None: it is not read."""
-        if self.listens_on is not None or request.body is None or request.body > BODY_BYTES:
-            return None
-        return self._received[size : size + request.body]
 
     def _wait_for_rest(self) -> bool:
         if self._heard_all:
             raise Malformed("a body that ends too early")
-        if not self._asking:
+        if not self._asking and requesthead.has_request_line(self._received):
             self._asking = True
             self.deadline = time.monotonic() + HEADER_SECONDS
         return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The head of an HTTP request: where it ends in what has come, and what it says. Pure.
+"""The head of an HTTP request: where it ends in what has come, and what it says; and the body behind it. Pure.
 
 Always: a head is cut off whole before it is read, and is bounded in its request line, its bytes and its lines;
         what is no HTTP raises Malformed; what is unusual but clear is understood: lines that end in a bare LF, methods
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 REQUEST_LINE = 8192  # bytes; the longest path of ours has some hundred
 HEADER_BYTES = 32 << 10  # all headers of a request together; others allow 8 to 64 KiB
@@ -95,6 +95,29 @@ def parsed(head: bytes) -> Request:
     headers = _headers(lines)
     body = _length(headers)
     return Request(method, target, version, headers, _keeps_alive(version, headers), "if-none-match" in headers, body)
+
+
+class Cut(NamedTuple):
+    """A request, and the body that came with it; None if there is one that was not read. `size`: bytes of both."""
+
+    request: Request
+    body: Optional[bytes]
+    size: int
+
+
+def cut(received: bytes, body_most: int) -> Optional[Cut]:
+    """The request that `received` begins with, with its body if that has at most `body_most` bytes; None: it is not all
+    there yet. Raises what end_of_head() and parsed() do."""
+    size = end_of_head(received)
+    if not size:
+        return None
+    request = known(received[:size])
+    if request.body == 0:
+        return Cut(request, b"", size)
+    if request.body is None or request.body > body_most:
+        return Cut(request, None, size)
+    end = size + request.body
+    return Cut(request, received[size:end], end) if len(received) >= end else None
 
 
 def known(head: bytes) -> Request:

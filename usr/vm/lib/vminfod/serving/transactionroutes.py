@@ -16,7 +16,7 @@ import bottle
 
 from vminfod.serving import jsontext
 from vminfod.serving.cache import Cache
-from vminfod.serving.holds import MOST, End, Holds, StillHeld, TooMany, Transaction, Writer
+from vminfod.serving.holds import MOST, End, Holds, StillHeld, Stopping, TooMany, Transaction, Writer
 from vminfod.serving.httpconnection import BODY_BYTES, Connection
 from vminfod.serving.hub import Hub
 from vminfod.serving.routing import Query, Refused, answer, refusal
@@ -36,7 +36,7 @@ class Transactions(Protocol):
     """What becomes of them."""
 
     def open(self, wanted: Transaction, wait: float) -> bool:
-        """Hold the VM. False if it is gone. Raises TooMany, and StillHeld after `wait` seconds."""
+        """Hold the VM. False if it is gone. Raises TooMany, Stopping, and StillHeld after `wait` seconds."""
         ...
 
     def preview(self, transaction: Transaction, timeout: float) -> Optional[bytes]:
@@ -128,6 +128,8 @@ class TransactionRoutes:
             is_there = self._transactions.open(wanted, wait)
         except TooMany:
             raise _refused(503, f"{MOST} transactions are open or waiting") from None
+        except Stopping:
+            raise _refused(503, "the daemon stops") from None
         except StillHeld as still:
             raise Refused(504, {"error": str(still), "holder": still.holder.shown()}) from None
         if wanted.end is End.ABORTED:
