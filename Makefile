@@ -58,7 +58,7 @@ debian-packages:
 	@echo $(DEBIAN)
 
 # Debian's packages that test-all needs.
-DEBIAN = systemd
+DEBIAN = mandoc prometheus systemd
 test-all: test test-vectors
 	$(VENV)/bin/python -m pytest -n $(JOBS) -m more
 

@@ -40,12 +40,17 @@ ROOMS = {
 }
 
 # A module whose room is not its folder's: the programs' tops, and the client library's door.
-ROOM_OF = {"vminfod.vminfo": "vminfod.main", "vminfod.reporting": "vminfod.main", "vminfod.client": "vminfod.clients"}
+ROOM_OF = {
+    "vminfod.vminfo": "vminfod.main",
+    "vminfod.reporting": "vminfod.main",
+    "vminfod.metrics": "vminfod.main",
+    "vminfod.client": "vminfod.clients",
+}
 
 # What a room may use besides the standard library.
 LIBRARIES = {
     "vminfod": {"gevent", "logbook", "ujson"},
-    "vminfod.main": {"gevent"},
+    "vminfod.main": {"gevent", "prometheus_client"},
     "vminfod.freshness": {"gevent"},
     "vminfod.watchers": {"gevent"},
     "vminfod.serving": {"gevent", "bottle", "ujson"},

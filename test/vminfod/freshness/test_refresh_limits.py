@@ -19,6 +19,7 @@ from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.retrying import Retrying
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.threads import Threads
+from vminfod.meters import Meters
 from vminfod.queue import Queue, Task
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REQUEST
@@ -74,6 +75,7 @@ class Parts:
             self.queue,
             threads,
             self.activity,
+            Meters(),
             log,
         )
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import glob
 import importlib
+import importlib.util
 import os
 import re
 import sys
 from typing import Optional
 
 NEEDED = ("gevent", "bottle", "ujson", "logbook")
+LATER = ("prometheus_client",)  # imported when it is first used: looked for, but not imported here
 
 
 def trouble() -> Optional[str]:
@@ -23,6 +25,9 @@ def trouble() -> Optional[str]:
             importlib.import_module(name)
         except ImportError as error:
             return _in_words(name, error)
+    for name in LATER:
+        if importlib.util.find_spec(name) is None:
+            return _in_words(name, ModuleNotFoundError(name=name))
     return None
 
 

@@ -156,6 +156,7 @@ class Queue:
         clock: Callable[[], int] = time.monotonic_ns,
         on_idle: Optional[Callable[[], object]] = None,
         on_error: Optional[Callable[[BaseException], object]] = None,
+        measure: Optional[Callable[[float, float], object]] = None,
     ) -> None:
         if idle_time < 0:
             raise ValueError(f"idle_time cannot be negative: {idle_time}")
@@ -169,6 +170,7 @@ class Queue:
         self._clock = clock
         self._on_idle = on_idle
         self._on_error = on_error
+        self._measure = measure
         self._ids = itertools.count(1)
 
         # With dedup a description is in _waiting if and only if its task is in one of the two lists. Moving a task from
@@ -363,7 +365,10 @@ class Queue:
         job.greenlet.name = "task: " + job.task.description
         job.greenlet.start()
         job.greenlet.join(limit)
-        took = duration(self._clock() - job.started_at)
+        ran = self._clock() - job.started_at
+        if self._measure is not None:
+            self._measure((job.started_at - job.created_at) / 1e9, ran / 1e9)
+        took = duration(ran)
         if not job.greenlet.dead and not job.ended:
             error: Optional[BaseException] = TaskTimeout("timeout exceeded")
             log.fatal("timeout exceeded", timeout=limit, took=took)

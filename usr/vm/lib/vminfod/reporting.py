@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
+from functools import partial
 from typing import Optional, TypedDict
 
 from jsvalues import dates
-from vminfod import residentsize, times
+from vminfod import metrics, residentsize, times
 from vminfod.freshness.activity import Activity
 from vminfod.freshness.refresh import Refresh, RefreshEntry, RefreshError
 from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.retrying import Retrying, ZoneErrorStatus
 from vminfod.freshness.sources import Sources
 from vminfod.freshness.sysinfo import Sysinfo
+from vminfod.freshness.threads import Threads
 from vminfod.log import BunyanHandler
+from vminfod.meters import Meters
 from vminfod.queue import Queue, QueueStatus
 from vminfod.serving.cache import Cache
 from vminfod.serving.health import STALLED, CommandFacts, Facts, Verdict, verdict
@@ -88,6 +92,8 @@ class Reporting:
         holds: Holds,
         servers: list[Server],
         log_handler: BunyanHandler,
+        threads: Threads,
+        meters: Meters,
     ):
         self._started = time.monotonic_ns()
         self._activity = activity
@@ -104,6 +110,8 @@ class Reporting:
         self._holds = holds
         self._servers = servers
         self._log_handler = log_handler
+        self._threads = threads
+        self._meters = meters
 
     @property
     def uptime(self) -> str:
@@ -126,6 +134,16 @@ class Reporting:
             [(str(one.writer), one.uuid, one.overdue) for one in self._holds if one.overdue],
         )
         return verdict(facts)
+
+    def metrics(self) -> bytes:
+        """The body of /metrics, written in a thread."""
+        now = metrics.Now(
+            self.status(False),
+            Counter((str(one.vm.get("brand")), str(one.vm.get("state"))) for one in self._cache.entries()),
+            time.time() - (time.monotonic_ns() - self._started) / 1e9,
+            (time.monotonic_ns() - (self._refresh.last or self._started)) / 1e9,
+        )
+        return self._threads.computing(partial(metrics.text, self._meters, now))
 
     def status(self, full: bool) -> StatusBody:
         """The body of /status; what the original has not comes last."""

@@ -59,6 +59,7 @@ from vminfod.freshness.threads import Threads
 from vminfod.freshness.transactions import Transactions
 from vminfod.freshness.zoneindex import ZoneIndex
 from vminfod.log import BunyanHandler, BunyanLog
+from vminfod.meters import Meters
 from vminfod.queue import Queue
 from vminfod.reporting import Reporting
 from vminfod.serving import listening
@@ -108,12 +109,13 @@ class Vminfod:
         self._activity = Activity(log)
         self._loader = loader = Loader(options.root, log.note, options.commands)
         self._threads = threads = Threads(loader.file_reads)
-        self._queue = queue = Queue(log=log, workers=1, dedup=True, paused=True, idle_time=_IDLE)
+        self._meters = meters = Meters()
+        self._queue = queue = Queue(log=log, workers=1, dedup=True, paused=True, idle_time=_IDLE, measure=meters.task)
         self._requests = requests = RefreshRequests(log)
 
         # What is known, and how it goes out.
         self._hub = Hub(log, options.limits)
-        self._cache = cache = Cache(self._hub, log, threads.computing)
+        self._cache = cache = Cache(self._hub, log, threads.computing, meters)
 
         # Which files are watched.
         file_events: SimpleQueue[FileEvent] = SimpleQueue()
@@ -150,6 +152,7 @@ class Vminfod:
             queue,
             threads,
             self._activity,
+            meters,
             log,
         )
 
@@ -175,6 +178,8 @@ class Vminfod:
             holds,
             self._servers,
             log_handler,
+            threads,
+            meters,
         )
         fresh_reads = FreshReads(loader, cache, holds, reloads, retrying, sysinfo_reads)
         previews = Previews(loader, cache, sysinfo, sysinfo_reads, threads)
@@ -232,7 +237,7 @@ class Vminfod:
 
     def _serve_on(self, sock: socket) -> None:
         ready_log = self._log_ready if self._log.writes(DEBUG) else None
-        server = Server(sock, self._api, self._log_request, self._log_failure, ready_log)
+        server = Server(sock, self._api, self._log_request, self._log_failure, ready_log, meters=self._meters)
         server.start()
         self._servers.append(server)
 

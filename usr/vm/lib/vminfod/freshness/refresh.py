@@ -36,6 +36,7 @@ from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.threads import Threads
 from vminfod.freshness.turns import Turns
 from vminfod.log import Log
+from vminfod.meters import Meters
 from vminfod.queue import Extras, PauseTimeout, Queue, QueueTimeout, Task
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REFRESH, Cause
@@ -131,8 +132,10 @@ class Refresh:
         queue: Queue,
         threads: Threads,
         activity: Activity,
+        meters: Meters,
         log: Log,
     ):
+        self._meters = meters
         self._loader = loader
         self._cache = cache
         self._sysinfo = sysinfo
@@ -197,6 +200,7 @@ class Refresh:
                 self._compare_paused(node, gone, started, cause)
             done = True
             self.failed = None
+            self._meters.refreshes.add((time.monotonic_ns() - started) / 1e9)
             if overflowed:
                 self._log.warn("events were dropped because too many waited; the refresh has made up for it")
         except (LoadError, QueueTimeout) as error:
@@ -230,6 +234,7 @@ class Refresh:
 
     def _fail(self, error: Exception) -> None:
         self.failed = str(error)
+        self._meters.refreshes_failed += 1
         self._errors.append((time.monotonic_ns(), self.failed))
         self._log.error("the refresh failed", err=error)
 
@@ -304,6 +309,7 @@ class Refresh:
         if entry.vm_changes:
             self._entries.append(entry)
             if cause is None:
+                self._meters.refreshes_found.update(change["action"] for change in entry.vm_changes)
                 extras.log.warn(
                     "lost events: the refresh found differences",
                     zones=[change["zonename"] for change in entry.vm_changes],

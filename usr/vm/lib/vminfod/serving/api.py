@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """The HTTP API: Bottle has the routes, each a few lines that hand out bytes made elsewhere.
 
-Always: every response says `application/json` and carries the epoch and the revision it was made at;
+Always: every response but /metrics says `application/json` and each carries the epoch and the revision it was made at;
         methods other than GET get an empty 400, HEAD too (A6), but for POST about transactions on the Unix socket;
         nothing here changes the cache;
         a request for a foreign host is refused (target.py)."""
@@ -27,6 +27,9 @@ from vminfod.serving.routing import Query, Refused, answer, refusal
 from vminfod.serving.target import is_own_host, target_of
 from vminfod.serving.transactionroutes import PATH, TransactionRoutes
 
+# What Prometheus wants to hear: all else that is served is JSON.
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
 EVENT_TYPES = frozenset({"create", "modify", "delete"})
 
 FRESH_SECONDS = 60.0  # how long a fresh read may take if the client does not say
@@ -47,6 +50,10 @@ class Reports(Protocol):
 
     def health(self) -> Verdict:
         """The body of /health."""
+        ...
+
+    def metrics(self) -> bytes:
+        """The body of /metrics."""
         ...
 
     def unreadable(self) -> list[str]:
@@ -85,6 +92,7 @@ class Api:
         self._app.route("/vms/<key:re:(?s:.+)>", callback=self._vm)
         self._app.route("/events", callback=self._events)
         self._app.route("/health", callback=self._health)
+        self._app.route("/metrics", callback=self._metrics)
         self._app.route("/schema/vm.json", callback=lambda: self._answer(200, schemas.of_vm()))
         self._app.route("/schema/event.json", callback=lambda: self._answer(200, schemas.of_event()))
         transactions.add_to(self._app)
@@ -119,6 +127,9 @@ class Api:
 
     def _status(self) -> bottle.HTTPResponse:
         return self._answer(200, jsontext.encode(self._reports.status(bool(Query.of_request().get("full")))))
+
+    def _metrics(self) -> bottle.HTTPResponse:
+        return self._answer(200, self._reports.metrics(), {"Content-Type": METRICS_TYPE})
 
     def _health(self) -> bottle.HTTPResponse:
         found = self._reports.health()

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Optional
 
 from vminfod.diff import Change
 from vminfod.log import Log
+from vminfod.meters import Meters
 from vminfod.serving import jsontext
 from vminfod.serving.cause import REFRESH, Cause
 from vminfod.serving.hub import Hub
@@ -55,12 +56,14 @@ def here(work: Preparation) -> Optional[Prepared]:
 
 
 class Cache:
-    """The VMs of the node, in the order in which they came. `aside`: where large ones are prepared."""
+    """The VMs of the node, in the order in which they came. `aside`: where large ones are prepared; `meters`: where
+    events are counted."""
 
-    def __init__(self, hub: Hub, log: Log, aside: Aside = here):
+    def __init__(self, hub: Hub, log: Log, aside: Aside = here, meters: Optional[Meters] = None):
         self._hub = hub
         self._log = log
         self._aside = aside
+        self._meters = meters or Meters()
         self._entries: dict[str, Entry] = {}
         self._by_uuid: dict[str, str] = {}  # uuid -> zone name, for just the VMs in _entries
         # Dataset -> names of the zones that list it as a parent; and each name above such a one -> the same zones.
@@ -212,6 +215,7 @@ class Cache:
         shown = (cause or REFRESH).shown(time.monotonic_ns())
         tail = {"cause": jsontext.encode(shown), **(tail or {})}
         rev = self._hub.publish(kind, (zonename, uuid), body or {}, tail, changed)
+        self._meters.event(kind, shown["source"], shown.get("latency_ms"))
         paths: dict[str, Any] = {}
         if changes is not None:
             paths["paths"] = [change["prettyPath"][:LOGGED_LENGTH] for change in changes[:LOGGED_PATHS]]

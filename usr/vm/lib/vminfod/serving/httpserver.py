@@ -21,6 +21,7 @@ from typing import Any, Optional, Protocol, TypedDict
 import gevent
 from gevent.event import Event as Flag
 
+from vminfod.meters import Meters
 from vminfod.serving import wsgicall
 from vminfod.serving.httpconnection import Connection, Done, Stream
 from vminfod.serving.ready import Answer
@@ -89,6 +90,7 @@ class Server:
         failure_log: Callable[[BaseException, RequestShown], None],
         ready_log: Optional[RequestLog] = None,
         connections: int = CONNECTIONS,
+        meters: Optional[Meters] = None,
     ):
         self._socket = sock
         self._api = api
@@ -97,6 +99,7 @@ class Server:
         self._ready_log = ready_log
         self._failure_log = failure_log
         self._most = connections
+        self._requests = (meters or Meters()).requests
         self._open: set[Connection] = set()
         self._none_open = Flag()
         self._second = 0
@@ -198,6 +201,7 @@ class Server:
             connection.wait_for_answer()
             gevent.spawn(self._call, connection, request, body)
             return
+        self._requests["ready", answer.head[9:12]] += 1
         done = None if self._ready_log is None else Done(request, answer.status, time.monotonic(), ready=True)
         ends = not request.keep_alive or body is None
         connection.send(answer.head + self._end_of_head(request.version, ends), answer.body, done, ends)
@@ -218,6 +222,7 @@ class Server:
         except Exception as error:  # noqa: BLE001 the client gets a 500, the log the rest
             self.failed(connection, request, error)
             answer = _FAULT
+        self._requests["route", answer.head[9:12]] += 1
         ends = not request.keep_alive or body is None or answer is _FAULT or bool(taken)
         answer = wsgicall.without_length(answer) if taken else wsgicall.with_length(answer)
         chunked = bool(taken) and request.version != "HTTP/1.0"
