@@ -28,8 +28,14 @@ SBIN_TOOLS = (
     "ipf",
     "ipfstat",
 )
-BIN_TOOLS = ("kstat", "prctl", "pwait", "kill", "ptree", "svcs")
+BIN_TOOLS = ("cp", "kstat", "prctl", "pwait", "kill", "ptree", "svcs")
 THIN_TOOLS = {**dict.fromkeys(SBIN_TOOLS, "usr/sbin"), **dict.fromkeys(BIN_TOOLS, "usr/bin")}
+BRAND_SCRIPTS = {  # where each lies -> the tool by which calls and faults know it
+    "usr/lib/brand/joyent/jinstall": "jinstall",
+    "usr/lib/brand/joyent-minimal/jinstall": "jinstall",
+    "usr/lib/brand/lx/lx_install": "lx_install",
+    "usr/lib/brand/bhyve/binstall": "binstall",
+}
 FOLDERS = ("etc/zones", "zones", "tmp", "usr/sbin", "usr/bin", "usr/vm/sbin", ".mockcn")
 PRIVATE = ".mockcn"  # ours, below the root; no part of the node
 SOCKET_LENGTH = 100  # bytes of a unix socket's path that every system takes
@@ -71,6 +77,9 @@ class Layout:
         client = stubs.compiled_client()
         for tool, folder in THIN_TOOLS.items():
             self._install(os.path.join(folder, tool), stubs.thin(tool, client))
+        for where, tool in BRAND_SCRIPTS.items():
+            os.makedirs(os.path.join(self.root, os.path.dirname(where)))
+            self._install(where, stubs.thin(tool, client))
         self._install("usr/vm/sbin/fswatcher", stubs.python("import fswatcher\nsys.exit(fswatcher.main(sys.argv[1:]))"))
 
     def _install(self, where: str, text: str) -> None:

@@ -19,12 +19,24 @@ import struct
 import threading
 from typing import Any, Callable, Optional
 
-from mockcn.commands import dladm, imgadm, kstat, mounting, nictagadm, processes, simple, sysevent
+from mockcn.commands import (
+    brandscripts,
+    copying,
+    dladm,
+    imgadm,
+    kstat,
+    mounting,
+    nictagadm,
+    processes,
+    simple,
+    sysevent,
+)
 from mockcn.commands.firewall import fwadm, ipf
 from mockcn.commands.output import CommandFailed, Output
 from mockcn.commands.zfs import zfs
 from mockcn.commands.zones import zlogin, zoneadm, zonecfg
 from mockcn.faulty_output import FaultyOutput, ToolEnds
+from mockcn.layout import BRAND_SCRIPTS
 from mockcn.node import Node
 from mockcn.progress import say
 from mockcn.state.events import Subscriber
@@ -51,6 +63,8 @@ COMMANDS: dict[str, Callable[[Node, list[str], Output], int]] = {
     "kill": processes.kill,
     "pwait": processes.pwait,
     "ptree": processes.ptree,
+    "cp": copying.cp,
+    **dict.fromkeys(BRAND_SCRIPTS.values(), brandscripts.install),
     "fwadm": fwadm.main,
     "ipf": ipf.ipf,
     "ipfstat": ipf.ipfstat,

@@ -77,7 +77,7 @@ def _make_datasets(node: Node, zone: Zone, wanted: Wanted, step: float, reached:
     reached("cores")
     with node.lock:
         _make_cores(node, zone)
-        _make_folders(node, zone)
+        make_folders(node, zone)
     time.sleep(step)
 
 
@@ -188,10 +188,20 @@ def _make_cores(node: Node, zone: Zone) -> None:
         node.pools.create(name, {"quota": CORES_QUOTA, "mountpoint": f"{zone.zonepath}/cores"})
 
 
-def _make_folders(node: Node, zone: Zone) -> None:
+def make_folders(node: Node, zone: Zone) -> None:
+    """What each zone has below its zonepath, whatever the image brought."""
     for folder in FOLDERS:
-        node.make_folder(f"{zone.zonepath}/{folder}")
+        _make_inside(node.real(zone.zonepath), folder.split("/"))
     os.chmod(node.real(zone.zonepath), PRIVATE_MODE)
+
+
+def _make_inside(path: str, names: list[str]) -> None:
+    """The folders of a path, down to the first link: where that leads is the image's business, and may be outside."""
+    for name in names:
+        path = os.path.join(path, name)
+        if os.path.islink(path):
+            return
+        os.makedirs(path, exist_ok=True)
 
 
 def detach(node: Node, zone: Zone) -> None:

@@ -78,6 +78,7 @@ def rename(node: Node, words: list[str], output: Output) -> int:
             if "@" in new:
                 raise ZfsError(f"cannot rename to '{new}': snapshot delimiter '@' is not expected here")
             dataset = node.pools.dataset(old)
+            _check_not_delegated(node, dataset)
             node.pools.check_not_busy(dataset)
             node.pools.rename(dataset, new, parents=options.flag("p"))
             return 0
@@ -96,6 +97,16 @@ def rename(node: Node, words: list[str], output: Output) -> int:
         )
         node.pools.rename_snapshot(chosen, name)
     return 0
+
+
+def _check_not_delegated(node: Node, top: Dataset) -> None:
+    """A dataset that belongs to a zone keeps its name, as seen from outside. Raises ZfsError."""
+    why = f"cannot rename '{top.name}': "
+    if node.pools.value(top, "zoned") == "on":
+        raise ZfsError(f"{why}dataset is used in a non-global zone")
+    for below in top.descendants():
+        if node.pools.value(below, "zoned") == "on" and "mountpoint" not in below.props:
+            raise ZfsError(f"{why}child dataset with inherited mountpoint is used in a non-global zone")
 
 
 def rollback(node: Node, words: list[str], output: Output) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from support.writing import BASE_IMAGE, IMAGE, LEGACY_IMAGE, LX_IMAGE, NOBODY, ZVOL_IMAGE
 from vmadm import BadPayload, NotReached, VmadmError
-from vmadm.actions import creating
+from vmadm.actions import firstboot
 
 pytest_plugins = ["support.writers"]
 
@@ -516,7 +516,7 @@ def test_fifo_in_an_image_does_not_hang_a_create(cn):
 
 
 def test_zone_that_is_not_provisioned_in_time_is_marked_and_kept(cn, monkeypatch):
-    monkeypatch.setattr(creating, "PROVISION_LIMIT", 0.5)
+    monkeypatch.setattr(firstboot, "LIMIT", 0.5)
     cn.control.set_pace(guest=None)
     try:
         with pytest.raises(NotReached) as raised:

@@ -24,6 +24,7 @@ _API = frozenset(
         "mark_failed",
         "reboot",
         "receive",
+        "reprovision",
         "rollback_snapshot",
         "send",
         "start",

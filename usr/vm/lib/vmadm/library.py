@@ -25,6 +25,7 @@ from vmadm.actions import (
     installing,
     lifecycle,
     receiving,
+    reprovisioning,
     sending,
     snapshots,
     updating,
@@ -189,6 +190,11 @@ class Vmadm:
         """Change properties, given as a payload, by name, or both; gives the VM object as it is then."""
         return updating.update(self._session(f"update {uuid}"), uuid, {**(payload or {}), **properties})
 
+    def reprovision(self, uuid: str, payload: Vm) -> Vm:
+        """Give the VM another image, the payload's `image_uuid`, and start it; all else that it has stays. Where it
+        fails the text says which image the VM has."""
+        return reprovisioning.reprovision(self._session(f"reprovision {uuid}"), uuid, payload)
+
     def start(self, uuid: str) -> Vm:
         """Boot the VM and wait until it runs. AlreadyInState if it does."""
         return lifecycle.start(self._session(f"start {uuid}"), uuid)
@@ -278,7 +284,7 @@ _here = Vmadm()
 create, update, delete, validate = _here.create, _here.update, _here.delete, _here.validate
 start, stop, reboot, kill = _here.start, _here.stop, _here.reboot, _here.kill
 create_snapshot, delete_snapshot = _here.create_snapshot, _here.delete_snapshot
-rollback_snapshot = _here.rollback_snapshot
+rollback_snapshot, reprovision = _here.rollback_snapshot, _here.reprovision
 send, receive, install = _here.send, _here.receive, _here.install
 load, lookup, events, info = _here.load, _here.lookup, _here.events, _here.info
 wait_for, mark_failed, unset_transition = _here.wait_for, _here.mark_failed, _here.unset_transition

@@ -119,6 +119,14 @@ class ZoneFiles:
         finally:
             os.close(folder)
 
+    def names(self, inside: str) -> list[str]:
+        """What is in a folder, in order; nothing if it is not there. Raises OSError."""
+        try:
+            with self.folder(inside) as folder:
+                return sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+
     def is_file(self, inside: str) -> bool:
         """Whether a regular file is there, and no link on the way to it. Raises OSError."""
         status = self._status(inside)

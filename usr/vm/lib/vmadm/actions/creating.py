@@ -17,17 +17,15 @@ import uuid as uuids
 from dataclasses import replace
 from typing import Optional
 
-from vmadm.actions import firewall, lifecycle
+from vmadm.actions import firewall, firstboot
 from vmadm.actions.deleting import clean_up, exists
-from vmadm.actions.failing import give_up
-from vmadm.actions.following import Follower
-from vmadm.actions.gathering import check_tags_of, gather
+from vmadm.actions.gathering import gather
 from vmadm.actions.outcome import Expected, confirmed, exactly, of_create, there_in
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Step, Steps
 from vmadm.actions.updating import write_config
-from vmadm.errors import BadPayload, NotReached, VmadmError, VmNotFound
-from vmadm.node import hostfiles, volumes, zfs, zonecfg, zonecfg_blocks, zoneroot
+from vmadm.errors import BadPayload, VmadmError, VmNotFound
+from vmadm.node import hostfiles, volumes, zfs, zonecfg, zonecfg_blocks
 from vmadm.node.machine import INSTALL_LIMIT
 from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload import Payload, dockerhost, metadata
@@ -38,9 +36,7 @@ from vmadm.payload.unset import UNSET, said
 from vmload import Vm, brands
 from vmload.uuids import is_uuid
 
-PROVISION_LIMIT = 300.0  # seconds; for a hardware VM once for each 4 GiB of memory
-RAM_A_LIMIT = 4096  # MiB
-LOOK_EVERY = 0.1  # seconds between looks whether the zone's services are done
+RAM_A_LIMIT = 4096  # MiB; the time for provisioning is once for each, with a hardware VM
 CREATE_VOLUME = "create-volume"  # as the source of a filesystem: make one
 
 
@@ -57,16 +53,10 @@ def create(session: Session, payload: Payload) -> Vm:
                 raise BadPayload([f"VM with UUID {uuid} already exists"])
             making.make(parse_create(payload, gather(session, facts_needed(payload), name, uuid), uuid))
         return making.boot()
-    except _NotProvisioned:
+    except firstboot.NotProvisioned:
         raise
     except (VmadmError, KeyboardInterrupt) as error:
         raise making.cleaned_up(error) from error
-
-
-class _NotProvisioned(NotReached):
-    """The zone's own services were not done in time."""
-
-    tells_all = True
 
 
 class _Making:
@@ -140,16 +130,8 @@ class _Making:
         brand, image = self.change.brand, said(self.vm.image_uuid, "")
         if brand == "bhyve" and image:
             raise BadPayload([f"image_uuid is for a zone's root, and a bhyve VM has none: name {image} in disks"])
-        if brand not in ("joyent", "builder", "lx") or not image:
-            return
-        dataset = f"{self.change.zpool}/{image}"
-        mountpoint = self.node.must("zfs", "get", "-H", "-o", "value", "mountpoint", dataset).stdout.strip()
-        if brand == "lx":
-            return
-        support = zoneroot.image_support(ZoneFolder(self.node, mountpoint))
-        if not support:
-            raise VmadmError(f"provisioning dataset {image} with brand {brand} is not supported")
-        self.legacy_image = support == "legacy"
+        if image:
+            self.legacy_image = firstboot.check_image(self.node, brand, self.change.zpool, image)
 
     def _check_free(self) -> None:
         """No other zone or dataset stands where ours is to be."""
@@ -196,7 +178,7 @@ class _Making:
         volumes.create_volumes(self.node, change.disks.add, self.root, self.uuid)
 
     def _configure(self) -> None:
-        change, now, seconds = self.change, time.time(), PROVISION_LIMIT
+        change, now, seconds = self.change, time.time(), firstboot.LIMIT
         if brands.is_hvm(change.brand):
             seconds *= max(1, said(change.properties.ram, 0) // RAM_A_LIMIT)
         self.expire = now + seconds
@@ -262,19 +244,12 @@ class _Making:
 
     def _mount_host_files(self) -> None:
         hostfiles.write(self.folder, self.host_files)
-        hostfiles.make_targets(self.folder, self.host_mounts)
+        hostfiles.make_files(self.folder, [mount.target for mount in self.host_mounts])
         lines = zonecfg_blocks.filesystem_lines(self.host_mounts)
         self.session.must_zonecfg(self.uuid, script="\n".join(lines) + "\n")
 
     def _prepare_root(self) -> None:
-        zoneroot.prepare(self.folder, self.change, legacy_image=self.legacy_image)
-        if brands.facts(self.change.brand)["mdata_restart"]:
-            seconds = said(self.vm.mdata_exec_timeout, zoneroot.MDATA_TIMEOUT)
-            self.session.try_to(
-                "set the metadata service's time limit",
-                lambda: zoneroot.set_metadata_timeout(self.node, self.folder, seconds),
-                uuid=self.uuid,
-            )
+        firstboot.prepare(self.session, self.folder, self.change, legacy_image=self.legacy_image)
 
     def _add_to_firewall(self) -> None:
         firewall.came(self.session, {"uuid": self.uuid, "nics": self.change.nics.add}, self.name)
@@ -287,34 +262,8 @@ class _Making:
     # Booting.
 
     def _boot(self) -> None:
-        session, uuid = self.session, self.uuid
         before = self._confirmed([])
-        with Follower(session, self.change.zonename, f"VM.js startZone ({uuid})") as follower:
-            check_tags_of(self.node, before)
-            lifecycle.boot(session, before)
-            if self.vm.nowait is True:
-                # Whoever asked for this waits for the services, and takes the transition away.
-                follower.until(_runs, lifecycle.START_LIMIT, f"timed out waiting for VM {uuid} to boot")
-                return
-            self._wait_provisioned()
-            lifecycle.remove_transition(session, before)
-            follower.until(lifecycle.has_run(before), lifecycle.START_LIMIT, f"timed out waiting for VM {uuid} to run")
-
-    def _wait_provisioned(self) -> None:
-        while self.folder.exists(f"root/{zoneroot.PROVISIONING}"):
-            self.session.check_interrupted()
-            if time.time() > self.expire:
-                self._fail()
-            time.sleep(LOOK_EVERY)
-
-    def _fail(self) -> None:
-        session, uuid = self.session, self.uuid
-        with session.held():
-            give_up(session, uuid)
-            session.show(self.change.zonename, self.name)
-        raise _NotProvisioned(
-            f"VM {uuid} is left in state failed: timed out waiting for /var/svc/provisioning to move for {uuid}"
-        )
+        firstboot.first_boot(self.session, before, self.expire, self.name, nowait=self.vm.nowait is True)
 
     def _confirmed(self, wanted: list[Expected]) -> Vm:
         return confirmed(self.session, self.change.zonename, wanted, self.name, f"VM {self.uuid} was made")
@@ -329,10 +278,6 @@ def _look(session: Session, uuid: str, name: str) -> Optional[Vm]:
 
 def _is_volume(filesystem: Filesystem) -> bool:
     return filesystem.source == CREATE_VOLUME or is_uuid(filesystem.source)
-
-
-def _runs(vm: Optional[Vm]) -> bool:
-    return vm is not None and vm.get("zone_state") == "running"
 
 
 def _iso(seconds: float) -> str:

@@ -10,6 +10,7 @@ from functools import partial
 
 from vmadm.actions import firewall
 from vmadm.actions.session import Session
+from vmadm.actions.settling import swap_of
 from vmadm.actions.steps import Steps
 from vmadm.errors import OutcomeMissed, VmadmError, WrongState
 from vmadm.node import locks, zfs
@@ -74,7 +75,7 @@ def take_away(session: Session, vm: Vm, name: str) -> None:
                 ("uninstall", lambda: _uninstall(session, vm, name)),
                 ("disks", lambda: _destroy_disks(node, vm)),
                 ("zonecfg", lambda: session.must_zonecfg(uuid, "delete", "-F")),
-                ("leftovers", lambda: node.remove(receiving_path(uuid))),
+                ("leftovers", lambda: _remove_leftovers(session, vm)),
             ]
         )
     except VmadmError:
@@ -135,6 +136,15 @@ def _destroy_disks(node: Node, vm: Vm) -> None:
         volume = disk.get("zfs_filesystem")
         if volume and exists(node, volume):
             zfs.destroy_volume(node, volume)
+
+
+def _remove_leftovers(session: Session, vm: Vm) -> None:
+    """What commands that were killed have left beside the VM's own: roots of a reprovision, a receive's description."""
+    node = session.node
+    swap = swap_of(node, vm)
+    for dataset in sorted(swap.leftovers()):
+        node.must("zfs", "destroy", "-r", dataset)
+    node.remove(receiving_path(vm["uuid"]))
 
 
 def exists(node: Node, dataset: str) -> bool:

@@ -46,7 +46,11 @@ def start(session: Session, uuid: str) -> Vm:
         state = vm.get("state")
         if state == "running":
             raise AlreadyInState(f"VM {uuid} is already 'running'")
-        if state != "stopped" and not (state == "provisioning" and vm.get("zone_state") == "installed"):
+        if state == "provisioning":
+            vm = _seen_through(session, vm, name)
+            if vm.get("state") == "running":
+                return vm
+        elif state != "stopped":
             raise WrongState(f'Cannot start vm from state "{state}", must be "stopped".')
         check_tags_of(session.node, vm)
         vm = _completed(session, vm)
@@ -57,6 +61,23 @@ def start(session: Session, uuid: str) -> Vm:
         error.args = (f"Unable to start VM {uuid}: {error}",)
         raise
     return _confirmed_autoboot(session, vm, name) if vm.get("autoboot") is not True else _present(session, vm, name)
+
+
+def _seen_through(session: Session, vm: Vm, name: str) -> Vm:
+    """A VM that shows `provisioning`, when whoever is making it has ended, or was killed: what a reprovision left is
+    put in order, and a first boot that nobody waits for any more is waited for. Raises VmadmError."""
+    from vmadm.actions import firstboot, settling
+
+    uuid = vm["uuid"]
+    if settling.can_be_interrupted(vm):
+        with session.config_lock(uuid):
+            vm = settling.settled_vm(session, look_for(session, uuid, name), name)
+            if settling.can_be_interrupted(vm):
+                firstboot.see_through(session, vm, name)
+                vm = _present(session, vm, name)
+    elif vm.get("zone_state") != "installed":
+        raise WrongState(f'Cannot start vm from state "{vm.get("state")}", must be "stopped".')
+    return vm
 
 
 def _completed(session: Session, vm: Vm) -> Vm:

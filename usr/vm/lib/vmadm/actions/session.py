@@ -43,7 +43,8 @@ def silently(message: str) -> None:
 
 
 class Session:
-    """One command. `command` names it to others who wait for its locks; `tell` gets lines for the operator.
+    """One command. `command` names it to others who wait for its locks; `tell` gets lines for the operator, `step` the
+    steps of a long command as they begin.
 
     Not thread-safe: make one for each thread."""
 
@@ -56,6 +57,7 @@ class Session:
         socket: Optional[str] = None,
         command: str = "vmadm",
         tell: Callable[[str], None] = silently,
+        step: Callable[[str], None] = silently,
         log: Optional[Logger] = None,
         interrupts: Optional[Interrupts] = None,
     ) -> None:
@@ -64,6 +66,8 @@ class Session:
         self.host, self.port, self.socket = host, port, socket or socket_below(root)
         self.command = command
         self.tell = tell
+        self.step = step
+        self._locked: set[str] = set()
         self.log: Logger = log if log is not None else StderrLog("vmadm", FATAL + 1)
 
     # vminfod.
@@ -168,14 +172,20 @@ class Session:
 
     @contextmanager
     def config_lock(self, uuid: str) -> Iterator[None]:
-        """No other vmadm changes the VM's configuration meanwhile."""
+        """No other vmadm changes the VM's configuration meanwhile. A command that is part of another has its lock."""
+        if uuid in self._locked:
+            yield
+            return
         path = self.node.real(locks.config_lock(uuid))
         with locks.held(path, self.command, self.tell):
+            self._locked.add(uuid)
             try:
                 yield
             except VmNotFound:
                 locks.forget(path)  # it was deleted while we waited: leave nothing of it behind
                 raise
+            finally:
+                self._locked.discard(uuid)
 
     def zonecfg(self, uuid: str, *words: str, script: Optional[str] = None, zonename: Optional[str] = None) -> Result:
         """Run zonecfg on a VM, on the command line or with a script; on `zonename` if the VM is not there yet."""

@@ -12,12 +12,14 @@ Step = tuple[str, Callable[[], object]]
 
 
 class Steps:
-    """`done` and `left` are the names of the steps. `check` is called before each step and may raise Interrupted."""
+    """`done` and `left` are the names of the steps. `check` is called before each step and may raise Interrupted;
+    `begins` is told each step's text as it begins, such as `3/14: clone the image`."""
 
-    def __init__(self, check: Callable[[], None]) -> None:
+    def __init__(self, check: Callable[[], None], begins: Callable[[str], None] = lambda text: None) -> None:
         self.done: list[str] = []
         self.left: list[str] = []
         self._check = check
+        self._begins = begins
 
     def run(self, steps: list[Step], prefix: str = FIRST) -> None:
         """Take the steps in order. An error of one goes on up, with its text completed: `prefix` before what a command
@@ -27,6 +29,7 @@ class Steps:
             self.left = names[position:]
             try:
                 self._check()
+                self._begins(f"{position + 1}/{len(steps)}: {name}")
                 act()
             except VmadmError as error:
                 text = str(error)

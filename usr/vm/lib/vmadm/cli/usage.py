@@ -16,6 +16,7 @@ WRITES = frozenset(
         "kill",
         "reboot",
         "receive",
+        "reprovision",
         "rollback-snapshot",
         "send",
         "start",
@@ -26,7 +27,7 @@ WRITES = frozenset(
 )
 
 # Part of vmadm's interface, but out of reach: not in the usage text, and distinguished from words that are wrong.
-OUT_OF_REACH = frozenset(("console", "reprovision", "sysrq"))
+OUT_OF_REACH = frozenset(("console", "sysrq"))
 
 _COMMANDS = """\
 create [-f <file>]
@@ -42,6 +43,7 @@ list [-p] [-H] [-o field,...] [-s field,...] [field=value ...]
 lookup [-j] [-1] [-o field,...] [field=value ...]
 reboot [-F] <uuid>
 receive [-f <file>]
+reprovision [-f <file>] <uuid>
 rollback-snapshot <uuid> <snapshot>
 send <uuid> [target]
 start <uuid>

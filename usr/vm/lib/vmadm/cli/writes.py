@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from vmadm.actions.session import Session
+from vmadm.actions.session import Session, silently
 from vmadm.cli import moving
 from vmadm.cli.cmdline import Option, is_uuid, parsed_words, uuid_operand
 from vmadm.cli.matching import operands as pairs
@@ -52,6 +52,7 @@ def write(command: str, word: str, words: list[str], environ: Mapping[str, str],
             socket=socket,
             command=named,
             tell=complain,
+            step=complain if _is_terminal() else silently,
             log=log,
             interrupts=interrupts,
         )
@@ -177,6 +178,20 @@ def _kill(word: str, words: list[str]) -> Any:
     return act
 
 
+def _reprovision(word: str, words: list[str]) -> Any:
+    options, left = parsed_words(words, FILE_OPTION)
+    uuid = uuid_operand(left, word)
+    path = _file(options, "reprovision")
+
+    def act(session: Session) -> str:
+        from vmadm.actions.reprovisioning import reprovision
+
+        reprovision(session, uuid, read_payload(path))
+        return f"Successfully reprovisioned VM {uuid}"
+
+    return act
+
+
 def _delete(word: str, words: list[str]) -> Any:
     _, left = parsed_words(words, ())
     uuid = uuid_operand(left, word)
@@ -237,6 +252,7 @@ COMMANDS = {
     "stop": _stop,
     "reboot": _reboot,
     "kill": _kill,
+    "reprovision": _reprovision,
     "delete": _delete,
     "create-snapshot": _snapshot,
     "delete-snapshot": _snapshot,
@@ -256,6 +272,11 @@ def _file(options: dict[str, str], doing: str) -> str:
     if sys.stdin is not None and sys.stdin.isatty():
         raise BadUsage(f"Will not {doing} from stdin when stdin is a tty.")
     return STDIN
+
+
+def _is_terminal() -> bool:
+    """Whether somebody watches: programs take each line on standard error for a message."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _seconds(options: dict[str, str]) -> Optional[float]:

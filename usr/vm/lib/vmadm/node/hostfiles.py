@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from vmadm.node.zonefolder import ZoneFolder
-from vmadm.payload.change import Filesystem
 
 
 def write(folder: ZoneFolder, files: Mapping[str, str]) -> None:
@@ -19,9 +18,9 @@ def write(folder: ZoneFolder, files: Mapping[str, str]) -> None:
         folder.write(f"config/{file}", text)
 
 
-def make_targets(folder: ZoneFolder, mounts: Iterable[Filesystem]) -> None:
-    """Make the files that the mounts cover. Raises NotWritten for a folder or a device in the place of one."""
-    for mount in mounts:
-        inside = f"root{mount.target}"
-        if not folder.is_file(inside):
-            folder.write(inside, "")
+def make_files(folder: ZoneFolder, targets: Iterable[str]) -> None:
+    """Make the files that mounts at these paths in the zone cover. Raises NotWritten for a folder or a device in the
+    place of one."""
+    for target in targets:
+        if not folder.is_file(f"root{target}"):
+            folder.write(f"root{target}", "")

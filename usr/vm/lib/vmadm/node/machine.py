@@ -65,7 +65,8 @@ class Node:
         limit: float = LIMIT,
         environ: Optional[dict[str, str]] = None,
     ) -> Result:
-        """Run a command to its end, whatever its status. Raises ToolFailed if it cannot be run or does not end."""
+        """Run a command, by its name or the node's path of it, to its end, whatever its status. Raises ToolFailed if it
+        cannot be run or does not end."""
         with self._busy():
             try:
                 child = subprocess.Popen(
@@ -108,6 +109,8 @@ class Node:
         return result
 
     def _path(self, tool: str) -> str:
+        if tool.startswith("/"):
+            return self.real(tool)
         for folder in FOLDERS:
             path = self.real(f"{folder}/{tool}")
             if os.path.exists(path):

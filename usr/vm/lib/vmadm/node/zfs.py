@@ -30,6 +30,16 @@ ROOT_PROPERTIES = {
 DATA_PROPERTIES = {"zfs_data_compression": ("compression", "off"), "zfs_data_recsize": ("recsize", 131072)}
 
 
+NOT_COPIED = frozenset(("mountpoint", "canmount", "zoned"))  # what makes a root the one in its place
+
+
+def local_settings(node: Node, dataset: str) -> dict[str, str]:
+    """What was set on the dataset itself, for another that is to take its place. Raises ToolFailed."""
+    rows = node.must("zfs", "get", "-Hp", "-s", "local", "-o", "property,value", "all", dataset).stdout.splitlines()
+    found = dict(row.split("\t", 1) for row in rows if "\t" in row)
+    return {prop: value for prop, value in found.items() if prop not in NOT_COPIED}
+
+
 def set_quota(node: Node, dataset: str, quota: int) -> None:
     """`quota` in GiB, 0 for none. Raises ToolFailed."""
     node.must("zfs", "set", f"quota={quota}g" if quota else "quota=none", dataset)

@@ -154,6 +154,11 @@ def add_dataset(name: str) -> str:
     return f"add dataset; set name={name}; end"
 
 
+def set_image(image: str, *, is_there: bool) -> str:
+    """The image of the zone's root; `is_there`: the zone names one already."""
+    return _select_attr("dataset-uuid", image) if is_there else _add_attr("dataset-uuid", image)
+
+
 REMOVE_PROVISIONING = "remove attr name=provisioning"
 REMOVE_TRANSITION = "remove attr name=transition"
 MARK_FAILED = 'remove -F attr name=failed; add attr; set name=failed; set value="provisioning"; set type=string; end'

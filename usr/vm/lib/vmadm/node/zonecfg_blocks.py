@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Optional
 
 from vmadm.payload.change import Change, Disk, Filesystem, Nic, PciDevice
 from vmadm.payload.macs import full_mac
@@ -95,6 +95,14 @@ def disk_lines(disks: Iterable[Disk]) -> list[str]:
             lines += _property(name.replace("_", "-"), getattr(disk, name))
         lines.append("end")
     return lines
+
+
+def set_disk_image(path: str, old: Optional[str], new: str) -> str:
+    """Another image for a disk that stays otherwise as it is."""
+    lines = [f"select device match={_word(path)}"]
+    if old:
+        lines.append(f'remove property (name=image-uuid, value="{old}")')
+    return "; ".join([*lines, f'add property (name=image-uuid, value="{new}")', "end"])
 
 
 def changed_disk_lines(change: Change) -> list[str]:

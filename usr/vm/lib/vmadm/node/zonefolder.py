@@ -33,6 +33,11 @@ class ZoneFolder:
             content = self._files.read_if_there(inside)
         return None if content is None else content.decode("utf-8", "surrogateescape")
 
+    def names(self, inside: str) -> list[str]:
+        """What is in a folder, in order; empty if there is no such folder. Raises NotWritten."""
+        with self._reported("look into", inside):
+            return self._files.names(inside)
+
     def exists(self, inside: str) -> bool:
         """Whether anything is there, with no link on the way to it. Raises NotWritten."""
         with self._reported("look at", inside):

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MPL-2.0
+"""cp of files and folders of the node: `cp -[p][P]R SOURCE ... TARGET`. Links are copied as links, never followed."""
+
+import getopt
+import os
+import shutil
+
+from mockcn.commands.output import CommandFailed, Output
+from mockcn.node import Node
+
+
+def cp(node: Node, words: list[str], output: Output) -> int:
+    try:
+        _, names = getopt.getopt(words, "pPRr")
+    except getopt.GetoptError as err:
+        raise CommandFailed(f"cp: {err}") from err
+    if len(names) < 2:
+        raise CommandFailed("cp: Insufficient arguments (needs a source and a target)")
+    *sources, target = names
+    status = 0
+    for source in sources:
+        try:
+            _copy(node.real(source.rstrip("/")), node.real(target.rstrip("/")), many=len(sources) > 1)
+        except OSError as err:
+            output.error(f"cp: cannot copy {source}: {os.strerror(err.errno) if err.errno else err}")
+            status = 2
+    return status
+
+
+def _copy(source: str, target: str, *, many: bool) -> None:
+    if os.path.isdir(target):
+        target = os.path.join(target, os.path.basename(source))
+    elif many:
+        raise NotADirectoryError(20, "Not a directory")
+    if os.path.isdir(source) and not os.path.islink(source):
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+    else:
+        shutil.copy2(source, target, follow_symlinks=False)
