@@ -387,7 +387,9 @@ def test_all_errors_of_a_payload_come_together(cn):
 
 def test_dataset_in_the_way_is_left_alone(cn):
     cn.node.run("zfs", "create", f"zones/{U}", check=True)
-    assert cn.fails("create", payload={**PAYLOAD, "uuid": U}) == f"dataset zones/{U} exists already"
+    assert cn.fails("create", payload={**PAYLOAD, "uuid": U}) == (
+        f"dataset zones/{U} exists already: if a create that was killed left it, remove it with zfs destroy -r"
+    )
     assert f"zones/{U}" in cn.control.datasets()
     cn.node.run("zfs", "destroy", f"zones/{U}", check=True)
 

@@ -23,6 +23,10 @@ def test_deleted_vm_is_gone_for_everybody(cn, word):
         f"zonecfg -u {uuid} set autoboot=false",
         f"zoneadm -u {uuid} halt -X",
         f"zoneadm -u {uuid} uninstall -F",
+        "zfs list -H -o name "
+        + " ".join(
+            f"zones/{uuid}-{each}" for each in ("reprovisioning-new", "reprovisioning-root", "reprovisioned-root")
+        ),
         f"zonecfg -u {uuid} delete -F",
     ]
 
@@ -125,7 +129,7 @@ def test_failing_zonecfg_leaves_what_a_second_delete_removes(cn, options):
     cn.control.fault("zonecfg", "fail", match="delete -F", stderr="zonecfg: busy\n", **options)
     assert cn.fails("delete", uuid) == (
         f"Failed to delete VM {uuid}: first of 1 error: Command failed: zonecfg: busy "
-        "(done: halt, archive, uninstall, disks; not done: zonecfg, leftovers)"
+        "(done: halt, archive, uninstall, disks, roots of a reprovision; not done: zonecfg, leftovers)"
     )
     assert cn.vm(uuid)["state"] == "configured"
     cn.ok("delete", uuid)

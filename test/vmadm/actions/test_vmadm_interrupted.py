@@ -94,6 +94,26 @@ def test_create_that_is_killed_leaves_what_delete_removes(cn, when):
     cn.api.delete(U)
 
 
+@pytest.mark.parametrize(("brand", "dataset"), [("kvm", f"zones/{U}-disk0"), ("bhyve", f"zones/{U}")])
+def test_volume_of_a_create_that_was_killed_before_there_was_a_zone_is_named(cn, brand, dataset):
+    payload = {"brand": brand, "uuid": U, "ram": 512, "vcpus": 1, "disks": [{"size": 100, "model": "virtio"}]}
+    cn.control.fault("zonecfg", "hold", match=f"-z {U}")
+    cn.forget_commands()
+    child = cn.start_vmadm("create", payload=payload)
+    wait_for(cn, f"zonecfg -z {U}")
+    child.kill()
+    child.communicate(timeout=60)
+    cn.control.kill_child("zonecfg")
+    eventually("the command has ended", lambda: not cn.control.children("zonecfg"))
+    cn.control.clear_faults()
+    remedy = "if a create that was killed left it, remove it with zfs destroy -r"
+    assert cn.fails("create", payload=payload) == f"dataset {dataset} exists already: {remedy}"
+    assert cn.fails("delete", U) == (f"Failed to delete VM {U}: VM {U} not found, but there is {dataset}: {remedy}")
+    cn.node.run("zfs", "destroy", "-r", dataset, check=True)
+    cn.api.create({**payload, "autoboot": False})
+    cn.api.delete(U)
+
+
 def test_interrupted_update_says_what_was_done_and_a_second_one_finishes(cn):
     uuid = cn.add(alias="before", quota=10)
     cn.forget_commands()
@@ -118,7 +138,7 @@ def test_interrupted_delete_is_finished_by_another(cn):
     assert ended(child) == (
         130,
         f"Failed to delete VM {uuid}: interrupted by SIGINT "
-        "(done: halt, archive, uninstall; not done: disks, zonecfg, leftovers)",
+        "(done: halt, archive, uninstall; not done: disks, roots of a reprovision, zonecfg, leftovers)",
     )
     cn.ok("delete", uuid)
     assert cn.is_gone(uuid)

@@ -139,7 +139,7 @@ class _Making:
             raise VmadmError(f"zone {self.change.zonename} exists already")
         for dataset in (self.root, *(disk.volume for disk in self.change.disks.add if disk.volume is not None)):
             if exists(self.node, dataset):
-                raise VmadmError(f"dataset {dataset} exists already")
+                raise VmadmError(f"dataset {dataset} exists already: {zfs.LEFT_BY_A_CREATE}")
 
     # The steps.
 

@@ -12,7 +12,7 @@ from vmadm.actions import firewall
 from vmadm.actions.session import Session
 from vmadm.actions.settling import swap_of
 from vmadm.actions.steps import Steps
-from vmadm.errors import OutcomeMissed, VmadmError, WrongState
+from vmadm.errors import OutcomeMissed, VmadmError, VmNotFound, WrongState
 from vmadm.node import locks, zfs
 from vmadm.node.machine import Node, failure
 from vmadm.node.zonefolder import ZoneFolder
@@ -34,7 +34,7 @@ def delete(session: Session, uuid: str) -> None:
     """Delete the VM. Raises VmadmError."""
     name = f"VM.js deleteZone ({uuid})"
     try:
-        session.check_known(uuid, name)
+        _check_known(session, uuid, name)
         with session.config_lock(uuid):
             vm = session.look_or_last_known(uuid, name)
             _check(session, vm, name)
@@ -43,6 +43,18 @@ def delete(session: Session, uuid: str) -> None:
             locks.forget(session.node.real(locks.config_lock(uuid)))
     except VmadmError as error:
         error.args = (f"Failed to delete VM {uuid}: {error}",)
+        raise
+
+
+def _check_known(session: Session, uuid: str, name: str) -> None:
+    """Raises VmNotFound, which names datasets that may be a VM's that was never made whole, and DaemonAway."""
+    try:
+        session.check_known(uuid, name)
+    except VmNotFound as error:
+        left: list[str] = []
+        session.try_to("look for its datasets", lambda: left.extend(_left_behind(session.node, uuid)), uuid=uuid)
+        if left:
+            error.args = (f"{error}, but there is {', '.join(left)}: {zfs.LEFT_BY_A_CREATE}",)
         raise
 
 
@@ -74,8 +86,9 @@ def take_away(session: Session, vm: Vm, name: str) -> None:
                 ("archive", lambda: _archive(session, vm)),
                 ("uninstall", lambda: _uninstall(session, vm, name)),
                 ("disks", lambda: _destroy_disks(node, vm)),
+                ("roots of a reprovision", lambda: _remove_leftovers(session, vm)),
                 ("zonecfg", lambda: session.must_zonecfg(uuid, "delete", "-F")),
-                ("leftovers", lambda: _remove_leftovers(session, vm)),
+                ("leftovers", lambda: node.remove(receiving_path(uuid))),
             ]
         )
     except VmadmError:
@@ -139,12 +152,18 @@ def _destroy_disks(node: Node, vm: Vm) -> None:
 
 
 def _remove_leftovers(session: Session, vm: Vm) -> None:
-    """What commands that were killed have left beside the VM's own: roots of a reprovision, a receive's description."""
-    node = session.node
-    swap = swap_of(node, vm)
-    for dataset in sorted(swap.leftovers()):
-        node.must("zfs", "destroy", "-r", dataset)
-    node.remove(receiving_path(vm["uuid"]))
+    """What commands that were killed have left beside the VM's own: roots of a reprovision."""
+    for dataset in sorted(swap_of(session.node, vm).leftovers()):
+        session.node.must("zfs", "destroy", "-r", dataset)
+
+
+def _left_behind(node: Node, uuid: str) -> list[str]:
+    """Datasets that are named after a VM that does not exist: a create that was killed before it made the zone left
+    them, or somebody else keeps something there, which nothing here can tell. Raises ToolFailed."""
+    pools = node.must("zpool", "list", "-H", "-p", "-o", "name").stdout.split()
+    words = ("list", "-H", "-o", "name", "-d", "1", "-t", "filesystem,volume")
+    names = node.must("zfs", *words, *pools).stdout.split()
+    return [name for name in names if name.partition("/")[2].startswith(uuid)]
 
 
 def exists(node: Node, dataset: str) -> bool:

@@ -30,6 +30,7 @@ ROOT_PROPERTIES = {
 DATA_PROPERTIES = {"zfs_data_compression": ("compression", "off"), "zfs_data_recsize": ("recsize", 131072)}
 
 
+LEFT_BY_A_CREATE = "if a create that was killed left it, remove it with zfs destroy -r"
 NOT_COPIED = frozenset(("mountpoint", "canmount", "zoned"))  # what makes a root the one in its place
 
 
