@@ -22,27 +22,32 @@ TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tools")
 SOURCE = os.path.join(TOOLS, "link.c")
 COMPILED = os.path.join(TOOLS, "build")
 COMPILE_WITHIN = 60  # seconds
+# A program that has to find its libraries takes a third longer; not every system has what a static one needs.
+COMPILERS_OPTIONS = (("-O1", "-static"), ("-O1",))
 SHEBANG_LENGTH = 120  # bytes of a shebang line that every system takes
 
 
 def compiled_client() -> Optional[str]:
     """The path of the compiled client, which is compiled now if it was not yet. None if that cannot be done here."""
     with open(SOURCE, "rb") as file:
-        key = f"{zlib.crc32(file.read()):08x}-{os.uname().machine}"
+        key = f"{zlib.crc32(file.read() + repr(COMPILERS_OPTIONS).encode()):08x}-{os.uname().machine}"
     path = os.path.join(COMPILED, f"link-{key}")
     if os.path.exists(path):
         return path
     compiler = shutil.which("cc")
     if compiler is None:
         return None
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        os.makedirs(COMPILED, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=COMPILED) as folder:  # several nodes may start at once: each its own file
-            made = os.path.join(folder, "link")
-            command = [compiler, "-O1", "-o", made, SOURCE]
-            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMPILE_WITHIN, check=True)
-            os.rename(made, path)
-            return path
+    for options in COMPILERS_OPTIONS:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            os.makedirs(COMPILED, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=COMPILED) as folder:  # several nodes may start at once: each its own
+                made = os.path.join(folder, "link")
+                command = [compiler, *options, "-o", made, SOURCE]
+                subprocess.run(
+                    command, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMPILE_WITHIN, check=True
+                )
+                os.rename(made, path)
+                return path
     return None
 
 

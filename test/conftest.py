@@ -16,6 +16,7 @@ import pytest
 from mockcn import process
 from support import forking, libkstat, purity, scratch, tool_server
 from support.running_daemon import RunningDaemon
+from support.writing import WrittenNode
 
 # A shell that runs us in the background has SIGINT ignored, and so would every program that a test interrupts. What
 # has a handler here has the default there.
@@ -30,17 +31,20 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 @pytest.fixture(scope="session", autouse=True)
 def _nurseries() -> Iterator[None]:
-    """Daemons and mock nodes start by a fork, where that can be."""
+    """Daemons, mock nodes and vmadm start by a fork, where that can be."""
     if not forking.can_fork():
         yield
         return
-    daemons = forking.Nursery("vminfod.main", [os.path.join(process.CHECKOUT, "usr", "vm", "lib")])
+    lib, support = os.path.join(process.CHECKOUT, "usr", "vm", "lib"), os.path.join(process.CHECKOUT, "test")
+    daemons = forking.Nursery("vminfod.main", [lib])
     nodes = forking.Nursery("mockcn.__main__", [process.CHECKOUT])
+    vmadms = forking.Nursery("support.vmadm_program", [lib, support], ("-IS", "-X", "utf8"))
     RunningDaemon.launch = daemons.start
     process.launch = lambda words: nodes.start(words, text=True)
+    WrittenNode.launch = vmadms.run
     yield
-    RunningDaemon.launch, process.launch = None, process.by_itself
-    for nursery in (daemons, nodes):
+    RunningDaemon.launch, process.launch, WrittenNode.launch = None, process.by_itself, None
+    for nursery in (daemons, nodes, vmadms):
         nursery.close()
 
 
@@ -53,8 +57,9 @@ def _tools() -> Iterator[None]:
 
 @pytest.fixture
 def as_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Daemons of this test start as an operator starts them."""
+    """Daemons and vmadm of this test start as an operator starts them."""
     monkeypatch.setattr(RunningDaemon, "launch", None)
+    monkeypatch.setattr(WrittenNode, "launch", None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -283,15 +283,19 @@ def test_child_that_is_stopped_is_replaced_and_what_it_missed_is_read(node, daem
     assert_converges(daemon)
 
 
-@pytest.mark.parametrize("name", SYSEVENTS)
-def test_sysevent_that_prints_without_a_newline_is_replaced(node, daemon, name):
-    uuid = a_zone(daemon)
-    pid = child(daemon, name)["pid"]
-    node.control.raw_line('{"date":"2026-01-01T00:00:00.000Z","type":"ev', match=CHILDREN[name][1])
-    eventually("a new one is up", lambda: child(daemon, name)["pid"] not in (pid, None), 60.0)
-    assert "a line that has not ended" in child(daemon, name)["lastError"]
-    change(node, uuid)
-    assert_converges(daemon)
+def test_sysevent_that_prints_without_a_newline_is_replaced(node):
+    with RunningDaemon(node.root, "--child-limit", "2").start() as daemon:
+        uuid = a_zone(daemon)
+        pids = {name: child(daemon, name)["pid"] for name in SYSEVENTS}
+        for name in SYSEVENTS:
+            node.control.raw_line('{"date":"2026-01-01T00:00:00.000Z","type":"ev', match=CHILDREN[name][1])
+        for name, pid in pids.items():
+            eventually(
+                "a new one is up", lambda name=name, pid=pid: child(daemon, name)["pid"] not in (pid, None), 60.0
+            )
+            assert "a line that has not ended" in child(daemon, name)["lastError"]
+        change(node, uuid)
+        assert_converges(daemon)
 
 
 @pytest.mark.parametrize(
@@ -343,11 +347,12 @@ def test_child_that_is_killed_whenever_it_is_up_loses_nothing_in_the_end(node, d
     uuid = a_zone(daemon)
     mirror = Listener(daemon)
     try:
-        while child(daemon, name)["restarts"] < 4:
-            change(node, uuid)
-            node.control.kill_child(tool, match=match)
+        for restarts in range(1, 4):
+            change(node, uuid)  # while it is up
+            assert node.control.kill_child(tool, match=match)
+            change(node, uuid)  # while it dies, or there is none
+            a_new_one_is_up(daemon, name, restarts)
         last = change(node, uuid)
-        eventually("it is up at last", lambda: child(daemon, name)["state"] == "up", 60.0)
         eventually("the last change is read", lambda: is_known(daemon, uuid, last), 60.0)
         assert_converges(daemon)
         mirror.caught_up(int(daemon.get("/ping").headers["x-vminfod-rev"]))

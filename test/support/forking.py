@@ -4,6 +4,7 @@ node costs a test is the import of its modules, which are the same each time.
 
     nursery = Nursery("vminfod.main", [...])      a process, once needed, with the modules loaded and nothing begun
     child = nursery.start(words)                  a process of its own that does what the program would: main(words)
+    done = nursery.run(words)                     the same, to its end
 
 Always: the process is a child of this one, as one that was started by subprocess would be, with the descriptors and the
         environment that it was given and none else.
@@ -81,9 +82,10 @@ class Forked:
 
 class Nursery:
     """The process that has the modules loaded. `module`: one with a function main(words) -> exit status, which is found
-    along `path`, before all else."""
+    along `path`, before all else. `options`: the interpreter's."""
 
-    def __init__(self, module: str, path: list[str]):
+    def __init__(self, module: str, path: list[str], options: tuple[str, ...] = ()):
+        self._options = options
         self._words = [module, *path]
         self._socket: Optional[socket.socket] = None
         self._process: subprocess.Popen[bytes]
@@ -91,7 +93,8 @@ class Nursery:
     def _asked(self) -> socket.socket:
         if self._socket is None:
             self._socket, theirs = socket.socketpair()
-            command = [sys.executable, os.path.abspath(__file__), str(theirs.fileno()), *self._words]
+            own = os.path.abspath(__file__)
+            command = [sys.executable, *self._options, own, str(theirs.fileno()), *self._words]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
             theirs.close()
         return self._socket
@@ -100,16 +103,43 @@ class Nursery:
         """Run main(words) in a process of its own, with pipes from its output."""
         null = os.open(os.devnull, os.O_RDONLY)
         (out, theirs_out), (err, theirs_err) = os.pipe(), os.pipe()
-        request = json.dumps({"words": words, "env": dict(os.environ), "cwd": os.getcwd()}).encode()
-        with _parent_of_orphans():
-            connection = self._asked()
-            socket.send_fds(connection, [LENGTH.pack(len(request))], [null, theirs_out, theirs_err])
-            connection.sendall(request)
-            pid = LENGTH.unpack(_exactly(connection, LENGTH.size))[0]
+        pid = self._fork(words, [null, theirs_out, theirs_err], dict(os.environ))
         for descriptor in (null, theirs_out, theirs_err):
             os.close(descriptor)
         mode, encoding = ("r", "utf-8") if text else ("rb", None)
         return Forked(words, pid, os.fdopen(out, mode, encoding=encoding), os.fdopen(err, mode, encoding=encoding))
+
+    def run(
+        self, words: list[str], *, stdin: str, environ: dict[str, str], within: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run main(words) to its end, with files in memory for what it reads and prints. subprocess.TimeoutExpired if
+        it does not end `within` so many seconds; it is killed then."""
+        with contextlib.ExitStack() as files:
+            given, out, err = (files.enter_context(os.fdopen(os.memfd_create(name), "w+b")) for name in ("0", "1", "2"))
+            given.write(stdin.encode("utf-8", "surrogateescape"))
+            given.seek(0)
+            child = Forked(words, self._fork(words, [file.fileno() for file in (given, out, err)], environ), None, None)
+            try:
+                status = child.wait(within)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+                raise
+            printed = []
+            for file in (out, err):
+                file.seek(0)
+                printed.append(file.read().decode())
+        return subprocess.CompletedProcess(words, status, *printed)
+
+    def _fork(self, words: list[str], streams: list[int], environ: dict[str, str]) -> int:
+        """The pid of a new child of this process, which has these streams and this environment."""
+        request = json.dumps({"words": words, "env": environ, "cwd": os.getcwd()}).encode()
+        with _parent_of_orphans():
+            connection = self._asked()
+            socket.send_fds(connection, [LENGTH.pack(len(request))], streams)
+            connection.sendall(request)
+            pid: int = LENGTH.unpack(_exactly(connection, LENGTH.size))[0]
+        return pid
 
     def close(self) -> None:
         if self._socket is not None:

@@ -154,7 +154,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     for name, seconds, what in (
         ("zone", ONE_LIMIT, "a command, or the reading of files, about one zone may take"),
         ("node", ALL_LIMIT, "a command about all zones may take"),
-        ("child", READY_WITHIN, "sysevent and fswatcher have until they are ready"),
+        ("child", READY_WITHIN, "sysevent and fswatcher have until they are ready, or have ended a line"),
     ):
         parser.add_argument(
             f"--{name}-limit", type=_positive, default=seconds, metavar="S", help=f"seconds that {what} ({seconds:g})"

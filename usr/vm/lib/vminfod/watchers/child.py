@@ -300,7 +300,7 @@ class Child:
             if stopped >= STOPPED_CHECKS:
                 return "it is stopped by a signal"
             if self._output is not None and self._output.began is not None:
-                within = OVERLONG_WITHIN if self._output.is_overlong else UNFINISHED_WITHIN
+                within = OVERLONG_WITHIN if self._output.is_overlong else min(UNFINISHED_WITHIN, self._ready_within)
                 if self._clock() - self._output.began > within * 1e9:
                     return f"a line that has not ended for {within:g} s"
 
