@@ -284,6 +284,11 @@ class Control:
         result: int = self.order("step", tool=tool)
         return result
 
+    def held(self, tool: str) -> int:
+        """How many calls of `tool` a fault keeps waiting now. With `when="after"` their answers are made already."""
+        result: int = self.order("held", tool=tool)
+        return result
+
     def tell(self, tool: str, kind: str, **options: Any) -> int:
         """A fault that takes effect now in the running fswatchers; how many there were."""
         result: int = self.order("tell", tool=tool, kind=kind, **options)

@@ -16,8 +16,9 @@ or `at` names the step of the command before which it lies (`cloned` of an insta
 of garbage: at the end of the output."""
 
 import time
+from contextlib import contextmanager
 from threading import Event
-from typing import Callable, Optional
+from typing import Callable, Iterator, Optional
 
 from mockcn.state.faults import Fault
 
@@ -42,6 +43,7 @@ class FaultyOutput:
         self._gone = gone
         self._kind = fault.kind
         self._steps = fault.steps
+        self._waiting = fault.waiting
         self._options = fault.options
         lines, size = fault.options.get("lines"), fault.options.get("bytes_out")
         self._lines: Optional[int] = None if lines is None else int(lines)
@@ -117,9 +119,10 @@ class FaultyOutput:
         elif self._kind == "slow":
             self._pause(options.get("seconds", 1))
         elif self._kind == "hold":
-            while not self._steps.acquire(timeout=LOOK_EVERY):
-                if self._gone.is_set():
-                    raise ConnectionAbortedError("the tool was gone before it was let go on")
+            with self._shown_as_waiting():
+                while not self._steps.acquire(timeout=LOOK_EVERY):
+                    if self._gone.is_set():
+                        raise ConnectionAbortedError("the tool was gone before it was let go on")
         elif self._kind == "garbage":
             self._send(b"o", str(options.get("bytes", "")).encode("latin-1", "replace"))
             if "exit" in options:
@@ -129,9 +132,18 @@ class FaultyOutput:
         elif self._kind == "die":
             raise ToolEnds(signal=int(options.get("signal", 9)))
 
+    @contextmanager
+    def _shown_as_waiting(self) -> Iterator[None]:
+        self._waiting.add(self)
+        try:
+            yield
+        finally:
+            self._waiting.discard(self)
+
     def _pause(self, seconds: Optional[float]) -> None:
         """Wait, but not longer than the tool lives."""
         started = time.monotonic()
-        self._gone.wait(None if seconds is None else float(seconds))
+        with self._shown_as_waiting():
+            self._gone.wait(None if seconds is None else float(seconds))
         if self._gone.is_set():
             raise ConnectionAbortedError(f"the tool was gone after {time.monotonic() - started:.1f} s")

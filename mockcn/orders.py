@@ -257,6 +257,9 @@ class Orders:
     def step(self, tool: str) -> int:
         return self._node.faults.step(tool)
 
+    def held(self, tool: str) -> int:
+        return self._node.faults.held(tool)
+
     def tell(self, tool: str, kind: str, **options: Any) -> int:
         """An order to the tools of that name that run and listen (fswatcher); how many there were."""
         from mockcn.server import encode_fault

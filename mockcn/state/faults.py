@@ -18,7 +18,7 @@ CALLS_KEPT = 10_000  # newest calls remembered with their words; the counters go
 @dataclass
 class Fault:
     """One injected fault; `options` are text to text or numbers, kept as given. `steps`: how often one of the kind
-    `hold` lets go."""
+    `hold` lets go. `waiting`: the calls that it keeps waiting now, each by something of its own."""
 
     tool: str
     kind: str
@@ -26,6 +26,7 @@ class Fault:
     times: Optional[int]  # calls left; None: every call until cleared
     options: dict[str, Any]
     steps: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    waiting: set[object] = field(default_factory=set)
 
     def words(self) -> dict[str, str]:
         """The fault as tools/link.py wants it."""
@@ -58,6 +59,11 @@ class Faults:
             for fault in holding:
                 fault.steps.release()
             return len(holding)
+
+    def held(self, tool: str) -> int:
+        """How many calls of `tool` wait at this moment for what a fault makes them wait for."""
+        with self._lock:
+            return sum(len(fault.waiting) for fault in self._faults if fault.tool == tool)
 
     def called(self, tool: str, argv: list[str], pid: int) -> Optional[Fault]:
         """Note a call; the fault that applies to it."""

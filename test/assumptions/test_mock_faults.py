@@ -65,18 +65,21 @@ def test_hanging_tool_goes_when_it_is_killed_and_the_node_lives_on(node: MockNod
 
 
 def test_slow_tool_answers_with_what_is_true_at_the_end(node: MockNode) -> None:
-    node.control.fault("zfs", "slow", match="list", seconds=0.3)
+    node.control.fault("zfs", "hold", match="list")
     child = node.popen("zfs", "list", "-H", "-o", "name", "-d", "1", "zones")
-    wait_until(lambda: node.control.children("zfs") != [])
+    wait_until(lambda: node.control.held("zfs") == 1)
     node.run("zfs", "create", "zones/late", check=True)
+    node.control.step("zfs")
     assert b"zones/late\n" in child.communicate(timeout=WITHIN)[0]
 
 
-def test_slow_delivery_brings_what_was_true_at_the_start(node: MockNode) -> None:
-    node.control.fault("zfs", "slow", match="list", seconds=0.3, when="after")
+@pytest.mark.parametrize("kind", ["slow", "hold"])
+def test_slow_delivery_brings_what_was_true_at_the_start(node: MockNode, kind: str) -> None:
+    node.control.fault("zfs", kind, match="list", when="after", **({"seconds": 1} if kind == "slow" else {}))
     child = node.popen("zfs", "list", "-H", "-o", "name", "-d", "1", "zones")
-    wait_until(lambda: node.control.children("zfs") != [])
+    wait_until(lambda: node.control.held("zfs") == 1)
     node.run("zfs", "create", "zones/late", check=True)
+    node.control.step("zfs")
     output = child.communicate(timeout=WITHIN)[0]
     assert b"zones/opt\n" in output
     assert b"zones/late\n" not in output

@@ -243,12 +243,13 @@ def test_sysinfo_that_is_broken_for_a_while_keeps_the_old_values(node, daemon, h
 
 def test_sysinfo_that_changes_while_a_refresh_loads_is_not_put_back(node, daemon):
     """The refresh has read the old one before."""
-    node.control.fault("zfs", "slow", match="-d 3", seconds=1)
+    node.control.fault("zfs", "hold", match="-d 3")
     node.control.kill_child("sysevent", match="EC_zfs")  # its successor asks for a refresh
-    eventually("the refresh loads", lambda: node.control.children("zfs"))
+    eventually("the refresh loads", lambda: node.control.held("zfs"))
     node.control.write_sysinfo({**node.control.sysinfo(), "Live Image": "20991231T000000Z"})
     eventually("it is served", lambda: {vm["platform_buildstamp"] for vm in daemon.vms()} == {"20991231T000000Z"})
     assert not refreshes(daemon)
+    node.control.step("zfs")
     eventually("the refresh has ended", lambda: refreshes(daemon))
     assert {vm["platform_buildstamp"] for vm in daemon.vms()} == {"20991231T000000Z"}
     assert len(emitted(daemon)) == 30, "one event each, and none back and forth"
@@ -351,10 +352,11 @@ def test_zone_that_vanishes_between_list_and_read_is_no_trouble(node):
         done = refreshes(daemon)
         uuid = a_zone(daemon)
         node.control.drop_events(times=None)
-        node.control.fault("zoneadm", "slow", match=LISTS["zoneadm"], seconds=0.5, times=1, when="after")
-        eventually("the list is on its way", lambda: node.control.children("zoneadm"))
+        node.control.fault("zoneadm", "hold", match=LISTS["zoneadm"], times=1, when="after")
+        eventually("the list is on its way", lambda: node.control.held("zoneadm"))
         node.control.remove_vm(uuid)
         node.control.clear_event_rules()
+        node.control.step("zoneadm")
         eventually("it is gone", lambda: daemon.vm(uuid) is None)
         eventually("the next refresh has ended", lambda: refreshes(daemon) >= done + 2)
         assert not daemon.status()["refreshErrors"]
@@ -366,11 +368,12 @@ def test_zone_that_vanishes_between_list_and_read_is_no_trouble(node):
 
 def test_zone_that_vanishes_during_the_start_is_no_trouble(node):
     uuid = node.control.vms()[5]["uuid"]
-    node.control.fault("zfs", "slow", match="-d 3", seconds=1, times=1)
+    node.control.fault("zfs", "hold", match="-d 3", times=1)
     with RunningDaemon(node.root).start(wait=False) as daemon:
-        eventually("the daemon loads", lambda: node.control.children("zfs"))
+        eventually("the daemon loads", lambda: node.control.held("zfs"))
         node.control.remove_vm(uuid)
         added = node.control.add_vm(alias="came during the start")["uuid"]
+        node.control.step("zfs")
         eventually("the daemon answers", daemon.answers)
         assert_converges(daemon)
         assert daemon.vm(uuid) is None and daemon.vm(added) is not None
@@ -388,10 +391,7 @@ def being_read_for_the_first_time(node, daemon, **values):
     name = zone["zonename"]
     node.control.fault("zfs", "hold", match=f"-d 1 zones/{name}", times=1, when="after")
     asked = daemon.raw().send(f"GET /vms/{name}?fresh=true HTTP/1.1\r\n\r\n".encode())
-    eventually(
-        "it is being read",
-        lambda: any(call["argv"][-2:] == ["1", f"zones/{name}"] for call in node.control.calls("zfs")),
-    )
+    eventually("it is being read", lambda: node.control.held("zfs"))
     eventually("its files are watched", lambda: f"/zones/{name}/config/tags.json" in str(daemon.status()["fswatcher"]))
     assert daemon.vm(name) is None
     return name, asked

@@ -127,8 +127,12 @@ def test_children_that_hang_before_they_are_ready_are_replaced(node):
 def test_daemon_that_answers_has_its_subscriptions(node):
     """Between a load and a subscription that comes later, events would be lost (OS-5951)."""
     for name in SYSEVENTS:
-        node.control.fault("sysevent", "slow", match=CHILDREN[name][1], times=1, seconds=3)
-    with RunningDaemon(node.root, "--refresh-interval", "3600").start() as daemon:
+        node.control.fault("sysevent", "hold", match=CHILDREN[name][1], times=1)
+    with RunningDaemon(node.root, "--refresh-interval", "3600").start(wait=False) as daemon:
+        eventually("both are held", lambda: node.control.held("sysevent") == 2)
+        assert not daemon.listens()
+        node.control.step("sysevent")
+        eventually("the daemon answers", daemon.answers)
         uuid = a_zone(daemon)
         restarts = daemon.vm(uuid)["init_restarts"]
         new = change(node, uuid)

@@ -14,24 +14,39 @@ import pytest
 
 from support.processes import children_of, gone
 from support.running_daemon import SBIN, RunningDaemon, eventually, free_port
+from vminfod.main import main
 
-pytestmark = pytest.mark.usefixtures("as_programs")
+pytest_plugins = ["support.onenode"]
 
 SMF_WAITS = 60.0  # seconds for the stop method
 BUNYAN = ["name", "hostname", "pid"]
 SECRET = "s3cr3t-that-no-log-may-hold"
 
 
-def vminfod(*words, within=30):
-    """Run to its end, for starts that must fail."""
+@pytest.fixture
+def node(one_node):
+    """One for all tests of this file, well again after each."""
+    yield one_node
+    one_node.control.clear_faults()
+
+
+def vminfod(*words):
+    """The program, run to its end, for starts that must fail."""
     return subprocess.run(
         [sys.executable, os.path.join(SBIN, "vminfod"), *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=within,
+        timeout=60,
         check=False,
     )
+
+
+def refused(root, *options, **more):
+    """A start on a node that must fail: its line, and the records of its log."""
+    daemon = RunningDaemon(root, *options, **more).start(wait=False)
+    assert daemon.wait() == 1
+    return one_line(daemon.stderr.decode()), daemon.log()
 
 
 def one_line(text):
@@ -51,10 +66,17 @@ def test_without_a_root_it_runs_on_smartos_only():
     assert [json.loads(line)["level"] for line in ended.stdout.splitlines()] == [50]
 
 
+def test_wrong_option_ends_the_program_with_2_and_is_named():
+    ended = vminfod("--nonsense")
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("usage: vminfod")
+    assert "nonsense" in ended.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     "words",
     [
-        ["--nonsense"],
         ["--port", "65536"],
         ["--refresh-interval", "nan"],
         ["--log-level", "loud"],
@@ -62,12 +84,14 @@ def test_without_a_root_it_runs_on_smartos_only():
         ["surplus"],
     ],
 )
-def test_wrong_options_end_with_2_and_say_which(words):
-    ended = vminfod(*words)
-    assert ended.returncode == 2
-    assert ended.stdout == ""
-    assert ended.stderr.startswith("usage: vminfod")
-    assert words[0].lstrip("-") in ended.stderr.splitlines()[-1]
+def test_wrong_options_end_with_2_and_say_which(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("usage: vminfod")
+    assert words[0].lstrip("-") in printed.err.splitlines()[-1]
 
 
 def test_folder_that_is_not_there_is_named(tmp_path):
@@ -77,9 +101,7 @@ def test_folder_that_is_not_there_is_named(tmp_path):
 
 
 def test_folder_that_is_no_node_is_refused_in_one_line(tmp_path):
-    ended = vminfod("--root", str(tmp_path), "--port", str(free_port()), "--child-limit", "0.2")
-    assert ended.returncode == 1
-    line = one_line(ended.stderr)
+    line, _ = refused(str(tmp_path), "--child-limit", "0.2")
     assert "zoneadm" in line and "No such file" in line
 
 
@@ -88,31 +110,26 @@ def test_port_in_use_is_reported_in_one_line(quiet_node):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        ended = vminfod("--root", quiet_node.root, "--port", str(port))
-    assert ended.returncode == 1
-    assert f"port {port} on 127.0.0.1 is in use" in one_line(ended.stderr)
+        line, _ = refused(quiet_node.root, port=port)
+    assert f"port {port} on 127.0.0.1 is in use" in line
 
 
 def test_second_daemon_does_not_share_the_port_of_the_first(quiet_node, quiet_daemon):
-    ended = vminfod("--root", quiet_node.root, "--port", str(quiet_daemon.port))
-    assert ended.returncode == 1
-    assert "is in use" in one_line(ended.stderr)
+    line, _ = refused(quiet_node.root, port=quiet_daemon.port)
+    assert "is in use" in line
 
 
 @pytest.mark.parametrize("ip", ["203.0.113.7", "no-such-host.invalid", "1.2.3"])
 def test_address_that_cannot_be_had_is_reported_in_one_line(quiet_node, ip):
-    ended = vminfod("--root", quiet_node.root, "--port", str(free_port()), "--ip", ip)
-    assert ended.returncode == 1
-    assert ip in one_line(ended.stderr)
+    line, _ = refused(quiet_node.root, "--ip", ip)
+    assert ip in line
 
 
 def test_start_that_a_tool_prevents_is_reported_once_as_what_it_is(node):
     node.control.fault("zfs", "fail", stderr="no memory\n", times=None)
-    ended = vminfod("--root", node.root, "--port", str(free_port()), within=60)
-    assert ended.returncode == 1
-    assert "cannot load the node: zfs exited" in one_line(ended.stderr)
-    errors = [record["msg"] for record in map(json.loads, ended.stdout.splitlines()) if record["level"] >= 50]
-    assert errors == ["cannot start"]
+    line, log = refused(node.root)
+    assert "cannot load the node: zfs exited" in line
+    assert [record["msg"] for record in log if record["level"] >= 50] == ["cannot start"]
 
 
 # Starts.
@@ -131,8 +148,12 @@ def test_daemon_listens_on_each_address_it_was_given(quiet_node):
 
 def test_whoever_can_connect_gets_complete_data(node):
     """The port opens last: the first answer there is has all VMs in it."""
-    node.control.fault("zfs", "slow", seconds=1)
-    with RunningDaemon(node.root).start() as daemon:
+    node.control.fault("zfs", "hold")
+    with RunningDaemon(node.root).start(wait=False) as daemon:
+        eventually("it loads", lambda: node.control.held("zfs"))
+        assert not daemon.listens()
+        node.control.step("zfs")
+        eventually("it listens", daemon.listens)
         assert len(daemon.vms()) == 30
         assert daemon.status()["state"] == "running"
 
@@ -149,6 +170,7 @@ def test_daemon_takes_its_port_back_at_once(quiet_node):
 # Ends.
 
 
+@pytest.mark.usefixtures("as_programs")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_it_cleanly_with_open_streams(node, number):
     with RunningDaemon(node.root).start() as daemon:
@@ -199,7 +221,7 @@ def test_log_is_bunyan(node):
         daemon.get("/ping", {"User-Agent": "log test"})
         daemon.get("/status", {"User-Agent": "log test"})
         daemon.raw().send(b"nonsense\r\n\r\n").answer()
-        node.control.churn(20, seed=1)
+        node.control.churn(20, seed=1, kinds=["alias", "config", "boot", "halt", "zfs_set", "snapshot"])
         node.control.raw_line("garbage\n")
         eventually("the garbage was skipped", lambda: daemon.logged("skipped a line"))
         daemon.stop()
@@ -242,6 +264,7 @@ def test_log_holds_no_metadata(node, level):
         eventually("a refresh has ended", lambda: daemon.logged("full refresh ended"))
         daemon.status()
         daemon.stop()
+        control.write_config(uuid, "metadata", {})
         assert SECRET.encode() not in daemon.raw_log() + daemon.stderr
         assert "emitting" in daemon.raw_log().decode()
 

@@ -48,7 +48,7 @@ def test_change_is_on_the_stream_while_a_refresh_loads_a_thousand_vms(large_node
         assert not daemon.status(full=False)["refreshErrors"]
         assert not daemon.logged("lost events")
         assert daemon.vm(uuid)["quota"] == 59
-        node.control.fault("zfs", "slow", match="-d 3", times=None, seconds=60)  # no more refreshes, only events
+        node.control.fault("zfs", "hold", match="-d 3", times=None)  # no more refreshes, only events
         assert_converges_by_events(node, daemon, uuid)
         stream.close()
 

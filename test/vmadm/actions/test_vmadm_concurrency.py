@@ -147,28 +147,27 @@ def test_processes_on_one_vm_lose_no_change(cn):
 
 def test_second_writer_says_whom_it_waits_for(cn):
     uuid = cn.add()
-    cn.forget_commands()
-    cn.control.fault("zonecfg", "slow", seconds=2.5)
+    cn.control.fault("zonecfg", "hold")
     first = cn.start_vmadm("update", uuid, "alias=first")
-    eventually("zonecfg runs", lambda: [line for line in cn.commands() if line.startswith("zonecfg")])
-    second = cn.vmadm("update", uuid, "alias=second")
+    eventually("zonecfg is held", lambda: cn.control.held("zonecfg"))
+    second = cn.start_vmadm("update", uuid, "alias=second")
+    waiting = second.stderr.readline()
+    cn.control.step("zonecfg")
     first.communicate(timeout=60)
-    waiting, done = second.err.splitlines()
     assert f"held by `vmadm update {uuid}`, pid {first.pid}, since " in waiting
-    assert done == f"Successfully updated VM {uuid}"
+    assert second.communicate(timeout=60)[1] == f"Successfully updated VM {uuid}\n"
     assert cn.vm(uuid)["alias"] == "second"
 
 
 def test_write_that_waits_for_vminfod_says_so_once_and_goes_on(cn):
     """After three seconds, which a fresh read of a well node never takes."""
     uuid = cn.add()
-    cn.control.fault("zfs", "slow", match=f"zones/{uuid}", seconds=4.5)
-    done = cn.vmadm("update", uuid, "alias=late")
-    assert tuple(done) == (
-        0,
-        "",
-        f"waiting for vminfod to answer GET /vms/{uuid}\nSuccessfully updated VM {uuid}\n",
-    )
+    cn.control.fault("zfs", "hold", match=f"zones/{uuid}")
+    child = cn.start_vmadm("update", uuid, "alias=late")
+    assert child.stderr.readline() == f"waiting for vminfod to answer GET /vms/{uuid}\n"
+    cn.control.step("zfs")
+    assert child.communicate(timeout=60) == ("", f"Successfully updated VM {uuid}\n")
+    assert child.returncode == 0
     assert cn.vm(uuid)["alias"] == "late"
 
 
@@ -185,11 +184,14 @@ def test_two_creates_of_one_uuid_make_one_vm(cn):
 
 def test_update_while_the_vm_is_deleted_finds_none(cn):
     uuid = cn.add()
-    cn.forget_commands()
-    cn.control.fault("zoneadm", "slow", match="uninstall", seconds=1.0)
+    cn.control.fault("zoneadm", "hold", match="uninstall")
     child = cn.start_vmadm("delete", uuid)
-    eventually("it is deleted", lambda: [line for line in cn.commands() if "uninstall" in line])
-    assert cn.fails("update", uuid, "alias=x").splitlines()[-1] == f"VM {uuid} not found"
+    eventually("it is being deleted", lambda: cn.control.held("zoneadm"))
+    update = cn.start_vmadm("update", uuid, "alias=x")
+    assert f"held by `vmadm delete {uuid}`, pid {child.pid}, since " in update.stderr.readline()
+    cn.control.step("zoneadm")
+    assert update.communicate(timeout=60) == ("", f"VM {uuid} not found\n")
+    assert update.returncode == 1
     child.communicate(timeout=60)
     assert cn.is_gone(uuid)
     assert not os.path.exists(cn.root + locks.config_lock(uuid))
@@ -197,12 +199,12 @@ def test_update_while_the_vm_is_deleted_finds_none(cn):
 
 def test_secrets_of_the_command_line_are_in_no_lock(cn):
     uuid = cn.add(brand="kvm", image="", ram=1024, state="stopped")
-    cn.forget_commands()
-    cn.control.fault("zonecfg", "slow", seconds=0.5)
+    cn.control.fault("zonecfg", "hold")
     child = cn.start_vmadm("update", uuid, "vnc_password=topsecr")
-    eventually("zonecfg runs", lambda: [line for line in cn.commands() if line.startswith("zonecfg")])
+    eventually("zonecfg is held", lambda: cn.control.held("zonecfg"))
     with open(cn.root + locks.config_lock(uuid)) as file:
         assert "topsecr" not in file.read()
+    cn.control.step("zonecfg")
     child.communicate(timeout=60)
     for name in os.listdir(f"{cn.root}/var/log/vm/logs"):
         with open(f"{cn.root}/var/log/vm/logs/{name}") as file:

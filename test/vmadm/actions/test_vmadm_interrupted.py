@@ -32,13 +32,18 @@ def wait_for(cn, text):
     eventually(f"the command {text}", lambda: [line for line in cn.commands() if text in line])
 
 
+def wait_until_held(cn, tool):
+    eventually(f"{tool} is held", lambda: cn.control.held(tool))
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_interrupted_create_lets_the_command_end_and_leaves_nothing(cn, number):
     cn.forget_commands()
-    cn.control.fault("zoneadm", "slow", match="install", seconds=0.5)
+    cn.control.fault("zoneadm", "hold", match="install")
     child = cn.start_vmadm("create", payload=PAYLOAD)
-    wait_for(cn, f"zoneadm -z {U} install")
+    wait_until_held(cn, "zoneadm")
     child.send_signal(number)
+    cn.control.step("zoneadm")
     code, text = ended(child)
     assert code == 130
     assert re.fullmatch(
@@ -64,26 +69,28 @@ def test_create_that_is_interrupted_while_the_zone_boots_leaves_nothing(cn):
 
 def test_second_signal_does_not_stop_the_cleaning_up(cn):
     cn.forget_commands()
-    cn.control.fault("zoneadm", "slow", match="install", seconds=0.5)
-    cn.control.fault("zoneadm", "slow", match="uninstall", seconds=0.5)
+    cn.control.fault("zoneadm", "hold", match="install", times=2)  # and uninstall
     child = cn.start_vmadm("create", payload=PAYLOAD)
-    wait_for(cn, f"zoneadm -z {U} install")
+    wait_until_held(cn, "zoneadm")
     child.send_signal(signal.SIGINT)
+    cn.control.step("zoneadm")
     wait_for(cn, f"zoneadm -u {U} uninstall")
+    wait_until_held(cn, "zoneadm")
     child.send_signal(signal.SIGINT)
+    cn.control.step("zoneadm")
     code, text = ended(child)
     assert (code, text.endswith("has been removed")) == (130, True)
     assert cn.is_gone(U)
 
 
-@pytest.mark.parametrize("when", ["zonecfg -z", "install", "boot -X"])
-def test_create_that_is_killed_leaves_what_delete_removes(cn, when):
-    cn.forget_commands()
-    cn.control.fault("zoneadm", "slow", match="install", seconds=0.3)
+@pytest.mark.parametrize(("tool", "words"), [("zonecfg", "-z"), ("zoneadm", "install"), ("zoneadm", "boot -X")])
+def test_create_that_is_killed_leaves_what_delete_removes(cn, tool, words):
+    cn.control.fault(tool, "hold", match=words)
     child = cn.start_vmadm("create", payload=PAYLOAD)
-    wait_for(cn, when)
+    wait_until_held(cn, tool)
     child.kill()
     child.communicate(timeout=60)
+    cn.control.step(tool)
     # What it had started may still go on: a command of the node is not ours to kill.
     tools = ("zoneadm", "zonecfg")
     eventually("the node is quiet", lambda: not [call for call in cn.control.children() if call["tool"] in tools])
@@ -116,11 +123,11 @@ def test_volume_of_a_create_that_was_killed_before_there_was_a_zone_is_named(cn,
 
 def test_interrupted_update_says_what_was_done_and_a_second_one_finishes(cn):
     uuid = cn.add(alias="before", quota=10)
-    cn.forget_commands()
-    cn.control.fault("zonecfg", "slow", seconds=0.5)
+    cn.control.fault("zonecfg", "hold")
     child = cn.start_vmadm("update", uuid, payload={"alias": "after", "quota": 20, "set_tags": {"a": 1}})
-    wait_for(cn, f"zonecfg -u {uuid}")
+    wait_until_held(cn, "zonecfg")
     child.send_signal(signal.SIGTERM)
+    cn.control.step("zonecfg")
     assert ended(child) == (130, "interrupted by SIGTERM (done: tags.json, zonecfg; not done: quota, last_modified)")
     vm = cn.vm(uuid)
     assert (vm["alias"], vm["quota"], vm["tags"]) == ("after", 10, {"a": 1})
@@ -130,11 +137,11 @@ def test_interrupted_update_says_what_was_done_and_a_second_one_finishes(cn):
 
 def test_interrupted_delete_is_finished_by_another(cn):
     uuid = cn.add()
-    cn.forget_commands()
-    cn.control.fault("zoneadm", "slow", match="uninstall", seconds=0.5)
+    cn.control.fault("zoneadm", "hold", match="uninstall")
     child = cn.start_vmadm("delete", uuid)
-    wait_for(cn, "uninstall")
+    wait_until_held(cn, "zoneadm")
     child.send_signal(signal.SIGINT)
+    cn.control.step("zoneadm")
     assert ended(child) == (
         130,
         f"Failed to delete VM {uuid}: interrupted by SIGINT "
@@ -146,13 +153,14 @@ def test_interrupted_delete_is_finished_by_another(cn):
 
 def test_killed_delete_is_finished_by_another(cn):
     uuid = cn.add()
-    cn.forget_commands()
-    cn.control.fault("zoneadm", "slow", match="uninstall", seconds=0.3)
+    cn.control.fault("zoneadm", "hold", match="uninstall")
     child = cn.start_vmadm("delete", uuid)
-    wait_for(cn, "uninstall")
+    wait_until_held(cn, "zoneadm")
     child.kill()
     child.communicate(timeout=60)
     cn.ok("delete", uuid)
+    cn.control.step("zoneadm")
+    eventually("what it had started has ended, too", lambda: not cn.control.children("zoneadm"))
     assert cn.is_gone(uuid)
 
 
@@ -209,8 +217,7 @@ def test_daemon_that_goes_away_meanwhile_is_reported(own_cn, what, monkeypatch):
     uuid = own_cn.add(state="stopped" if what == "start" else "running")
     command = command.replace("U", U if what == "create" else uuid)
     tool, _, match = command.partition(" ")
-    own_cn.control.fault(tool, "slow", match=match, seconds=4.0)
-    own_cn.forget_commands()
+    own_cn.control.fault(tool, "hold", match=match)
     errors = []
 
     def run():
@@ -220,8 +227,9 @@ def test_daemon_that_goes_away_meanwhile_is_reported(own_cn, what, monkeypatch):
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_for(own_cn, command)
+    wait_until_held(own_cn, tool)
     own_cn.daemon.stop()
+    own_cn.control.step(tool)
     thread.join(60)
     assert "cannot reach vminfod to see the outcome: connect ECONNREFUSED" in errors[0]
     assert "\n" not in errors[0]

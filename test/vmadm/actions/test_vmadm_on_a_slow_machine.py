@@ -8,7 +8,7 @@ from support.writing import IMAGE
 
 pytest_plugins = ["support.writers"]
 
-SLOW = 0.3  # seconds; otherwise each takes some 20 ms, and a zone boots in 50
+SLOW = 0.15  # seconds; otherwise each takes some milliseconds, and a zone boots in 50
 TOOLS = ("zoneadm", "zonecfg", "kstat")
 
 

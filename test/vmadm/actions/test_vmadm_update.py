@@ -663,10 +663,11 @@ def test_without_the_daemon_nothing_is_touched(own_cn):
 
 def test_daemon_that_restarts_meanwhile_is_waited_for(own_cn):
     uuid = own_cn.add(alias="patient")
-    own_cn.control.fault("zonecfg", "slow", seconds=1.0)
+    own_cn.control.fault("zonecfg", "hold")
     child = own_cn.start_vmadm("update", uuid, "alias=later")
-    eventually("zonecfg runs", lambda: [c for c in own_cn.commands() if c.startswith("zonecfg")])
+    eventually("zonecfg is held", lambda: own_cn.control.held("zonecfg"))
     own_cn.daemon.stop()
+    own_cn.control.step("zonecfg")
     with RunningDaemon(own_cn.root, port=own_cn.daemon.port).start() as again:
         _, err = child.communicate(timeout=30)
         assert (child.returncode, err) == (0, f"Successfully updated VM {uuid}\n")

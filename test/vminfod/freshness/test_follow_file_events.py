@@ -5,6 +5,7 @@
 import json
 import os
 import shutil
+import signal
 import uuid
 
 import pytest
@@ -86,10 +87,11 @@ def test_xml_replaced_across_file_systems_is_a_change_and_loses_no_vm(follow):
     path = follow.control.real(xml_path(zone))
     text = follow.control.read_xml(zone).replace("Zm9v", "YmFy")
     # The daemon's reading, which decides, comes after the new file is in place.
-    follow.control.fault("zoneadm", "slow", match=zone, seconds=0.3, times=1)
+    follow.daemon.process.send_signal(signal.SIGSTOP)
     os.unlink(path)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
+    follow.daemon.process.send_signal(signal.SIGCONT)
     assert follow.modified(zone) == [("alias", "changed", "foo", "bar")]
     assert cause_of(follow.events[-1]) == {"source": "file", "path": xml_path(zone)}
     follow.nothing_by_files()

@@ -40,9 +40,11 @@ def test_vm_is_followed_from_all_three_sources_as_soon_as_it_is_created(follow):
 def test_change_made_while_the_vm_is_being_created_is_not_lost(follow):
     """Its watches stand before its files are read (S9)."""
     zone = str(uuid.uuid4())
-    follow.control.fault("zfs", "slow", match=f"-d 1 zones/{zone}", seconds=0.3, times=1)
+    follow.control.fault("zfs", "hold", match=f"-d 1 zones/{zone}", times=1)
     follow.control.add_vm(uuid=zone, state="stopped", files={"tags": {"n": 1}})
+    eventually("it is being read", lambda: follow.control.held("zfs"))
     follow.control.write_config(zone, "tags", {"n": 2})
+    follow.control.step("zfs")
     follow.until(zone, lambda vm: vm.get("tags") == {"n": 2})
     follow.nothing()
 
@@ -112,9 +114,11 @@ def test_vm_of_which_no_zone_event_tells_is_seen(follow):
 
 def test_zone_that_is_made_and_deleted_at_once_leaves_no_trace(follow):
     zone = str(uuid.uuid4())
-    follow.control.fault("zoneadm", "slow", match=zone, seconds=0.3, times=1)
+    follow.control.fault("zoneadm", "hold", match=zone, times=1)
     follow.control.add_vm(uuid=zone, state="configured")
+    eventually("it is being looked for", lambda: follow.control.held("zoneadm"))
     follow.control.delete_zone(zone)
+    follow.control.step("zoneadm")
     follow.nothing()
     assert follow.daemon.vm(zone) is None
     status = follow.daemon.status()
@@ -176,11 +180,12 @@ def test_zone_that_moves_to_another_zonepath_is_read_and_watched_there(follow):
 
 def test_zone_that_appears_while_the_daemon_starts_is_served_and_watched(node):
     """Bug S10: between the list of zones and the load."""
-    node.control.fault("zfs", "slow", match="list", seconds=1.0, times=1)
+    node.control.fault("zfs", "hold", match="list", times=1)
     with RunningDaemon(node.root).start(wait=False) as daemon:
-        eventually("the load has begun", lambda: node.control.call_counts().get("zfs"))
+        eventually("the load has begun", lambda: node.control.held("zfs"))
         zone = node.control.add_vm(state="stopped", files={"tags": {"n": 1}})["zonename"]
         node.control.write_config(zone, "tags", {"n": 2})
+        node.control.step("zfs")
         eventually("the daemon answers", daemon.answers)
         eventually("the VM is served", lambda: (daemon.vm(zone) or {}).get("tags") == {"n": 2})
         node.control.write_config(zone, "tags", {"n": 3})
@@ -189,10 +194,11 @@ def test_zone_that_appears_while_the_daemon_starts_is_served_and_watched(node):
 
 def test_zone_that_goes_while_the_daemon_starts_is_not_served_for_long(node):
     [zone] = [zone["zonename"] for zone in node.control.vms() if zone["zonename"] == "pagila-standby"]
-    node.control.fault("zfs", "slow", match="list", seconds=1.0, times=1)
+    node.control.fault("zfs", "hold", match="list", times=1)
     with RunningDaemon(node.root).start(wait=False) as daemon:
-        eventually("the load has begun", lambda: node.control.call_counts().get("zfs"))
+        eventually("the load has begun", lambda: node.control.held("zfs"))
         node.control.remove_vm(zone)
+        node.control.step("zfs")
         eventually("the daemon answers", daemon.answers)
         eventually("the VM is gone", lambda: daemon.vm(zone) is None)
         assert len(daemon.vms()) == 29

@@ -20,6 +20,14 @@ def fresh(follow, key, more="", **options):
     return follow.daemon.get(f"/vms/{key}?fresh=true{more}", **options)
 
 
+def asking(follow, key, times=1):
+    """So many connections by which a fresh read has been asked for; their answers are still to come."""
+    request = f"GET /vms/{key}?fresh=true HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    asked = [follow.daemon.raw().send(request) for _ in range(times)]
+    assert follow.daemon.get("/ping").status == 200  # whoever came before has been heard
+    return asked
+
+
 @pytest.mark.parametrize("value", ["true", "1"])
 def test_fresh_read_sees_a_change_whose_event_was_lost_and_emits_it(follow, value):
     zone = follow.add()
@@ -76,10 +84,13 @@ def test_what_has_not_changed_makes_no_event(follow):
 def test_events_that_came_before_the_request_are_in_its_answer(follow):
     """The writer's own events are still on their way when it asks."""
     zone = follow.add()
-    follow.control.fault("zfs", "slow", match=zone, seconds=0.2, times=1)
+    follow.control.fault("zfs", "hold", match=f"-d 1 zones/{zone}", times=1)
     follow.zfs("set", "quota=20G", f"zones/{zone}")
+    eventually("the event is being followed", lambda: follow.control.held("zfs"))
     follow.control.set_attr(zone, "alias", "YmFy")
-    vm = fresh(follow, zone).json()
+    [asked] = asking(follow, zone)
+    follow.control.step("zfs")
+    vm = asked.answer().json()
     assert (vm["quota"], vm["alias"]) == (20, "bar")
     follow.until(zone, lambda seen: seen == vm)
     follow.nothing()
@@ -251,15 +262,12 @@ def test_sysinfo_is_read_too_and_reaches_every_vm(alone):
 
 def test_many_who_ask_at_once_are_all_answered_and_share_the_reading(follow):
     zone = follow.add()
-    follow.control.fault("zfs", "slow", match=zone, seconds=0.3, times=1)
-    answers = []
-    askers = [threading.Thread(target=lambda: answers.append(fresh(follow, zone))) for _ in range(20)]
+    follow.control.fault("zfs", "hold", match=zone, times=1)
     follow.control.forget_calls()
-    for asker in askers:
-        asker.start()
-    for asker in askers:
-        asker.join(30)
-    assert [answer.status for answer in answers] == [200] * 20
+    askers = asking(follow, zone, 20)
+    eventually("it is being read", lambda: follow.control.held("zfs"))
+    follow.control.step("zfs")
+    assert [asker.answer().status for asker in askers] == [200] * 20
     assert len(follow.listed()) < 20
     follow.nothing_by_zfs()
 
