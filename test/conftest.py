@@ -16,7 +16,6 @@ import pytest
 from mockcn import process
 from support import forking, libkstat, purity, scratch, tool_server
 from support.running_daemon import RunningDaemon
-from support.writing import WrittenNode
 
 # A shell that runs us in the background has SIGINT ignored, and so would every program that a test interrupts. What
 # has a handler here has the default there.
@@ -41,9 +40,9 @@ def _nurseries() -> Iterator[None]:
     vmadms = forking.Nursery("support.vmadm_program", [lib, support], ("-IS", "-X", "utf8"))
     RunningDaemon.launch = daemons.start
     process.launch = lambda words: nodes.start(words, text=True)
-    WrittenNode.launch = vmadms.run
+    forking.run_vmadm = vmadms.run
     yield
-    RunningDaemon.launch, process.launch, WrittenNode.launch = None, process.by_itself, None
+    RunningDaemon.launch, process.launch, forking.run_vmadm = None, process.by_itself, None
     for nursery in (daemons, nodes, vmadms):
         nursery.close()
 
@@ -59,7 +58,7 @@ def _tools() -> Iterator[None]:
 def as_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Daemons and vmadm of this test start as an operator starts them."""
     monkeypatch.setattr(RunningDaemon, "launch", None)
-    monkeypatch.setattr(WrittenNode, "launch", None)
+    monkeypatch.setattr(forking, "run_vmadm", None)
 
 
 @pytest.hookimpl(wrapper=True)

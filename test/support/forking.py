@@ -27,7 +27,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any, Optional
 
 STREAMS = 3
@@ -35,6 +35,9 @@ LENGTH = struct.Struct(">I")
 PR_SET_CHILD_SUBREAPER = 36
 
 _adopting = threading.Lock()
+
+# Nursery.run() of the one for vmadm, where that is run to its end without an environment of its own; None: do not fork.
+run_vmadm: Optional[Callable[..., subprocess.CompletedProcess[str]]] = None
 
 
 def can_fork() -> bool:

@@ -12,11 +12,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Optional
 
 from mockcn import process
+from support import forking
 from support.deadlines import SOON
 from support.running_daemon import SBIN, RunningDaemon, eventually
 from vmadm import Vmadm
@@ -53,11 +54,7 @@ def outcome(err: str) -> str:
 
 
 class WrittenNode:
-    """`.node`, `.daemon`, `.control` (the mock's orders), `.api` (vmadm as a library).
-
-    `launch`: how vmadm is run to its end where it needs no environment of its own (Nursery.run() of forking.py)."""
-
-    launch: Optional[Callable[..., subprocess.CompletedProcess[str]]] = None
+    """`.node`, `.daemon`, `.control` (the mock's orders), `.api` (vmadm as a library)."""
 
     def __init__(self, node: process.MockNode, daemon: RunningDaemon) -> None:
         self.node, self.daemon, self.control, self.root = node, daemon, node.control, node.root
@@ -70,9 +67,8 @@ class WrittenNode:
     def vmadm(self, *words: str, payload: Any = None, stdin: str = "", **environ: str) -> Done:
         """Run the command; `payload` goes to its standard input as JSON."""
         text = stdin if payload is None else json.dumps(payload)
-        launch = type(self).launch
-        if launch is not None and not environ:
-            return Done(launch(list(words), stdin=text, environ=self.environ, within=LIMIT))
+        if forking.run_vmadm is not None and not environ:
+            return Done(forking.run_vmadm(list(words), stdin=text, environ=self.environ, within=LIMIT))
         return Done(
             subprocess.run(
                 [os.path.join(SBIN, "vmadm"), *words],

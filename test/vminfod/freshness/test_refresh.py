@@ -29,6 +29,13 @@ def refreshing(node):
 
 
 @pytest.fixture
+def seldom_refreshing(node):
+    """There is time between two refreshes, for what must not come amid one."""
+    with RunningDaemon(node.root, "--refresh-interval", "2").start() as running:
+        yield running
+
+
+@pytest.fixture
 def loading(node, daemon):
     """A daemon in the midst of a refresh, whose load has read all datasets and is held until control.step("zfs")."""
     node.control.fault("zfs", "hold", match="-d 3", times=1, when="after")
@@ -49,16 +56,19 @@ def a_zone(daemon):
     )
 
 
-def test_lost_events_are_corrected_and_reported(node, refreshing):
-    control = node.control
-    modified = a_zone(refreshing)
-    removed = next(vm["uuid"] for vm in refreshing.vms() if vm["uuid"] == vm["zonename"] and vm["uuid"] != modified)
-    listener = Listener(refreshing)
-    # One refresh finds all three: it is held before it lists anything. A second one would only be counted in the log.
+def test_lost_events_are_corrected_and_reported(node, seldom_refreshing):
+    daemon, control = seldom_refreshing, node.control
+    modified = a_zone(daemon)
+    removed = next(vm["uuid"] for vm in daemon.vms() if vm["uuid"] == vm["zonename"] and vm["uuid"] != modified)
+    listener = Listener(daemon)
+    # One refresh finds all three, since a second one would only be counted in the log: it is held before it begins.
     lists = {"zfs": "-d 3", "zoneadm": "list -p -c", "kstat": "-c zone_misc"}
+    await_refresh(daemon)
+    daemon.process.send_signal(signal.SIGSTOP)  # so that the next one does not come between two of these
     for tool, words in lists.items():
         control.fault(tool, "hold", match=words, times=None)
-    eventually("a refresh is held", lambda: all(map(control.children, lists)))
+    daemon.process.send_signal(signal.SIGCONT)
+    eventually("the next refresh is held", lambda: all(map(control.held, lists)))
     control.drop_events(times=None)
     control.tell("fswatcher", "deaf", path="/")
     control.remove_vm(removed)
@@ -66,10 +76,10 @@ def test_lost_events_are_corrected_and_reported(node, refreshing):
     node.run("zfs", "set", "quota=55G", f"zones/{modified}", check=True)
     for tool in lists:
         control.clear_faults(tool)
-    eventually("all three are corrected", lambda: not differences(refreshing))
+    eventually("all three are corrected", lambda: not differences(daemon))
     control.clear_event_rules()
 
-    changes = [change for entry in refreshing.status()["refreshLog"] for change in entry["vmChanges"]]
+    changes = [change for entry in daemon.status()["refreshLog"] for change in entry["vmChanges"]]
     by_zone = {change["zonename"]: change for change in changes}
     assert set(by_zone) == {removed, added, modified}
     assert by_zone[removed] == {"zonename": removed, "action": "delete"}
@@ -77,13 +87,13 @@ def test_lost_events_are_corrected_and_reported(node, refreshing):
     assert by_zone[modified]["action"] == "modify"
     [quota] = [change for change in by_zone[modified]["changes"] if change["prettyPath"] == "quota"]
     assert (quota["action"], quota["newValue"]) == ("changed", 55)
-    lost = refreshing.logged("lost events", level=40)
+    lost = daemon.logged("lost events", level=40)
     assert {zone for record in lost for zone in record["zones"]} == {removed, added, modified}
     assert {record["level"] for record in lost} == {40}
-    listener.caught_up(int(refreshing.get("/ping").headers["x-vminfod-rev"]))
-    assert listener.vms == served(refreshing)
+    listener.caught_up(int(daemon.get("/ping").headers["x-vminfod-rev"]))
+    assert listener.vms == served(daemon)
     listener.close()
-    entry = refreshing.status()["refreshLog"][0]
+    entry = daemon.status()["refreshLog"][0]
     assert list(entry) == ["cacheChanges", "vmChanges", "started", "ended", "took", "endedAgo"]
 
 
