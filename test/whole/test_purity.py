@@ -76,13 +76,14 @@ def test_probe():
 def test_test_that_is_marked_pure_and_is_not_fails(tmp_path):
     """The hook of conftest.py does what it says, in a run of its own."""
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    path = [here, os.path.dirname(here), os.path.join(os.path.dirname(here), "usr", "vm", "lib")]
     (tmp_path / "test_probe.py").write_text(PROBE)
     words = ["-q", "-p", "no:cacheprovider", "-p", "conftest", "--rootdir", str(tmp_path), "-c", os.devnull]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *words, str(tmp_path)],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([here, os.path.dirname(here)])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
         check=False,
     )
     assert run.returncode == 1, run.stdout + run.stderr
