@@ -183,7 +183,7 @@ class Vminfod:
         )
         fresh_reads = FreshReads(loader, cache, holds, reloads, retrying, sysinfo_reads)
         previews = Previews(loader, cache, sysinfo, sysinfo_reads, threads)
-        self._transactions = Transactions(holds, cache, fresh_reads, previews, log)
+        self._transactions = Transactions(holds, cache, queue, fresh_reads, previews, log)
         routes = TransactionRoutes(cache, self._hub, holds, self._transactions)
         self._api = Api(cache, self._hub, self._reporting, fresh_reads, routes)
 

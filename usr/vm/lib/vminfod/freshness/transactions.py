@@ -14,9 +14,11 @@ from typing import Optional
 
 import gevent
 
+from vminfod.freshness import onqueue
 from vminfod.freshness.freshreads import FreshReads
 from vminfod.freshness.previews import Previews
 from vminfod.log import Log
+from vminfod.queue import Queue
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import TRANSACTION, Cause
 from vminfod.serving.holds import End, Holds, Stopping, Transaction
@@ -27,9 +29,10 @@ _READ_WITHIN = 60.0  # seconds for the reading that ends a transaction, if nobod
 class Transactions:
     """See the head of the module."""
 
-    def __init__(self, holds: Holds, cache: Cache, fresh_reads: FreshReads, previews: Previews, log: Log):
+    def __init__(self, holds: Holds, cache: Cache, queue: Queue, fresh_reads: FreshReads, previews: Previews, log: Log):
         self._holds = holds
         self._cache = cache
+        self._queue = queue
         self._fresh_reads = fresh_reads
         self._previews = previews
         self._log = log
@@ -40,9 +43,11 @@ class Transactions:
         """Hold the VM back from now on. False if it is gone by the time that it is to be had. Raises TooMany, and
         StillHeld after `wait` seconds, and Stopping."""
         self._holds.take(wanted, wait)
-        if self._stopped:
+        try:
+            self._let_end_what_is_applied(wanted)
+        except onqueue.NotRun:
             self._holds.release(wanted)
-            raise Stopping
+            raise Stopping from None
         if self._cache.records(wanted.zonename) is None:
             self._holds.release(wanted)
             return False
@@ -51,6 +56,14 @@ class Transactions:
         self._lives.add(life)
         life.start()
         return True
+
+    def _let_end_what_is_applied(self, wanted: Transaction) -> None:
+        """The VM stands still from here on: what a task on the queue has begun to publish of it, as it does for a while
+        where a VM is large, is published first."""
+        if self._stopped:
+            raise onqueue.NotRun("the daemon stops")
+        if self._queue.busy:
+            onqueue.run(self._queue, f"hold {wanted.zonename} - [{wanted.id}]", lambda: None)
 
     def preview(self, transaction: Transaction, timeout: float) -> Optional[bytes]:
         """The VM as it would be, as JSON; None if it is gone. Raises LoadError."""
