@@ -20,7 +20,12 @@ def replace(path: str, text: str) -> None:
 
 def write_tags(node: MockNode, vm: dict[str, Any], tags: dict[str, Any]) -> None:
     """Give the VM these tags."""
-    folder = node.root + vm["zonepath"] + "/config"
+    write_tags_below(node.root, vm, tags)
+
+
+def write_tags_below(root: str, vm: dict[str, Any], tags: dict[str, Any]) -> None:
+    """The same files below any folder."""
+    folder = root + vm["zonepath"] + "/config"
     os.makedirs(folder, exist_ok=True)
     replace(folder + "/tags.json", json.dumps(tags))
 

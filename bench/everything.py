@@ -16,14 +16,14 @@ import subprocess
 import sys
 import time
 
-from bench import CHECKOUT
+from bench import CHECKOUT, table
 
 # Script -> its options here, so that all together keep within the time. Each on its own has larger sizes.
 SCRIPTS: dict[str, list[str]] = {
     "front": ["--rounds", "5", "--milliseconds", "1000"],
     "latency": ["--rounds", "5"],
     "zonestate": ["--rounds", "5"],
-    "fanout": ["--rounds", "3"],
+    "fanout": ["--rounds", "5"],
     "storm": ["--rounds", "3"],
     "startup": ["--rounds", "3"],
     "refresh": ["--rounds", "3"],
@@ -50,6 +50,14 @@ def run(script: str, words: list[str], limit: float) -> str:
     return "good" if status == 0 else f"ended with {status}"
 
 
+def leave_table(folder: str) -> None:
+    """The table of all figures, printed and as a file beside them."""
+    text = table.text(folder)
+    print(f"\n{text}", flush=True)
+    with open(os.path.join(folder, "table.md"), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m bench.everything", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--tiny", action="store_true", help="the smallest sizes: shows that all of them work")
@@ -65,6 +73,8 @@ def main() -> int:
         path = os.path.join(options.into, f"{script}.json")
         left = until - time.monotonic()
         went[script] = run(script, [*words, "--json", path], left) if left > 1 else "not run: the time is over"
+    if not options.tiny:
+        leave_table(options.into)
     print()
     for script, how in went.items():
         print(f"{script:<10} {how}")

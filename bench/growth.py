@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MPL-2.0
-"""How cost grows: start, memory, one change's way to a listener, and reads, at several numbers of VMs and of snapshots.
-Growth over listeners is bench.fanout's. Each size has its limit beside it, as in bench.startup."""
+"""How cost grows: start, memory, one change's way to a listener, and reads, at several numbers of VMs and of snapshots;
+changes to several numbers of listeners. Each size has its limit beside it, as in bench.startup, bench.latency and
+bench.fanout; at the end it is said in words how each figure grows."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
-from bench import measuring
+from bench import fanout, measuring
 from bench.ground import Ground, mock_node
 from bench.latency import Bench
 from bench.measuring import Report
@@ -15,7 +17,17 @@ from bench.requests import load
 from bench.startup import compare_start
 from support.running_daemon import RunningDaemon
 
-_SECONDS = 0.5  # of asking for one VM
+_SECONDS = 0.3  # of asking for one VM
+
+# What is measured -> its unit.
+FIGURES = {
+    "start": "s",
+    "resident": "MB",
+    "tags.json": "ms",
+    "zfs set": "ms",
+    "zone event": "ms",
+    "/vms/:uuid": "us of CPU",
+}
 
 
 def size(report: Report, vms: int, snapshots: int, changes: int) -> None:
@@ -25,19 +37,17 @@ def size(report: Report, vms: int, snapshots: int, changes: int) -> None:
         compare_start(report, node, what)
         with RunningDaemon(node.root, "--log-level", "info").start() as daemon:
             one = Bench(Ground(node, daemon), changes)
+            read_tags = one.needed(lambda n: (one.tags(n), one.read_files("metadata", "routes", "tags")))
+            report.compare(f"tags.json, {what}", "ms", one.event_after(one.tags, "tags"), "write, reads", read_tags)
+            list_one = one.needed(lambda n: (one.quota(n), one.zfs_list()))
+            report.compare(f"zfs set, {what}", "ms", one.event_after(one.quota, "quota"), "set, one zfs list", list_one)
+            ask_zoneadm = one.needed(lambda n: (one.restart_init(n), one.zoneadm()))
             report.compare(
-                f"tags.json, {what}",
+                f"zone event, {what}",
                 "ms",
-                one.event_after(one.tags, "tags"),
-                "write, reads",
-                one.needed(lambda n: (one.tags(n), one.read_files("metadata", "routes", "tags"))),
-            )
-            report.compare(
-                f"zfs set, {what}",
-                "ms",
-                one.event_after(one.quota, "quota"),
-                "set, one zfs list",
-                one.needed(lambda n: (one.quota(n), one.zfs_list())),
+                one.event_after(one.restart_init, "init_restarts"),
+                "event, one zoneadm list",
+                ask_zoneadm,
             )
             one.follower.close()
             path = f"/vms/{one.vm['uuid']}"
@@ -45,18 +55,35 @@ def size(report: Report, vms: int, snapshots: int, changes: int) -> None:
             report.put(f"/vms/:uuid, {what}", "us of CPU each", costs)
 
 
+def say(report: Report, sizes: list[int], per: int, what: str, row_of: Callable[[str, int], str]) -> None:
+    """A line for each figure: how it grows with the number of `what`."""
+    for name, unit in FIGURES.items():
+        rows = {number: report.row(row_of(name, number)) for number in sizes}
+        ours = {number: row["ours"]["median"] for number, row in rows.items()}
+        peers = {number: row["peers"]["median"] for number, row in rows.items() if "peer" in row}
+        report.grows(name, unit, per, what, ours, next(iter(rows.values())).get("peer"), peers)
+
+
 def measure(report: Report, options: argparse.Namespace) -> None:
-    for vms in measuring.growing(options.vms):
-        size(report, vms, 0, options.changes)
-    for snapshots in measuring.growing(options.snapshots):
-        size(report, options.beside, snapshots, options.changes)
+    vms, snapshots, listeners = map(measuring.growing, (options.vms, options.snapshots, options.listeners))
+    sizes = [(number, 0) for number in vms] + [(options.beside, number) for number in snapshots]
+    for number, of_those in dict.fromkeys(sizes):
+        size(report, number, of_those, options.changes)
+    rows = fanout.compare_all(report, options.beside, options.events, listeners)
+    say(report, vms, 1000, "VMs", lambda name, number: f"{name}, {number} VMs, 0 snapshots")
+    say(
+        report, snapshots, 10_000, "snapshots", lambda name, number: f"{name}, {options.beside} VMs, {number} snapshots"
+    )
+    fanout.say(report, rows)
 
 
 SIZES = {
     "vms": ("30,100,300,1000,3000", "10,20"),
-    "snapshots": ("10000,100000", "50"),
-    "beside": (300, 10),  # VMs that the snapshots belong to
-    "changes": (10, 2),
+    "snapshots": ("0,10000,100000", "0,50"),
+    "listeners": ("1,10,100,1000", "1,10"),
+    "beside": (300, 10),  # VMs that the snapshots belong to, and that change for the listeners
+    "changes": (10, 2),  # of one VM
+    "events": (100, 5),  # to all listeners
 }
 
 if __name__ == "__main__":

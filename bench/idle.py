@@ -17,11 +17,12 @@ from bench.measuring import Report
 from support.running_daemon import free_port
 
 
-def share(pid: int, seconds: float) -> float:
-    """Percent of one core."""
-    before, began = cpu_seconds(pid), time.perf_counter()
+def shares(pids: list[int], seconds: float) -> list[float]:
+    """Percent of one core that each of the processes takes, in the same stretch of time."""
+    before, began = [cpu_seconds(pid) for pid in pids], time.perf_counter()
     time.sleep(seconds)
-    return (cpu_seconds(pid) - before) / (time.perf_counter() - began) * 100
+    took = time.perf_counter() - began
+    return [(cpu_seconds(pid) - used) / took * 100 for pid, used in zip(pids, before)]
 
 
 def measure(report: Report, options: argparse.Namespace) -> None:
@@ -33,16 +34,12 @@ def measure(report: Report, options: argparse.Namespace) -> None:
             Listeners(here.daemon.port, options.listeners, ready_lines=1),
             Listeners(port, options.listeners, ready_lines=0),
         ):
-            report.compare(
-                f"idle, {options.listeners} listeners",
-                "% of a core",
-                lambda: share(here.pid, options.seconds),
-                "bare loop",
-                lambda: share(child.pid, options.seconds),
-            )
+            rounds = [shares([here.pid, child.pid], options.seconds) for _ in range(report.rounds)]
+            ours, theirs = map(list, zip(*rounds))
+            report.put(f"idle, {options.listeners} listeners", "% of a core", ours, "bare loop", theirs)
 
 
-SIZES = {"vms": (1000, 10), "listeners": (100, 5), "seconds": (10, 1)}
+SIZES = {"vms": (1000, 10), "listeners": (100, 5), "seconds": (20, 1)}
 
 if __name__ == "__main__":
     sys.exit(measuring.main("idle", __doc__, SIZES, measure))

@@ -14,8 +14,10 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Optional
+
+from bench import slopes
 
 Side = Callable[[], float]
 
@@ -27,15 +29,17 @@ class Report:
         self.script = script
         self.rounds = rounds
         self.rows: list[dict[str, Any]] = []
+        self.slopes: list[dict[str, Any]] = []
+        self._machine = machine()
 
-    def compare(self, name: str, unit: str, ours: Side, peer_name: str, peer: Side) -> None:
-        """One row: `rounds` turns of both."""
+    def compare(self, name: str, unit: str, ours: Side, peer_name: str, peer: Side) -> dict[str, Any]:
+        """One row, which is returned: `rounds` turns of both."""
         mine: list[float] = []
         theirs: list[float] = []
         for number in range(self.rounds):
             for side, found in ((ours, mine), (peer, theirs))[:: 1 if number % 2 == 0 else -1]:
                 found.append(side())
-        self.put(name, unit, mine, peer_name, theirs)
+        return self.put(name, unit, mine, peer_name, theirs)
 
     def put(
         self,
@@ -44,7 +48,7 @@ class Report:
         ours: list[float],
         peer_name: Optional[str] = None,
         peer: Optional[list[float]] = None,
-    ) -> None:
+    ) -> dict[str, Any]:
         """One row of numbers that were measured elsewhere; without a peer it is ours alone."""
         row: dict[str, Any] = {"name": name, "unit": unit, "ours": _summary(ours)}
         if peer:
@@ -53,6 +57,28 @@ class Report:
             )
         self.rows.append(row)
         print(_line(row), flush=True)
+        return row
+
+    def row(self, name: str) -> dict[str, Any]:
+        """The row of that name. StopIteration if there is none."""
+        return next(row for row in self.rows if row["name"] == name)
+
+    def grows(
+        self,
+        name: str,
+        unit: str,
+        per: int,
+        what: str,
+        ours: Mapping[int, float],
+        peer_name: Optional[str] = None,
+        peers: Optional[Mapping[int, float]] = None,
+    ) -> None:
+        """How figures grow with the number of `what`: a line, in words. `per`: for how many the slope is given."""
+        row = slopes.row(name, unit, per, what, ours, peer_name, peers)
+        self.slopes.append(row)
+        print(f"{row['name']}: {row['words']}", flush=True)
+        if "peer" in row:
+            print(f"    {row['peer']}: {row['peer_words']}", flush=True)
 
     def skip(self, name: str, why: str) -> None:
         """A row that cannot be measured here."""
@@ -60,7 +86,10 @@ class Report:
         print(f"{name:<44} not measured: {why}", flush=True)
 
     def as_json(self) -> dict[str, Any]:
-        return {"script": self.script, "rounds": self.rounds, "machine": machine(), "rows": self.rows}
+        """All of it. `load_before` and `load_after`: what the machine had to do, as the kernel counts it."""
+        about = {**self._machine, "load_after": os.getloadavg()[0]}
+        figures = {"script": self.script, "rounds": self.rounds, "machine": about, "rows": self.rows}
+        return {**figures, "slopes": self.slopes} if self.slopes else figures
 
 
 def _summary(numbers: list[float]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 """Reading with the library: load, lookup, events, info, wait_for; and mark_failed."""
 
 import threading
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -37,6 +38,27 @@ def test_lookup_gives_uuids_objects_or_fields(cn, up):
     assert (vm["type"], vm["ram"]) == ("OS", vm["max_physical_memory"])
     assert up in cn.api.lookup()
     assert cn.api.lookup({"uuid": NOBODY}) == []
+
+
+def test_lookup_asks_for_no_more_than_it_gives(cn, up):
+    """What it asks for stands in the daemon's log."""
+    before = len(cn.daemon.logged("request"))
+    assert cn.api.lookup({"uuid": up, "alias": "library-up", "type": "OS"}) == [up]
+    assert cn.api.lookup({"uuid": up}, fields=iter(["ram", "alias"])) == [
+        {"alias": "library-up", "ram": cn.vm(up)["max_physical_memory"]}
+    ]
+    assert [vm["uuid"] for vm in cn.api.lookup({"uuid": up}, full=True)] == [up]
+    urls = [record["req"]["url"] for record in cn.daemon.logged("request")[before:]]
+    asked = [parse_qs(url.partition("?")[2]) for url in urls if url.startswith("/vms?")]
+    assert [(question.get("alias"), question.get("uuid")) for question in asked] == [
+        (["library-up"], [up]),
+        (None, [up]),
+        (None, [up]),
+    ]
+    less, fields, everything = (question.get("fields") for question in asked)
+    assert less is not None and "customer_metadata" not in less[0]
+    assert fields is not None and "customer_metadata" not in fields[0]
+    assert everything is None
 
 
 @pytest.mark.parametrize("search", [{"bogus": "x"}, {"alias": "~("}])

@@ -34,7 +34,7 @@ from vmadm.actions import (
 from vmadm.actions.following import Follower
 from vmadm.actions.session import Session, silently
 from vmadm.cli.info import info_of, vmadmd_of
-from vmadm.cli.matching import checked_filters, found
+from vmadm.cli.matching import checked_filters, found, question_for
 from vmadm.errors import DaemonAway, VmNotFound, WrongState
 from vminfod.client import HTTPStatusError, VminfodClient, VminfodError
 from vminfod.clients.stream import VminfodEventStream
@@ -111,8 +111,10 @@ class Vmadm:
         warning in the log names it. Raises BadFilter (a VmadmError), DaemonAway."""
         session = self._session("lookup")
         filters = checked_filters(search or {}, kind="lookup")
+        fields = None if fields is None else list(fields)
+        shown = fields if fields is not None else None if full else ["uuid"]
         with _answered():
-            vms, unreadable = session.client(READER).vms_and_unreadable()
+            vms, unreadable = session.client(READER).vms_and_unreadable(question_for(search or {}, shown))
         if unreadable:
             session.log.warning("the list of VMs is not complete", extra={"unreadable": unreadable})
         matched = found(vms, filters)

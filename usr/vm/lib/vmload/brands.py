@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import os
+
+from jsvalues.jsonscan import scanned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 _TABLE = os.path.join(os.path.dirname(__file__), "brands.json")
 
 
-@functools.cache
+_read: dict[str, Any] = {}  # what it says, once somebody has asked
+
+
 def table() -> dict[str, Any]:
     """The whole file: `brands` (brand -> facts) and the facts of unsupported ones. Do not change what it returns."""
-    with open(_TABLE, encoding="utf-8") as file:
-        facts_of_all: dict[str, Any] = json.load(file)
-        return facts_of_all
+    if not _read:
+        with open(_TABLE, encoding="utf-8") as file:
+            _read.update(scanned(file.read()))
+    return _read
 
 
 def is_supported(brand: str) -> bool:

@@ -5,25 +5,22 @@ Always: what is printed has the keys in the order and the numbers in the spellin
         is not escaped. Only JSON is accepted: no NaN, no Infinity.
 The writer is ours because json.dumps(indent=...) cannot keep the spelling of a number, and runs in pure Python
 at a third of this speed (measured: 1,000 VMs, 1.3 MB, 43 ms against 17).
-What is JSON is read by the scanner in C that `json` is built on: importing `json` costs a tenth of `vmadm get`. It is
-done where that scanner is not there, and to say what is wrong.
 Not here: what the daemon serialises; it does that with ujson."""
 
 from __future__ import annotations
 
 try:
-    from _json import encode_basestring, make_scanner
+    from _json import encode_basestring
 except ImportError:  # another Python than CPython
     from json.encoder import encode_basestring
-    from json.scanner import make_scanner
 
+from jsvalues.jsonscan import scanned
 from vminfod.clients.failures import ParseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn, Union
+    from typing import Any, Union
 
-_BLANKS = " \t\n\r"
 quoted = encode_basestring  # a str as JSON, non-ASCII left alone; runs in C
 
 
@@ -63,42 +60,13 @@ def _load(text: Union[bytes, str], parse_float: type[float]) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        return _scanned(text, parse_float)
+        return scanned(text, parse_float)
     except UnicodeDecodeError as error:
         raise ParseError(f"not UTF-8: byte {error.start}") from error
     except RecursionError as error:
         raise ParseError("nested too deeply") from error
     except ValueError as error:
         raise ParseError(str(error)) from error
-
-
-class _Rules:
-    """What a scanner asks of its decoder."""
-
-    strict = True
-    object_hook = object_pairs_hook = None
-    parse_int = int
-
-    def __init__(self, parse_float: type[float]) -> None:
-        self.parse_float = parse_float
-        self.parse_constant = _refuse_constant
-
-
-def _scanned(text: str, parse_float: type[float]) -> Any:
-    text = text.strip(_BLANKS)
-    try:
-        value, end = make_scanner(_Rules(parse_float))(text, 0)  # type: ignore[arg-type]
-        if end == len(text):
-            return value
-    except (StopIteration, ValueError, SystemError):
-        pass  # json says what is wrong: without it the scanner lacks the words, which some Pythons call a SystemError
-    import json
-
-    return json.loads(text, parse_float=parse_float, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _text(value: Any, margin: str, colon: str) -> str:
