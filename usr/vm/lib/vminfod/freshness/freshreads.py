@@ -54,9 +54,7 @@ class FreshReads:
         except NotInTime:
             return f"VM not read within {timeout:g} s: {self._why_stale(zonename)}"
         except LoadError as error:
-            # The code is the XML's alone, and its text is the parser's, without the file.
-            where = f"{zone_xml_path(zonename)}: " if error.code == "PARSE_ERROR" else ""
-            return f"VM cannot be read: {where}{error}"
+            return f"VM cannot be read: {why_not(zonename, error)}"
         sysinfo.join(max(0.0, until - time.monotonic()))
         return None if sysinfo.ready() else f"VM not read within {timeout:g} s: waiting for the file {SYSINFO}"
 
@@ -77,3 +75,9 @@ class FreshReads:
         for command in [c for c in commands if about & set(c.words)] or commands:
             return f"waiting for {command.what}, which runs {command.seconds:.1f} s"
         return "it is being read, and waits for its turn"
+
+
+def why_not(zonename: str, error: LoadError) -> str:
+    """Why the zone could not be read, with the file that is broken."""
+    # The code is the XML's alone, and its text is the parser's, without the file.
+    return f"{zone_xml_path(zonename)}: {error}" if error.code == "PARSE_ERROR" else str(error)

@@ -10,6 +10,7 @@ from typing import Optional
 
 import gevent
 
+from vminfod.freshness.freshreads import why_not
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.sysinforeads import SysinfoReads
 from vminfod.freshness.threads import Threads
@@ -41,7 +42,7 @@ class Previews:
             raise LoadError(f"not read within {timeout:g} s", "ETIMEDOUT")
         body, error = reading.get()
         if error is not None:
-            raise error
+            raise LoadError(why_not(zonename, error), error.code) from error
         found: Optional[bytes] = body
         return found
 
