@@ -20,6 +20,10 @@ vms                   all VM objects as JSON
 vm <zonename>         one VM object as JSON
 top [-1]              the VMs and their changes on a full screen; -1 prints once
 events [-jfr]         follow what changes; -j as JSON, -f full dates and names, -r also the ready event
+transaction <zonename> [-l <seconds>] -- <command> [<argument> ...]
+                      run a command; all that it changes of that VM comes as one event, when it has ended or, at the
+                      latest, after -l (--limit) seconds: 60 if not given, at most 600. Exit status: the command's; 125
+                      if there is no transaction, and nothing was run
 help                  this text
 
 The environment variables VMINFOD_HOST and VMINFOD_PORT choose another daemon than that of this node,

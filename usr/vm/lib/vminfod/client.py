@@ -3,7 +3,8 @@
 
     from vminfod.client import VminfodClient, VminfodEventStream, VminfodWatcher
 
-    VminfodClient        ask once: ping, status, vms, vm, get_vmobj, get_vmobjs
+    VminfodClient        ask once: ping, status, vms, vm, get_vmobj, get_vmobjs; transaction holds a VM back while you
+                         change it
     VminfodEventStream   follow every event, or wait for the one that your own action causes
     VminfodWatcher       a local mirror of all VMs that reconnects by itself
 
@@ -20,9 +21,12 @@ from vminfod.clients.connection import Exchange
 from vminfod.clients.failures import (
     ConnectionFailed,
     HTTPStatusError,
+    NoTransactions,
     ParseError,
     Stopped,
     StreamError,
+    TransactionOver,
+    VmHeld,
     VminfodError,
     VminfodTimeout,
 )
@@ -39,14 +43,18 @@ if TYPE_CHECKING:
     from vminfod.clients.clientlog import Logger
     from vminfod.clients.shapes import Status, Vm
     from vminfod.clients.stream import VminfodEventStream
+    from vminfod.clients.transaction import Transaction
     from vminfod.clients.watcher import VminfodWatcher
 
 __all__ = [
     "ConnectionFailed",
     "HTTPStatusError",
+    "NoTransactions",
     "ParseError",
     "Stopped",
     "StreamError",
+    "TransactionOver",
+    "VmHeld",
     "VminfodClient",
     "VminfodError",
     "VminfodEventStream",
@@ -54,12 +62,11 @@ __all__ = [
     "VminfodWatcher",
 ]
 
-MAX_BODY = 1 << 30  # bytes of one response: 1,000 VMs make about 2 MB; past it the server is not to be believed
 UNREADABLE = "x-vminfod-unreadable"  # header of a list: names of zones that it lacks, separated by commas
 
 
 class VminfodClient:
-    """One GET for each call, on a connection of its own; safe to share between threads.
+    """One GET for each call, on a connection of its own; safe to share between threads. A transaction is one thread's.
 
     Without `host` and `port` vminfod is asked through its unix socket (`socket`, /var/run/vminfod.sock if not given)
     where that is there and may be opened, else at 127.0.0.1:9090.
@@ -147,6 +154,46 @@ class VminfodClient:
         """One VM object."""
         return _object(self.get(vm_path(zonename)))
 
+    def transaction(
+        self,
+        uuid: str,
+        *,
+        command: Optional[str] = None,
+        req_id: Optional[str] = None,
+        limit: Optional[float] = None,
+        wait: Optional[float] = None,
+        waiting: Optional[Callable[[str], object]] = None,
+    ) -> Transaction:
+        """Hold one VM back while you change it, so that all comes as one event:
+
+            with client.transaction(uuid, command="resize") as vm:      # the VM object as it is now, a dict
+                ...                                                     # zfs, zonecfg, files
+                vm.fresh()                                              # what it would be now
+            vm.outcome                                                  # what everybody sees from here on
+
+        The block's normal end commits; an exception passes on, and what is there by then is published, marked as
+        aborted. `command` (the client's name if not given) and `req_id` are shown by `vminfo status` and are in the
+        event's cause. `limit`: seconds that it may be open, 1 to 600, 60 if not given; past it the VM is published as
+        it is. `wait`: seconds to wait for the end of another transaction on that VM, 0 to 600, 60 if not given;
+        `waiting(asked)` is called when an answer has not come in three seconds: the turn's, if that is what was asked,
+        `POST /transactions`.
+        Only through vminfod's unix socket, which is looked for also where a host or port was named. Opening raises
+        NoTransactions (no socket, an older vminfod), HTTPStatusError (an unknown VM is code 404), VmHeld; the end
+        TransactionOver (the limit has passed), ConnectionFailed (vminfod has gone) and HTTPStatusError (code 504: it
+        cannot be read)."""
+        from vminfod.clients.transaction import Transaction
+
+        return Transaction(
+            self._identity,
+            uuid,
+            command=self._identity.name if command is None else command,
+            req_id=req_id,
+            limit=limit,
+            wait=wait,
+            timeout=self._timeout,
+            waiting=waiting,
+        )
+
     def get(self, path: str, *, parse: Callable[[bytes], Any] = parsed) -> Any:
         """The JSON at any path, as `parse` reads it; `parse` raises ParseError."""
         return self._parsed(path, parse)[0]
@@ -167,7 +214,7 @@ class VminfodClient:
         exchange = Exchange(self._identity, path, deadline=deadline, waiting=tell)
         try:
             exchange.check_ok()
-            return _whole_body(exchange), exchange.header(UNREADABLE)
+            return exchange.whole_body(), exchange.header(UNREADABLE)
         finally:
             exchange.close()
 
@@ -213,14 +260,3 @@ def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ParseError("the server did not answer with a JSON object")
     return value
-
-
-def _whole_body(exchange: Exchange) -> bytes:
-    pieces = []
-    size = 0
-    while piece := exchange.body():
-        pieces.append(piece)
-        size += len(piece)
-        if size > MAX_BODY:
-            raise ParseError(f"response of more than {MAX_BODY} bytes")
-    return b"".join(pieces)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LONGEST_ALIAS = 30  # characters; longer ones end in three dots within that length
 ELLIPSIS = "..."
 ABSENT = "-"
+WHEN_CHANGED = "last_modified"
 
 
 def event_text(event: Event, *, full: bool) -> str:
@@ -24,7 +25,11 @@ def event_text(event: Event, *, full: bool) -> str:
     start = f"[{_date(event, full)}] {zonename if full else zonename.partition('-')[0]} {_alias(event)} {event['type']}"
     if event["type"] != "modify":
         return one_line(start)
-    return "".join([one_line(f"{start}: {_change(change)}") for change in event.get("changes") or []])
+    changes = event.get("changes") or []
+    if "transaction" in (event.get("cause") or {}):
+        # What was changed comes first, as it does where each step of a write is an event by itself.
+        changes = sorted(changes, key=lambda change: change.get("prettyPath") == WHEN_CHANGED)
+    return "".join([one_line(f"{start}: {_change(change)}") for change in changes])
 
 
 def ready_text(event: Event, *, full: bool) -> str:

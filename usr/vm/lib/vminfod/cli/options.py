@@ -11,6 +11,10 @@ class BadOption(ValueError):
     """The text is getopt's own complaint, without the program's name."""
 
 
+class BadUsage(Exception):
+    """Wrong words on the command line; the text is the line before the usage."""
+
+
 def parsed_options(
     argv: list[str], flags: dict[str, str], valued: dict[str, str]
 ) -> tuple[dict[str, list[str]], list[str]]:

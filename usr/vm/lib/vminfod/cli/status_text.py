@@ -41,6 +41,7 @@ def status_text(status: Status, *, full: bool) -> str:
     if full:
         lines += _refresh_log(status.get("refreshLog") or [])
         lines += _fswatcher(status.get("fswatcher") or {})
+    lines += _transactions(status.get("transactions") or [])
     lines += _listeners(status.get("eventsListeners") or {})
     return "\n".join(lines) + "\n"
 
@@ -97,6 +98,19 @@ def _fswatcher(fswatcher: dict[str, Any]) -> list[str]:
         f"  watching: {len(fswatcher.get('watching') or [])}",
         f"  tryingToWatch: {len(fswatcher.get('not_yet_watching') or [])}",
         f"  pendingActions: {len(fswatcher.get('pending_actions') or {})}",
+    ]
+
+
+def _transactions(transactions: list[dict[str, Any]]) -> list[str]:
+    if not transactions:
+        return []
+    return [
+        f"transactions: ({len(transactions)} items)",
+        *[
+            f"  - {_shown(one, 'uuid')} {_shown(one, 'state')} for {_shown(one, 'age')} s of {_shown(one, 'limit')} s"
+            f" by pid {_shown(one, 'pid')}: {_shown(one, 'command')}"
+            for one in transactions
+        ],
     ]
 
 

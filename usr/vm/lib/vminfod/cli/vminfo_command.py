@@ -8,7 +8,7 @@ every case, the reason of a failure to stderr."""
 from __future__ import annotations
 
 from vminfod.bunyan import ERROR
-from vminfod.cli.options import BadOption, parsed_options
+from vminfod.cli.options import BadOption, BadUsage, parsed_options
 from vminfod.cli.stdio import (
     NO_ANSWER,
     STDOUT,
@@ -39,23 +39,26 @@ vms                   all VM objects as JSON
 vm <zonename>         one VM object as JSON
 top [-1]              the VMs and their changes on a full screen; -1 prints once
 events [-jfr]         follow what changes; -j as JSON, -f full dates and names, -r also the ready event
+transaction <zonename> [-l <seconds>] -- <command> [<argument> ...]
+                      run a command; all that it changes of that VM comes as one event, when it has ended or, at the
+                      latest, after -l (--limit) seconds: 60 if not given, at most 600. Exit status: the command's; 125
+                      if there is no transaction, and nothing was run
 help                  this text
 
 The environment variables VMINFOD_HOST and VMINFOD_PORT choose another daemon than that of this node,
 VMINFOD_TIMEOUT the seconds that an answer may take: 60 if it is not set, 0 for no limit.
 """
 HELP = {"h": "help"}
+LIMIT = {"l": "limit"}
 OPTIONS = {  # command -> letter -> long name
     "status": {**HELP, "j": "json", "f": "full"},
     "vms": HELP,
     "vm": HELP,
     "top": {**HELP, "1": "once"},
     "events": {**HELP, "j": "json", "f": "full", "r": "ready"},
+    "transaction": HELP,
 }
-
-
-class BadUsage(Exception):
-    """Wrong words on the command line; the text is the line before the usage."""
+VALUED = {"transaction": LIMIT}  # likewise, of the options that take a value
 
 
 def main(argv: list[str], environ: Mapping[str, str]) -> int:
@@ -83,10 +86,11 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> int:
     if not argv:
         raise BadUsage("A command is needed.")
     command, words = argv[0], argv[1:]
+    options: dict[str, list[str]] = {}
     if command == "ping":
         words = []  # it takes no options and minds none
     elif command in OPTIONS:
-        options, words = parsed_options(words, OPTIONS[command], {})
+        options, words = parsed_options(words, OPTIONS[command], VALUED.get(command, {}))
         if "help" in options:
             command = "help"
     elif command.startswith("-"):
@@ -97,8 +101,13 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> int:
         return 0
     if command != "ping" and command not in OPTIONS:
         raise BadUsage(f"Unknown command: {command}")
-    if command == "vm" and not words:
-        raise BadUsage("The command vm needs the name of a zone.")
+    if command in ("vm", "transaction") and not words:
+        raise BadUsage(f"The command {command} needs the name of a zone.")
+    return _ask(command, options, words, environ)
+
+
+def _ask(command: str, options: dict[str, list[str]], words: list[str], environ: Mapping[str, str]) -> int:
+    """Ask vminfod, and print what it says."""
     host, port, socket = address_from_environment(environ)
     limit = read_limit(environ)
     name = f"{environ['VMINFOD_NAME']} (Vminfod CLI)" if environ.get("VMINFOD_NAME") else "Vminfod CLI"
@@ -113,6 +122,10 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> int:
 
         identity = Identity(name, host, port, log, socket)
         return top.print_once(client) if "once" in options else top.watch(identity, client, environ)
+    if command == "transaction":
+        from vminfod.cli import heldcommand
+
+        return heldcommand.run_held(client, heldcommand.asked(words, options), environ)
     if command == "ping":
         put(f"{client.ping().get('ping')}\n")
     elif command == "status" and "json" not in options:

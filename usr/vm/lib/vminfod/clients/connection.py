@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MPL-2.0
-"""One GET over one connection to vminfod: the shell around httpwire, and the only socket code of the client.
+"""Requests over a connection to vminfod: the shell around httpwire, and the only socket code of the client.
 
 Always: every error that leaves here is a VminfodError. Only the thread that reads closes the socket; others may
         interrupt() it, since a descriptor closed under a sleeping reader can be somebody else's a moment later.
-Each request has its own connection: on the loopback that costs 0.1 ms, and a kept-alive one that the daemon closed
-meanwhile would need a retry.
+A GET has a connection of its own (Exchange): on the loopback that costs 0.1 ms, and a kept-alive one that the daemon
+closed meanwhile would need a retry. What lives as long as its connection keeps one (keptconnection.py).
 A unix socket that is not there, not ours to open, or left behind by a daemon that ended, is no error: TCP comes next.
 Sockets are looked up when they are used, so that gevent's monkey patching works whenever it is applied. A process that
 has not imported `socket`, as `vmadm get`, does with the module in C underneath: the import costs a fifth of it."""
@@ -19,6 +19,7 @@ from vminfod.clients.failures import (
     ConnectionFailed,
     HTTPStatusError,
     IncompleteResponse,
+    ParseError,
     VminfodError,
     VminfodTimeout,
     connection_failed,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from vminfod.clients.identity import Identity
 
 RECEIVE = 256 << 10  # bytes asked of the socket at once: a /vms of 1 MB arrives in a few turns
+MAX_BODY = 1 << 30  # bytes of one response: 1,000 VMs make about 2 MB; past it the server is not to be believed
 OK = 200
 LONGEST_REASON = 4096  # bytes of a refusal's text: an error of zfs and the command that gave it
 PATIENCE = 3.0  # seconds without an answer after which whoever waits may want to know what for
@@ -41,12 +43,14 @@ LOCAL_HOST = "localhost"  # what a request through the unix socket names as its 
 
 
 class Exchange:
-    """A request that was sent, and the response that is being read.
+    """A GET that was sent, and the response that is being read.
 
     `deadline` (time.monotonic() seconds, None for no limit) binds everything from connecting on and may be changed
     between two calls; `silence` (seconds) binds the wait for each piece. Past either: VminfodTimeout.
     `waiting` is called, in the thread that waits, once when the whole has taken PATIENCE seconds; set it to None and
     that is over."""
+
+    _socket: socket.socket
 
     def __init__(
         self,
@@ -56,18 +60,27 @@ class Exchange:
         deadline: Optional[float],
         waiting: Optional[Callable[[], object]] = None,
     ) -> None:
+        self._begin("GET", path, deadline, waiting)
+        local = self._connect_locally(identity.socket) if identity.socket else None
+        self._socket = local or self._connect(identity.host, identity.port)
+        host = identity.host if local is None else LOCAL_HOST
+        self._send(get_request(path, host=host, port=identity.port, user_agent=identity.user_agent()))
+
+    def _begin(
+        self, method: str, path: str, deadline: Optional[float], waiting: Optional[Callable[[], object]]
+    ) -> None:
         self.deadline = deadline
         self.silence: Optional[float] = None
         self.waiting = waiting
         self._tell_at = monotonic() + PATIENCE
-        self._path = path
+        self._asked = f"{method} {path.partition('?')[0]}"
         self._response = ResponseParser()
         self._early = b""  # body bytes that arrived together with the head
-        local = self._connect_locally(identity.socket) if identity.socket else None
-        self._socket = local or self._connect(identity.host, identity.port)
+
+    def _send(self, octets: bytes) -> None:
         try:
-            host = identity.host if local is None else LOCAL_HOST
-            self._socket.sendall(get_request(path, host=host, port=identity.port, user_agent=identity.user_agent()))
+            self._socket.settimeout(self._patience())
+            self._socket.sendall(octets)
         except OSError as error:
             self.close()
             raise self._translated("write {}", error) from error
@@ -96,6 +109,17 @@ class Exchange:
             body = self._receive()
         return body
 
+    def whole_body(self) -> bytes:
+        """All of the body. Raises as status() does, and ParseError past MAX_BODY."""
+        pieces = []
+        size = 0
+        while piece := self.body():
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_BODY:
+                raise ParseError(f"response of more than {MAX_BODY} bytes")
+        return b"".join(pieces)
+
     def _reason(self) -> str:
         """The text of a refusal, as far as it comes: what goes wrong now is not what the caller has to hear of."""
         text = b""
@@ -121,14 +145,21 @@ class Exchange:
         self._socket.close()
 
     def _connect_locally(self, path: str) -> Optional[socket.socket]:
+        try:
+            return self._locally_connected(path)
+        except OSError:
+            return None
+
+    def _locally_connected(self, path: str) -> socket.socket:
+        """Raises OSError, also for a path that is too long for a socket."""
         sockets = _sockets()
         connection: socket.socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
         try:
             connection.settimeout(self._patience())
             connection.connect(path)
-        except OSError:  # also a path that is too long for one
+        except OSError:
             connection.close()
-            return None
+            raise
         return connection
 
     def _connect(self, host: str, port: int) -> socket.socket:
@@ -204,7 +235,7 @@ class Exchange:
 
     def _translated(self, doing: str, error: OSError) -> Exception:
         if isinstance(error, TimeoutError):
-            return VminfodTimeout(f"GET {self._path.partition('?')[0]} timeout exceeded")
+            return VminfodTimeout(f"{self._asked} timeout exceeded")
         return connection_failed(doing, error)
 
 

@@ -12,7 +12,7 @@ import errno
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional, Union
+    from typing import Any, Optional, Union
 
 
 class VminfodError(Exception):
@@ -80,6 +80,31 @@ class Stopped(StreamError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} was stopped", code="ESTOPPED")
+
+
+class NoTransactions(VminfodError):
+    """There are none with this vminfod, or none from here: no unix socket, or an older daemon. Nothing was done. Code
+    "ENOTSUP"."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"no transactions here: {why}", code="ENOTSUP")
+
+
+class VmHeld(VminfodTimeout):
+    """Another transaction held the VM for longer than was to be waited. `holder` says whose: `transaction`, `command`,
+    `req_id`, `pid`, `uid`, and its `age` in seconds."""
+
+    def __init__(self, message: str, holder: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+class TransactionOver(VminfodError):
+    """The transaction has ended before its writer ended it: its limit passed, or its connection was closed. The VM was
+    published as it was then; what was changed stays changed. Code "EXPIRED"."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="EXPIRED")
 
 
 class BadPattern(ValueError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""The little of HTTP/1.1 that a client of vminfod needs: make a GET, take a response apart. No socket in here.
+"""The little of HTTP/1.1 that a client of vminfod needs: make a request, take a response apart. No socket in here.
 
 `http.client` would do this too, but importing it costs three times what `vmadm get` needs for everything else.
 
@@ -50,16 +50,27 @@ def _query_value(value: object) -> str:
 
 
 def get_request(path: str, *, host: str, port: int, user_agent: str) -> bytes:
-    """The bytes of `GET path`. Raises ValueError for a path that would break the request line."""
+    """The bytes of `GET path`, the only request of its connection. Raises ValueError for a path that would break the
+    request line."""
+    return request("GET", path, host=host, port=port, user_agent=user_agent, keeps=False)
+
+
+def request(
+    method: str, path: str, *, host: str, port: int, user_agent: str, keeps: bool, body: Optional[bytes] = None
+) -> bytes:
+    """The bytes of a request with JSON in its `body`, if any. `keeps`: another may follow on the same connection.
+    Raises ValueError as get_request() does."""
     if not path.startswith("/") or any(character <= " " or character == "\x7f" for character in path):
         raise ValueError(f"not a request path: {path!r}")
     shown_host = f"[{host}]" if ":" in host else host
     agent = "".join([character if character.isprintable() else "?" for character in user_agent])
     head = (
-        f"GET {path} HTTP/1.1\r\nHost: {shown_host}:{port}\r\nUser-Agent: {agent}\r\n"
-        "Accept: application/json\r\nConnection: close\r\n\r\n"
+        f"{method} {path} HTTP/1.1\r\nHost: {shown_host}:{port}\r\nUser-Agent: {agent}\r\n"
+        f"Accept: application/json\r\nConnection: {'keep-alive' if keeps else 'close'}\r\n"
     )
-    return head.encode("utf-8", "backslashreplace")
+    if body is not None:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return (head + "\r\n").encode("utf-8", "backslashreplace") + (body or b"")
 
 
 class ResponseParser:

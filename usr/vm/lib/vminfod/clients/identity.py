@@ -26,7 +26,8 @@ FOREVER = 1e9  # seconds, 30 years: past it (infinity too) a limit is none, and 
 class Identity:
     """Checked arguments of a client. Raises TypeError for a wrong type and ValueError for an impossible port.
 
-    `socket` is the unix socket to be tried first, or None: whoever names a host or a port means that one."""
+    `socket` is the unix socket to be tried first, or None: whoever names a host or a port means that one. `local` is
+    where the unix socket of that daemon would be all the same: transactions need it."""
 
     def __init__(
         self,
@@ -56,7 +57,8 @@ class Identity:
         self.name = name
         self.host = host
         self.port = port
-        self.socket = None if by_address else socket or SOCKET
+        self.local = socket or SOCKET
+        self.socket = None if by_address else self.local
         self.log = ClientLog(log if log is not None else StderrLog(DEFAULT_NAME, DEBUG), name)
         self._program = _program()  # now: later the program may stand in another folder, or in one that is gone
 

@@ -56,3 +56,4 @@ class Status(TypedDict, total=False):
     connections: int
     lostLogRecords: int
     health: dict[str, Any]
+    transactions: list[dict[str, Any]]
