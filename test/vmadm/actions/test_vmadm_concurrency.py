@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -164,7 +165,8 @@ def test_write_that_waits_for_vminfod_says_so_once_and_goes_on(cn):
     uuid = cn.add()
     cn.control.fault("zfs", "hold", match=f"zones/{uuid}")
     child = cn.start_vmadm("update", uuid, "alias=late")
-    assert child.stderr.readline() == f"waiting for vminfod to answer GET /vms/{uuid}\n"
+    waiting = child.stderr.readline()
+    assert re.fullmatch(rf"waiting for vminfod to answer GET /transactions/[0-9a-f-]+/vm \(VM {uuid}\)\n", waiting)
     cn.control.step("zfs")
     assert child.communicate(timeout=60) == ("", f"Successfully updated VM {uuid}\n")
     assert child.returncode == 0

@@ -4,8 +4,8 @@
 import pytest
 
 from support.running_daemon import eventually
+from support.writing import outcome
 from vmadm import CannotRead
-from vmadm.actions import session
 
 pytest_plugins = ("support.writers",)
 
@@ -59,29 +59,19 @@ def test_forced_stop_kill_and_delete_go_on_from_what_was_read_last(cn):
 
 
 def test_change_whose_outcome_cannot_be_seen_says_that_it_was_made(cn):
-    uuid = cn.add()
-    break_at = f"{cn.root}/etc/zones/{uuid}.xml"
-    written = []
-
-    def break_it_meanwhile():
-        with open(break_at, "w", encoding="utf-8") as file:
-            file.write("<zone")
-        written.append(True)
-
+    uuid = cn.add(quota=10)
     # The change is in zfs alone, so that nothing writes the XML behind our back.
-    real = session.Session.fresh
-
-    def fresh(self, *words):
-        break_it_meanwhile()
-        return real(self, *words)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session.Session, "fresh", fresh)
-        with pytest.raises(
-            CannotRead, match="the change was made, but the outcome cannot be seen: VM .* cannot be read"
-        ):
-            cn.api.update(uuid, quota=33)
-    assert written
+    cn.forget_commands()
+    cn.control.fault("zfs", "hold", match="set quota")
+    child = cn.start_vmadm("update", uuid, "quota=33")
+    eventually("zfs runs", lambda: [line for line in cn.commands() if "zfs set quota" in line])
+    with open(f"{cn.root}/etc/zones/{uuid}.xml", "w", encoding="utf-8") as file:
+        file.write("<zone")
+    cn.control.step("zfs")
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 1
+    why = f"the change was made, but the outcome cannot be seen: VM {uuid} cannot be read: /etc/zones/{uuid}.xml: "
+    assert outcome(err).startswith(why)
     assert cn.node.run("zfs", "get", "-Hpo", "value", "quota", f"zones/{uuid}").stdout.strip() == str(33 << 30)
     cn.api.delete(uuid)
     assert cn.is_gone(uuid)

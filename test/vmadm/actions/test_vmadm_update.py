@@ -124,12 +124,13 @@ def test_commands_of_a_memory_update_in_their_order(cn):
     mib = 1 << 20
     assert cn.commands() == [
         f"zonecfg -u {uuid}",
-        f"zlogin {uuid} /usr/sbin/svcadm disable -st svc:/smartdc/mdata:fetch",
-        f"zlogin {uuid} /usr/sbin/svcadm enable -s svc:/smartdc/mdata:fetch",
         f"prctl -n zone.max-physical-memory -v {128 * mib} -t privileged -r -i zone {uuid}",
         f"prctl -n zone.max-locked-memory -v {128 * mib} -t privileged -r -i zone {uuid}",
         f"prctl -n zone.max-swap -v {256 * mib} -t privileged -r -i zone {uuid}",
         f"zlogin {uuid} /usr/sbin/mount -F tmpfs -o remount,size=128m /tmp",
+        # Last, since it asks for what vminfod serves.
+        f"zlogin {uuid} /usr/sbin/svcadm disable -st svc:/smartdc/mdata:fetch",
+        f"zlogin {uuid} /usr/sbin/svcadm enable -s svc:/smartdc/mdata:fetch",
     ]
 
 

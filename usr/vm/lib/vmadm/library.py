@@ -62,7 +62,8 @@ NOT_FOUND = 404
 
 class Vmadm:
     """A node and the vminfod that serves it. `tell` gets lines for an operator, such as which lock is waited for;
-    `log` is a logger in the manner of the standard library's."""
+    `log` is a logger in the manner of the standard library's; `req_id`, the id of the request that the calls belong to,
+    is in the cause of the events that they make."""
 
     def __init__(
         self,
@@ -72,8 +73,10 @@ class Vmadm:
         port: Optional[int] = None,
         tell: Callable[[str], None] = silently,
         log: Optional[Logger] = None,
+        req_id: Optional[str] = None,
     ) -> None:
         self._root, self._host, self._port, self._tell, self._log = root, host, port, tell, log
+        self._req_id = req_id
 
     # Reads. They ask vminfod, which answers from memory.
 
@@ -252,7 +255,13 @@ class Vmadm:
 
     def _session(self, what: str) -> Session:
         return Session(
-            root=self._root, host=self._host, port=self._port, command=f"vmadm.{what}", tell=self._tell, log=self._log
+            root=self._root,
+            host=self._host,
+            port=self._port,
+            command=f"vmadm.{what}",
+            req_id=self._req_id,
+            tell=self._tell,
+            log=self._log,
         )
 
 

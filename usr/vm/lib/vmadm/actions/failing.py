@@ -6,6 +6,7 @@ Each step is tried whatever became of the one before: a VM that cannot be halted
 from __future__ import annotations
 
 from vmadm.actions import lifecycle
+from vmadm.actions.atonce import at_once
 from vmadm.actions.session import Session
 from vmadm.errors import OutcomeMissed
 from vmadm.node import zonecfg
@@ -17,9 +18,9 @@ FAILED = "failed"
 def mark_failed(session: Session, uuid: str) -> Vm:
     """Give the VM up; the object as it is then. Raises VmNotFound, DaemonAway, OutcomeMissed."""
     name = f"VM.js markVMFailure ({uuid})"
-    vm = session.look(uuid, name)
-    errors = give_up(session, uuid)
-    shown = session.fresh(vm["zonename"], name)
+    with at_once(session, uuid, name, "mark-failed") as held:
+        errors = give_up(session, uuid)
+        shown = held.outcome()
     if shown is None or shown.get("state") != FAILED:
         why = "; ".join([str(error) for error in errors]) or f"its state is {shown and shown.get('state')}"
         raise OutcomeMissed(f"VM {uuid} is not in state failed: {why}")

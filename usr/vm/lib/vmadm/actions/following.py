@@ -3,6 +3,7 @@
 
 The stream of events is opened before the act, so that nothing in between is missed; after the act comes a fresh read,
 since the state may be there already; then events are followed until the VM shows what is waited for.
+Within a transaction nothing of the VM comes by events: it is read anew every HELD_POKE seconds instead.
 A node can lose events, and vminfod can be restarted: when nothing comes for POKE seconds a fresh read is asked for
 again, and a stream that ended is opened again. So a wait never hangs on an event that was lost."""
 
@@ -20,6 +21,7 @@ from vminfod.clients.stream import VminfodEventStream
 from vmload import Vm
 
 POKE = 2.0  # seconds without an event after which the VM is read anew; a read costs the node some 50 ms
+HELD_POKE = 0.2  # likewise, within a transaction
 STREAM_AGAIN = 0.5  # seconds between tries to open the stream again
 Check = Callable[[Optional[Vm]], bool]
 
@@ -60,6 +62,9 @@ class Follower:
         left = deadline - time.monotonic()
         if left <= 0:
             raise NotReached(what)
+        if self._session.transaction is not None:
+            time.sleep(min(left, HELD_POKE))
+            return self._session.fresh(self._zonename, self._name)
         try:
             event = self._stream.read(min(left, POKE))
             return event.get("vm")

@@ -9,12 +9,15 @@ Not here: kvm's graceful stop and reset, which are vmadmd's work (vmadmd.py)."""
 from __future__ import annotations
 
 import uuid as uuids
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Optional
 
+from vmadm.actions.atonce import at_once
 from vmadm.actions.following import Check, Follower
 from vmadm.actions.gathering import check_tags_of
-from vmadm.actions.outcome import confirmed, exactly
-from vmadm.actions.session import Session
+from vmadm.actions.outcome import confirmed, exactly, judged
+from vmadm.actions.session import Session, not_found
 from vmadm.actions.vmadmd import STOP, check_there, reboot_kvm, reset_kvm, stop_kvm
 from vmadm.errors import AlreadyInState, CannotRead, NotReached, ToolFailed, VmadmError, VmNotFound, WrongState
 from vmadm.node import startvm, zonecfg
@@ -348,9 +351,18 @@ def kill(session: Session, uuid: str, signal_name: str = "SIGTERM") -> Vm:
 def look_for(session: Session, uuid: str, name: str, *, last_known: bool = False) -> Vm:
     """The VM, for the commands whose word for "no such VM" has always been the status code. `last_known`: of a VM that
     cannot be read the object that was read last. Raises VmNotFound, CannotRead."""
-    try:
+    with not_found_as_ever(uuid):
         return session.look_or_last_known(uuid, name) if last_known else session.look(uuid, name)
+
+
+@contextmanager
+def not_found_as_ever(uuid: str) -> Iterator[None]:
+    """The word of those commands for a VM that is not there to begin with."""
+    try:
+        yield
     except VmNotFound as error:
+        if str(error) != not_found(uuid):
+            raise
         raise VmNotFound("bad statusCode: 404") from error
 
 
@@ -370,11 +382,12 @@ def remove_transition(session: Session, vm: Vm) -> None:
 def unset_transition(session: Session, uuid: str) -> Vm:
     """Take the transition away, and start the VM if it was one to `start`; the VM as it is then. Raises VmadmError."""
     name = f"VM.js unsetTransition ({uuid})"
-    vm = session.look(uuid, name)
-    remove_transition(session, vm)
-    if vm.get("transition_to") == "start":
-        return start(session, uuid)
-    return confirmed(session, vm["zonename"], [exactly("transition_to", None)], name, f"VM {uuid} was updated")
+    with at_once(session, uuid, name, "unset-transition") as held:
+        vm = held.vm
+        remove_transition(session, vm)
+        wanted = [exactly("transition_to", None)]
+        shown = judged(held.outcome(), vm["zonename"], wanted, f"VM {uuid} was updated")
+    return start(session, uuid) if vm.get("transition_to") == "start" else shown
 
 
 def prefixed(result: Result, tool: str) -> None:

@@ -53,7 +53,11 @@ class Expected:
 
 def confirmed(session: Session, uuid: str, wanted: list[Expected], name: str, what: str) -> Vm:
     """The VM after a fresh read that shows all that is wanted. Raises OutcomeMissed, VmNotFound, DaemonAway."""
-    vm = session.fresh(uuid, name)
+    return judged(session.fresh(uuid, name), uuid, wanted, what)
+
+
+def judged(vm: Optional[Vm], uuid: str, wanted: list[Expected], what: str) -> Vm:
+    """Likewise of a VM that was read anew after the change, None if there was none."""
     if vm is None:
         raise VmNotFound(f"{what}, but VM {uuid} does not exist any more")
     missed = [want for want in wanted if not want.is_shown(vm)]

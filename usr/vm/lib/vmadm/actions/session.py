@@ -4,7 +4,8 @@
 A write acts on the node and then asks vminfod for a fresh read of the VM (`GET /vms/UUID?fresh=true`): the answer is
 given when vminfod has read all of the VM again and serves it, so that every read that starts later sees the change.
 Always: the first question to vminfod comes before anything is touched, and fails the command if there is no answer.
-        Later ones outlast a restart of vminfod of AWAY seconds."""
+        Later ones outlast a restart of vminfod of AWAY seconds.
+        Within a transaction (atonce.py) fresh reads are the transaction's: they see what others do not see yet."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from vmadm.node import locks
 from vmadm.node.interrupts import Interrupts
 from vmadm.node.machine import Node, Result, failure
 from vminfod.bunyan import FATAL
-from vminfod.client import HTTPStatusError, VminfodClient, VminfodError, vm_path
+from vminfod.client import HTTPStatusError, TransactionOver, VminfodClient, VminfodError, vm_path
 from vminfod.clients.address import socket_below
 from vminfod.clients.clientlog import StderrLog
 from vminfod.clients.failures import ConnectionFailed
@@ -28,6 +29,7 @@ from vmload import Vm
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vminfod.clients.clientlog import Logger
+    from vminfod.clients.transaction import Transaction
 
 FRESH_LIMIT = 60.0  # seconds that vminfod may take for a fresh read; the original waited as long for an event
 ANSWER_LIMIT = 15.0  # seconds on top of that, and for any other answer
@@ -35,7 +37,7 @@ AWAY = 15.0  # seconds that vminfod may be unreachable once we have begun: it re
 AGAIN_EVERY = 0.25  # seconds between tries meanwhile
 
 MADE = "the change was made, but "
-BEGINNING = re.compile(r"^VM (not read within [0-9.]+ s|cannot be read): ")  # of what vminfod says about it
+BEGINNING = re.compile(r"^VM (\S+ )?(not read within [0-9.]+ s|cannot be read): ")  # of what vminfod says about it
 
 
 def silently(message: str) -> None:
@@ -43,8 +45,8 @@ def silently(message: str) -> None:
 
 
 class Session:
-    """One command. `command` names it to others who wait for its locks; `tell` gets lines for the operator, `step` the
-    steps of a long command as they begin.
+    """One command, on one VM. `command` names it to others who wait for its locks; `req_id` is the id of the request
+    that it belongs to; `tell` gets lines for the operator, `step` the steps of a long command as they begin.
 
     Not thread-safe: make one for each thread."""
 
@@ -56,6 +58,7 @@ class Session:
         port: Optional[int] = None,
         socket: Optional[str] = None,
         command: str = "vmadm",
+        req_id: Optional[str] = None,
         tell: Callable[[str], None] = silently,
         step: Callable[[str], None] = silently,
         log: Optional[Logger] = None,
@@ -65,6 +68,8 @@ class Session:
         self.node = Node(root, interrupts.busy if interrupts is not None else nullcontext)
         self.host, self.port, self.socket = host, port, socket or socket_below(root)
         self.command = command
+        self.req_id = req_id
+        self.transaction: Optional[Transaction] = None  # that is open; atonce.py sets it
         self.tell = tell
         self.step = step
         self._locked: set[str] = set()
@@ -95,7 +100,7 @@ class Session:
         except VminfodError as error:
             raise nothing_changed(error) from error
         if vm is None:
-            raise VmNotFound(f"VM {uuid} not found")
+            raise VmNotFound(not_found(uuid))
         return vm
 
     def look_or_last_known(self, uuid: str, name: str) -> Vm:
@@ -155,17 +160,21 @@ class Session:
         return shown[0] if shown else None
 
     def _read_fresh(self, uuid: str, name: str) -> Optional[Vm]:
+        try:
+            if self.transaction is not None:
+                return self.transaction.read()
+        except (TransactionOver, ConnectionFailed) as error:
+            self.log.warning("the transaction ended early", extra={"uuid": uuid, "err": str(error)})
+            self.transaction = None
+        except HTTPStatusError as error:
+            raise unreadable(uuid, error) from error
         client = self.client(name, FRESH_LIMIT + ANSWER_LIMIT)
         try:
             vm: Vm = client.get(f"{vm_path(uuid)}?fresh=true&timeout={FRESH_LIMIT:g}")
         except HTTPStatusError as error:
             if error.code == 404:
                 return None
-            if error.code == 504:
-                raise CannotRead(
-                    f"VM {uuid} cannot be read: {BEGINNING.sub('', error.reason or str(error))}"
-                ) from error
-            raise
+            raise unreadable(uuid, error) from error
         return vm
 
     # Locks.
@@ -220,6 +229,18 @@ class Session:
             self.log.warning(f"could not {what}", extra={"err": str(error), **fields})
             return error
         return None
+
+
+def unreadable(uuid: str, error: HTTPStatusError) -> Exception:
+    """What a fresh read that was refused means: CannotRead with the reason, if vminfod cannot read the VM."""
+    if error.code != 504:
+        return error
+    return CannotRead(f"VM {uuid} cannot be read: {BEGINNING.sub('', error.reason or str(error))}")
+
+
+def not_found(uuid: str) -> str:
+    """The text of VmNotFound where nothing was touched yet."""
+    return f"VM {uuid} not found"
 
 
 def nothing_changed(error: VminfodError) -> DaemonAway:

@@ -11,7 +11,8 @@ import re
 from typing import Optional
 
 from vmadm.actions import lifecycle
-from vmadm.actions.outcome import Expected, confirmed, gone_from, there_in
+from vmadm.actions.atonce import at_once
+from vmadm.actions.outcome import Expected, gone_from, judged, there_in
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Step, Steps
 from vmadm.actions.updating import touch
@@ -30,8 +31,8 @@ def create_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
     name = f"VM.js create_snapshot ({uuid})"
     _check_name(snapshot)
     session.check_known(uuid, name)
-    with session.config_lock(uuid):
-        vm = session.look(uuid, name)
+    with session.config_lock(uuid), at_once(session, uuid, name, "create-snapshot") as held:
+        vm = held.vm
         _check_brand(vm)
         if vm.get("datasets"):
             raise WrongState("Cannot currently snapshot zones that have datasets")
@@ -41,10 +42,9 @@ def create_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
         steps: list[Step] = [("zfs snapshot", lambda: session.node.must("zfs", *words))]
         if vm.get("state") == "running" and vm["brand"] != "bhyve" and snapshot not in NO_FOLDER:
             steps.append(("mount", lambda: _mount(session, vm, snapshot)))
-        _run(session, vm, [*steps, ("last_modified", lambda: touch(session, vm))], name)
-        return confirmed(
-            session, vm["zonename"], [there_in("snapshots", "name", snapshot)], name, f"snapshot {snapshot} was created"
-        )
+        _run(session, held, [*steps, ("last_modified", lambda: touch(session, vm))])
+        wanted = [there_in("snapshots", "name", snapshot)]
+        return judged(held.outcome(), vm["zonename"], wanted, f"snapshot {snapshot} was created")
 
 
 def delete_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
@@ -52,8 +52,8 @@ def delete_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
     name = f"VM.js delete_snapshot ({uuid})"
     _check_name(snapshot)
     session.check_known(uuid, name)
-    with session.config_lock(uuid):
-        vm = session.look(uuid, name)
+    with session.config_lock(uuid), at_once(session, uuid, name, "delete-snapshot") as held:
+        vm = held.vm
         _check_brand(vm)
         if _find(vm, snapshot) is None:
             raise VmadmError(f'No snapshot named "{snapshot}" for {uuid}')
@@ -61,21 +61,15 @@ def delete_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
         mounted = snapshot not in NO_FOLDER
         _run(
             session,
-            vm,
+            held,
             [
                 *([("umount", lambda: _unmount(session, vm, snapshot))] if mounted else []),
                 ("zfs destroy", lambda: session.node.must("zfs", *words)),
                 ("last_modified", lambda: touch(session, vm)),
             ],
-            name,
         )
-        return confirmed(
-            session,
-            vm["zonename"],
-            [gone_from("snapshots", "name", snapshot)],
-            name,
-            f"snapshot {snapshot} was deleted",
-        )
+        wanted = [gone_from("snapshots", "name", snapshot)]
+        return judged(held.outcome(), vm["zonename"], wanted, f"snapshot {snapshot} was deleted")
 
 
 def rollback_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
@@ -84,27 +78,30 @@ def rollback_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
     Raises VmadmError."""
     name = f"VM.js rollback_snapshot ({uuid})"
     _check_name(snapshot)
-    lifecycle.look_for(session, uuid, name)
-    with session.config_lock(uuid):
-        vm = lifecycle.look_for(session, uuid, name)
+    with lifecycle.not_found_as_ever(uuid):
+        session.check_known(uuid, name)
+    with (
+        session.config_lock(uuid),
+        lifecycle.not_found_as_ever(uuid),
+        at_once(session, uuid, name, "rollback-snapshot") as held,
+    ):
+        vm = held.vm
         _check_brand(vm)
         if _find(vm, snapshot) is None:
             raise VmadmError(f'No snapshot named "{snapshot}" for {uuid}')
         stops = vm.get("state") != "stopped"
         _run(
             session,
-            vm,
+            held,
             [
                 *([("stop", lambda: _halt(session, uuid))] if stops else []),
                 ("zfs rollback", lambda: session.node.must("zfs", "rollback", "-r", _full_name(vm, snapshot))),
                 ("start", lambda: lifecycle.start(session, uuid)),
             ],
-            name,
             prefix="",
         )
-        return confirmed(
-            session, vm["zonename"], [_only_up_to(vm, snapshot)], name, f"VM {uuid} was rolled back to {snapshot}"
-        )
+        wanted = [_only_up_to(vm, snapshot)]
+        return judged(held.outcome(), vm["zonename"], wanted, f"VM {uuid} was rolled back to {snapshot}")
 
 
 def _halt(session: Session, uuid: str) -> None:
@@ -114,11 +111,11 @@ def _halt(session: Session, uuid: str) -> None:
         return  # it was no longer running: good
 
 
-def _run(session: Session, vm: Vm, steps: list[Step], name: str, prefix: str = FIRST) -> None:
+def _run(session: Session, held: at_once, steps: list[Step], prefix: str = FIRST) -> None:
     try:
         Steps(session.check_interrupted).run(steps, prefix)
     except VmadmError:
-        session.show(vm["zonename"], name)
+        held.given_up()
         raise
 
 

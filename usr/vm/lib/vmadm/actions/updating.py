@@ -2,9 +2,10 @@
 """`vmadm update`: change properties of a VM.
 
 The order: config lock, a fresh read of the VM, the checks, then metadata files, zonecfg, what is set in a running zone,
-zfs, and at last a fresh read that must show all of it; then firewall rules follow. The first read is a fresh one
-because what vminfod serves can lag behind a change that somebody made with zfs: `quota=20` must win over it even if 20
-was there a moment ago.
+zfs, a fresh read that must show all of it, and at last those are told who read the VM through vminfod: the zone's own
+services, vmadmd, the firewall. The first read is a fresh one because what vminfod serves can lag behind a change that
+somebody made with zfs: `quota=20` must win over it even if 20 was there a moment ago. From the first read to the last
+nobody else sees anything of it (atonce.py).
 Always: nothing is touched unless the whole payload is good; a change without effect ends as quickly as any other."""
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from collections.abc import Mapping
 from functools import partial
 
 from vmadm.actions import firewall, vmadmd
+from vmadm.actions.atonce import at_once
 from vmadm.actions.gathering import gather
-from vmadm.actions.outcome import confirmed, of_update
+from vmadm.actions.outcome import judged, of_update
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Step, Steps
 from vmadm.errors import VmadmError, WrongState
@@ -53,8 +55,8 @@ def update(session: Session, uuid: str, payload: Payload) -> Vm:
     """Change the VM; gives it as it is afterwards. Raises VmadmError."""
     name = f"VM.js update ({uuid})"
     session.check_known(uuid, name)
-    with session.config_lock(uuid):
-        vm = session.look(uuid, name)
+    with session.config_lock(uuid), at_once(session, uuid, name, "update") as held:
+        vm = held.vm
         if not brands.is_supported(str(vm.get("brand"))):
             raise VmadmError(f"Unsupported brand: {vm.get('brand')}")
         change = parse_update(payload, vm, gather(session, facts_needed(payload), name, uuid))
@@ -65,12 +67,13 @@ def update(session: Session, uuid: str, payload: Payload) -> Vm:
         try:
             steps.run(_steps(session, change, vm))
         except VmadmError as error:
-            shown = session.show(uuid, name)
+            shown = held.given_up()
             if "create disks" in steps.done and shown is not None:
                 with session.held():
                     _remove_unused(session, change, shown, error)
             raise
-        shown = confirmed(session, vm["zonename"], of_update(change, vm), name, f"VM {uuid} was updated")
+        shown = judged(held.outcome(), vm["zonename"], of_update(change, vm), f"VM {uuid} was updated")
+        steps.run(_steps_of_others(session, change, vm))
         firewall.changed(session, change, shown, name)
         return shown
 
@@ -113,12 +116,8 @@ def _steps(session: Session, change: Change, vm: Vm) -> list[Step]:
         steps.append(("files of the host", lambda: hostfiles.write(ZoneFolder(node, vm["zonepath"]), files)))
     script = zonecfg.update_script(change, vm)
     steps.append(("zonecfg", lambda: session.must_zonecfg(uuid, script=script)))
-    if _wants_mdata_restart(change, vm):
-        steps.append(("restart the metadata service", lambda: _restart_mdata(session, vm)))
     if change.nics.update and vm.get("state") == "running":
         steps.append(("links", lambda: links.set_links(node, change, vm["zonename"])))
-    if _changes_display(change, vm):
-        steps.append(("display", lambda: vmadmd.reload_display(session, vm)))
     steps += [] if comes_first else room
     if "zfs_filesystem" in vm:
         steps += _zfs_steps(session, change, vm)
@@ -131,6 +130,16 @@ def _steps(session: Session, change: Change, vm: Vm) -> list[Step]:
         steps.append(("size of /tmp", lambda: _remount_tmp(session, vm, settings["tmpfs"])))
     if _needs_touch(change, vm):
         steps.append(("last_modified", lambda: _touch_after(session, vm)))
+    return steps
+
+
+def _steps_of_others(session: Session, change: Change, vm: Vm) -> list[Step]:
+    """What others do with the VM as it is served now: the zone's metadata service, vmadmd."""
+    steps: list[Step] = []
+    if _wants_mdata_restart(change, vm):
+        steps.append(("restart the metadata service", lambda: _restart_mdata(session, vm)))
+    if _changes_display(change, vm):
+        steps.append(("display", lambda: vmadmd.reload_display(session, vm)))
     return steps
 
 
@@ -198,8 +207,9 @@ def write_config(session: Session, vm: Vm, contents: dict[str, str]) -> None:
 
 
 def _touch_after(session: Session, vm: Vm) -> None:
-    """Listeners see the change itself first, and then that the VM was modified."""
-    session.show(vm["zonename"], f"VM.js update ({vm['uuid']})")
+    """Listeners who see each step see the change itself first, and then that the VM was modified."""
+    if session.transaction is None:
+        session.show(vm["zonename"], f"VM.js update ({vm['uuid']})")
     touch(session, vm)
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from vmadm.actions.atonce import check_not_within
 from vmadm.actions.session import Session, silently
 from vmadm.cli import moving
 from vmadm.cli.cmdline import Option, is_uuid, parsed_words, uuid_operand
@@ -25,6 +26,7 @@ from vminfod.clients.address import address_from_environment
 from vminfod.clients.clientlog import StderrLog
 from vminfod.clients.failures import ParseError
 from vminfod.clients.plainjson import compact, parsed
+from vminfod.clients.transaction import WITHIN
 from vmload import uuids
 
 FILE_OPTION = (Option("f", "file", takes_value=True),)
@@ -43,14 +45,16 @@ def write(command: str, word: str, words: list[str], environ: Mapping[str, str],
     host, port, socket = address_from_environment(environ)
     log = logfile.opened(root, debug, environ)
     with Interrupts() as interrupts:
+        uuids_named = [each for each in words if is_uuid(each)]
         # Only uuids of the words: others can be secrets, and this is for everybody to read.
-        named = " ".join(["vmadm", word, *[each for each in words if is_uuid(each)]])
+        named = " ".join(["vmadm", word, *uuids_named])
         session = Session(
             root=root,
             host=host,
             port=port,
             socket=socket,
             command=named,
+            req_id=environ.get("REQ_ID") or environ.get("req_id"),
             tell=complain,
             step=complain if _is_terminal() else silently,
             log=log,
@@ -58,6 +62,8 @@ def write(command: str, word: str, words: list[str], environ: Mapping[str, str],
         )
         log.info("begin", extra={"command": session.command})
         try:
+            if environ.get(WITHIN):
+                check_not_within(session, environ[WITHIN], uuids_named)
             line = act(session)
         except VmadmError as error:
             log.error("failed", extra={"err": str(error)})

@@ -8,7 +8,8 @@
 Always: the lock is the kernel's (fcntl), so that it ends with its holder, however that dies; the file's text says who
         holds it and since when, and counts only while the lock is held.
         Within one process, where fcntl does not tell threads apart, a mutex for each file does.
-Order: the config lock is taken before the zonecfg lock, never the other way round."""
+Order: the config lock, a transaction of vminfod's (actions/atonce.py), the zonecfg lock, never the other way round: who
+        waits for a transaction's turn waits for somebody who waits for no config lock."""
 
 from __future__ import annotations
 
