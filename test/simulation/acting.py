@@ -21,6 +21,7 @@ from typing import Any, Optional
 
 from mockcn.control import NodeGone, OrderRefused
 from simulation.faults import ANNOUNCED, UNANNOUNCED
+from simulation.holding import Writer
 from simulation.listeners import ask
 from simulation.steps import Step
 from simulation.world import SYSINFO, World
@@ -128,6 +129,25 @@ class Actor:
         if answer.status in (200, 404):
             self.world.promise("fresh read", zone["zonename"], answer)
         return f"{zone['zonename']} {answer.status}"
+
+    # -- writers that hold a VM back (holding.py) -------------------------------------------------------------------
+
+    def do_transaction(self, number: int, mark: int, end: str, pause: float, reading: str = "") -> str:
+        """Two marks of a zone are changed in a transaction, which ends in that way."""
+        writer = self._writer(number, mark)
+        return "no such zone" if writer is None else writer.transaction(end, pause, reading)
+
+    def do_writer(self, number: int, mark: int, which: str, kill: Optional[float] = None) -> str:
+        """`vmadm update` or `vminfo transaction` changes them, and is killed after so many seconds, if it is."""
+        writer = self._writer(number, mark)
+        return "no such zone" if writer is None else writer.tool(which, kill)
+
+    def _writer(self, number: int, mark: int) -> Optional[Writer]:
+        zone = self._zone(number, brand="joyent")
+        if zone is None or not self.world.is_up or any(zone["zonename"] in path for path in self.world.broken):
+            return None
+        writer = Writer(self.world, zone, mark)
+        return writer if writer.old is not None else None
 
     # -- events on their way ---------------------------------------------------------------------------------------
 

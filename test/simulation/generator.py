@@ -18,6 +18,8 @@ from simulation.steps import Plan, Step
 
 CALM = "calm"  # the step that ends a round
 MEASURE_EVERY = 12  # steps
+READING = ("", "event", "refresh")  # why the daemon reads the VM when it is held
+ENDS = ("commit", "commit", "abort", "abort halfway", "expire")  # of a transaction
 
 # vmadm's words, without the VM: writes that are confirmed only when every read shows them.
 WRITES = (
@@ -41,7 +43,7 @@ def plan(seed: int, rounds: int, length: int = 24, skip: int = 0, vms: int = 30)
 
 def endless(seed: int, length: int, rounds: int | None = None) -> Iterator[list[Step]]:
     """Round after round, for ever or as many as are asked for."""
-    source = random.Random(seed)
+    source, of_writers = random.Random(seed), random.Random(f"{seed}, writers")
     deck: list[str] = []
     done = 0
     while rounds is None or done < rounds:
@@ -50,7 +52,10 @@ def endless(seed: int, length: int, rounds: int | None = None) -> Iterator[list[
         themes = [deck.pop()]
         if rounds is None and deck and source.random() < 0.3:
             themes.append(deck.pop())  # a long run has rounds in which two things go wrong
-        yield one_round(source, themes, length)
+        steps = one_round(source, themes, length)
+        for step in _writers(of_writers, done):
+            steps.insert(of_writers.randrange(len(steps)), step)  # not behind the calm
+        yield steps
         done += 1
 
 
@@ -65,6 +70,22 @@ def one_round(source: random.Random, themes: list[str], length: int) -> list[Ste
         steps.append(line.pop(0))
     steps = [s for i, s in enumerate(steps) for s in ([Step("measure"), s] if i % MEASURE_EVERY == 11 else [s])]
     return [*steps, Step(CALM, {"themes": themes})]
+
+
+def _writers(source: random.Random, number: int) -> list[Step]:
+    """Writers of the round of that number that hold a VM back (holding.py). Their steps are drawn beside the others, so
+    that those are what they would be without."""
+    by_hand = {
+        "end": source.choice(ENDS),
+        "pause": round(source.uniform(0.0, 0.08), 3),
+        "reading": source.choice(READING),
+    }
+    kill = source.choice([None, round(source.uniform(0.0, 0.6), 3)])
+    by_tool = {"which": source.choice(["vmadm", "vminfo"]), **({} if kill is None else {"kill": kill})}
+    return [
+        Step(do, {"number": source.randrange(1000), "mark": 1000 + 2 * number + place, **args})
+        for place, (do, args) in enumerate([("transaction", by_hand), ("writer", by_tool)])
+    ]
 
 
 def _ordinary(source: random.Random) -> Step:

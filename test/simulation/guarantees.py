@@ -5,7 +5,7 @@ words what each means.
 Always: a guarantee sees only what came over the wire and what was done to the node;
         each gives a list of what broke it, in words that name the listener, the zone and the revision; empty: it held;
         each can be broken alone: what one complains of, another does not have to.
-A further guarantee (that transactions are isolated) is a function more and a row in GUARANTEES. Pure."""
+A further guarantee is a function more and a row in GUARANTEES. Pure."""
 
 from __future__ import annotations
 
@@ -270,6 +270,39 @@ def _unkept(zonename: str, expected: Optional[dict[str, Any]], read: Read) -> li
     return [f"{zonename}: {what}" for what in truth.wrong(expected, vm)]
 
 
+def isolated(record: Round) -> list[str]:
+    """While a writer holds a VM back nobody sees what it changes; what is seen then was meant, or really there."""
+    found = []
+    for where, at, vm in _shown(record):
+        marks = record.meant.get(vm["zonename"])
+        mark = truth.mark(vm)
+        if marks is None or mark is None:
+            continue
+        if mark not in marks:
+            found.append(f"{where}: {vm['zonename']} shows {mark}, which was never meant")
+        elif at < marks[mark]:
+            found.append(f"{where}: {vm['zonename']} shows {mark} {marks[mark] - at:.3f} s before its writer had done")
+    return found
+
+
+def _shown(record: Round) -> Iterator[tuple[str, float, dict[str, Any]]]:
+    """Every VM object that anybody was shown: where, when that had come, the object."""
+    for name, segment, events in _streams(record):
+        for vm in (segment.start or {}).values():
+            yield f"{name}, as it begins", float("inf"), vm  # when that was is not known
+        for at, event in events:
+            if "vm" in event or "last" in event:
+                yield f"{name}, revision {event['rev']}", at, event.get("vm") or event["last"]
+    for at, event in record.mirrored:
+        if "vm" in event:
+            yield "the client's mirror", at, event["vm"]
+    reads = [*record.reads, *(read for promise in record.promises for read in promise.reads)]
+    for read in reads:
+        if read.status == 200:
+            for vm in read.body if isinstance(read.body, list) else [read.body]:
+                yield read.path, read.ended, vm
+
+
 def no_false_delete(record: Round) -> list[str]:
     """What was not taken from the node is not deleted, on a stream or in a list: a list that lacks it must say so."""
     found = []
@@ -331,6 +364,7 @@ GUARANTEES: dict[str, Callable[[Round], list[str]]] = {
     "Replay": replay,
     "Convergence": convergence,
     "Read-after-write": read_after_write,
+    "Isolated": isolated,
     "No-false-delete": no_false_delete,
     "Bounded": bounded,
     "Alive": alive,

@@ -139,15 +139,23 @@ MUTANTS = (
         "what could not be read is not tried again",
         "Convergence",
         "freshness/reloads.py",
-        "        self._stale[zonename] = failed\n",
+        "        self._put_back(zonename, failed)\n",
         "",
     ),
     Mutant(
         "a fresh read is answered before it is done",
         "Read-after-write",
         "freshness/freshreads.py",
-        "self._reloads.read_fresh(zonename, REQUEST, timeout)",
-        "self._reloads.mark(zonename, cause=REQUEST)",
+        "self._reloads.read_fresh(zonename, cause, timeout)",
+        "self._reloads.mark(zonename, cause=cause)",
+    ),
+    Mutant(
+        "what a writer holds back is published",
+        "Isolated",
+        "serving/holds.py",
+        "        return holder is not None and (holder.cause is None or holder.cause is not cause)\n\n"
+        "    def is_readable(self, zonename: str) -> bool:\n",
+        "        return False\n\n    def is_readable(self, zonename: str) -> bool:\n        return True\n",
     ),
     Mutant(
         "what a list lacks is deleted",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+Mark = tuple[Any, Any]  # what two properties of a VM are, which only writers who hold it back change (holding.py)
 Vms = dict[str, dict[str, Any]]  # by zone name, in the order in which they are served
 
 
@@ -105,7 +106,8 @@ class Sample:
 class Round:
     """Everything of one round. `mirrored`: the events that the client's mirror told its agent. `gone`: zone -> when its
     removal (or that of its XML) was begun, in this round or one before. `lasting`: zones that were served at the calm
-    before. `final`: epoch and revision at the end."""
+    before. `meant`: zone -> the marks that it may show, since when: what its writers meant or left behind; a zone that
+    is not in it had none. `final`: epoch and revision at the end."""
 
     chains: dict[str, Chain] = field(default_factory=dict)
     reads: list[Read] = field(default_factory=list)
@@ -114,6 +116,7 @@ class Round:
     samples: list[Sample] = field(default_factory=list)
     gone: dict[str, float] = field(default_factory=dict)
     lasting: frozenset[str] = frozenset()
+    meant: dict[str, dict[Mark, float]] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)  # from what the node is, when all should have been right
     trouble: list[str] = field(default_factory=list)  # signs that the daemon did not live well
     final: Optional[tuple[str, int]] = None

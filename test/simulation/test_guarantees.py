@@ -15,7 +15,8 @@ EPOCH = "e1"
 
 
 def vm(name, alias):
-    return {"zonename": name, "uuid": name, "alias": alias, "state": "running"}
+    of_writer = {"package_version": alias, "zfs_filesystem": f"zones/{name}"}
+    return {"zonename": name, "uuid": name, "alias": alias, "state": "running", **of_writer}
 
 
 def event(kind, rev, name, **more):
@@ -68,6 +69,7 @@ def good():
         samples=[sample()],
         gone={"B": 3.5},
         lasting=frozenset("AB"),
+        meant={"A": {("a1", None): float("-inf"), ("a2", None): 1.9}},
         final=(EPOCH, 5),
     )
 
@@ -169,6 +171,14 @@ def show_what_was_deleted(record):
     record.promises = [Promise("a delete", "A", None, record.promises[0].reads)]
 
 
+def show_what_nobody_meant(record):
+    record.reads[2].body[0]["zfs_snapshot_limit"] = 7
+
+
+def show_too_early(record):
+    record.meant["A"]["a2", None] = 2.5
+
+
 def delete_falsely(record):
     record.gone = {}
 
@@ -207,6 +217,8 @@ BREAKS = [
     ("Convergence", differ),
     ("Read-after-write", break_a_promise),
     ("Read-after-write", show_what_was_deleted),
+    ("Isolated", show_what_nobody_meant),
+    ("Isolated", show_too_early),
     ("No-false-delete", delete_falsely),
     ("No-false-delete", mirror_deletes),
     ("No-false-delete", list_without),

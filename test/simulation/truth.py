@@ -25,6 +25,7 @@ TEXTS = {
     "image_uuid": "dataset-uuid",
     "owner_uuid": "owner-uuid",
     "package_name": "package-name",
+    "package_version": "package-version",
 }
 NUMBERS = {"ram": "ram", "tmpfs": "tmpfs", "v": "vm-version", "vcpus": "vcpus"}
 FLAGS = {
@@ -44,6 +45,14 @@ SYSINFO = {"server_uuid": "UUID", "datacenter_name": "Datacenter Name", "platfor
 NAMED_BY = {"disks": "path", "nics": "mac", "snapshots": "name"}
 
 Vm = dict[str, Any]
+
+
+def mark(vm: Vm) -> Optional[tuple[Any, Any]]:
+    """The marks of a VM object, expected or served (holding.py); None where what zfs says of it is not known."""
+    if "zfs_filesystem" not in vm:
+        return None
+    of_xml, of_zfs = vm.get("package_version"), vm.get("zfs_snapshot_limit")
+    return (None if of_xml == ABSENT else of_xml, None if of_zfs == ABSENT else of_zfs)
 
 
 def expected(state: dict[str, Any]) -> tuple[dict[str, Vm], set[str]]:

@@ -65,6 +65,7 @@ class World:
         self.needs_refresh = False  # something was lost without a sign
         self.frozen: set[int] = set()  # pids of stopped children
         self.broken: dict[str, Optional[bytes]] = {}  # path of a file that was broken -> what it said
+        self.unsure: set[str] = set()  # zones of which nobody knows what a hanging writer will still do
         self.large: set[str] = set()  # zones whose metadata are large now
         self.tools_fail = self.tools_lie = False  # since the last calm
         environ = {
@@ -239,6 +240,7 @@ class World:
         self.record = Round()
         here = self.names()
         self.record.gone = {name: since for name, since in done.gone.items() if name not in here}
+        self.record.meant = {name: dict(marks) for name, marks in done.meant.items() if name in here}
         served = done.reads[-1].body if done.reads and done.reads[-1].status == 200 else []
         self.record.lasting = frozenset(vm["zonename"] for vm in served if vm["zonename"] in here)
         return done
