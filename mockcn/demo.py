@@ -176,6 +176,7 @@ def _say_what_to_type(root: str, port: int, environment: dict[str, str]) -> None
     print(f"  {sbin}/vmadm list")
     print(f"  {sbin}/vmadm get {uuid}")
     print(f"  {sbin}/vmadm update {uuid} alias=changed-by-vmadm")
+    print(f"  {sbin}/vminfo transaction {uuid} -- {root}/usr/sbin/zfs set quota=78g zones/{uuid}")
     print(f"  {sbin}/vminfo status")
     print(f"  {root}/usr/sbin/zfs set quota=77g zones/{uuid}")
     print(f"  {sys.executable if 'venv' not in sys.executable else 'python3'} mockcn ctl --root {root} --help")
