@@ -146,7 +146,7 @@ def test_snapshots_are_one_event_each(cn, events):
     for words, command, changed in (
         (("create-snapshot", uuid, "first"), "create-snapshot", "snapshots.*"),
         (("update", uuid, "quota=11"), "update", "quota"),
-        (("rollback-snapshot", uuid, "first"), "rollback-snapshot", "boot_timestamp"),
+        (("rollback-snapshot", uuid, "first"), "rollback-snapshot", "zoneid"),
         (("delete-snapshot", uuid, "first"), "delete-snapshot", "snapshots.*"),
     ):
         cn.ok(*words)
