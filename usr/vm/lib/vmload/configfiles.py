@@ -17,6 +17,7 @@ from jsvalues.keyorder import walked
 from jsvalues.numberrule import WHITE_SPACE, number, whole
 from vmload.loaderror import LoadError
 from vmload.records import Config, LastExited
+from vmload.sharing import shared
 
 _WHITE = re.compile(f"[{re.escape(WHITE_SPACE)}]")
 _CORE_DUMPED_OR_SIGNAL = 0xFF
@@ -161,7 +162,7 @@ def _exit_status(status: Any) -> int:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
+    content = {shared(key): value for key, value in pairs}
     keys = walked(content)
     return content if keys is content else {key: content[key] for key in keys}
 

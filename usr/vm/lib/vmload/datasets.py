@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Optional
 
 from jsvalues.numberrule import WHITE_SPACE, Number, number
 from vmload.loaderror import GarbledOutput
+from vmload.sharing import shared
 
 # All that a whole VM object needs, in the order in which zfs prints them: sorted by name (docs/platform.md, "zfs
 # list").
@@ -76,7 +77,7 @@ Children = dict[str, list[str]]
 Snapshot = tuple[str, Any, Any, Number]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Datasets:
     """What zfs said of some datasets, or of all.
 
@@ -278,7 +279,7 @@ def _index_mountpoints(found: Datasets) -> None:
 def _columns(row: list[str], fields: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, text in zip(fields, row):
-        values[name] = number(text) if name in _NUMERIC and text != "-" else text
+        values[name] = number(text) if name in _NUMERIC and text != "-" else shared(text)
     if values["type"] == "volume":
         values["mountpoint"] = "/dev/zvol/rdsk/" + values["name"]
     elif values["mountpoint"] in ("-", "legacy"):

@@ -180,8 +180,9 @@ class Loader:
         except LoadError as error:
             return seen, error
 
-    def read_all(self) -> NodeRecords:
-        """The records of every VM, the independent parts side by side.
+    def read_all(self, before_files: Callable[[], object] = lambda: None) -> NodeRecords:
+        """The records of every VM, the independent parts side by side. `before_files` is called while the commands run,
+        and no file of a zone is read until it returns.
 
         Raises LoadError if zoneadm, kstat or zfs fail as a whole. A sysinfo that cannot be read only makes a warning:
         a node's VMs are worth more than the four properties that come from it."""
@@ -191,6 +192,7 @@ class Loader:
             pools = side.submit(self._commands.all_datasets)
             sysinfo = self.read_sysinfo()
             zones = listing.result()
+            before_files()
             files, errors = self._of_each(zones.values(), lambda zone: self._files(zone, part.ALL, _NOTHING_READ))
             zoneinfos = statistics.result()
             datasets = pools.result()

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from jsvalues import dates, numberrule
+from vmload.sharing import shared
 from vmload.units import MIB
 
 _TABLE = os.path.join(os.path.dirname(__file__), "vm-properties.json")
@@ -41,7 +42,7 @@ def _boolean(text: str) -> Any:
 
 
 def _comma_list(text: str) -> list[str]:
-    return text.split(",")
+    return [shared(part) for part in text.split(",")]
 
 
 TRANSLATORS: dict[Optional[str], Callable[[str], Any]] = {

@@ -13,7 +13,7 @@ from jsvalues.numberrule import Number
 from vmload.datasets import Datasets
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Zone:
     """One line of `zoneadm list -p` (docs/platform.md, "Lines of zoneadm"). `uuid` is the VM's, by the
     rules there."""
@@ -27,7 +27,7 @@ class Zone:
     zonedid: Optional[Number]  # 0: unknown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ZoneInfo:
     """The kernel statistics of one zone (docs/platform.md, "Kernel statistics") as text; None: the kernel did not give
     that one."""
@@ -37,7 +37,7 @@ class ZoneInfo:
     init_restarts: Optional[str] = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LastExited:
     """How and when the zone's init ended last (docs/platform.md, "lastexited")."""
 
@@ -55,7 +55,7 @@ class Config(TypedDict, total=False):
     tags: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileRecords:
     """What the files of one zone say. None: not there, or not asked for."""
 
@@ -66,7 +66,7 @@ class FileRecords:
     receive_payload: Optional[dict[str, Any]] = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ZoneRecords:
     """All that was read about one VM's zone. `datasets`: the parent that was listed -> what zfs lists of it."""
 

@@ -8,6 +8,7 @@ from jsvalues.numberrule import WHITE_SPACE, number
 from vmload.loaderror import CommandFailed, GarbledOutput, LoadError, ZoneGone
 from vmload.notes import Note, silent
 from vmload.records import Zone
+from vmload.sharing import shared
 from vmload.uuids import is_uuid
 
 _FIELDS = 8  # zoneid:zonename:state:zonepath:uuid:brand:ip-type:zonedid
@@ -82,11 +83,13 @@ def _lines(data: bytes) -> list[str]:
 
 
 def _zone(fields: list[str], note: Note) -> Zone | None:
-    zoneid, zonename, state, zonepath, uuid, brand, _ip_type, zonedid = fields
+    zoneid, zonename, state, zonepath, uuid, brand, _ip_type, zonedid = map(shared, fields)
     if len(uuid) != _UUID_LENGTH:
         if not is_uuid(zonename):
             if zonename != "global":
                 note("debug", f"zone {zonename} has no uuid: it is not a VM")
             return None
         uuid = zonename
+    elif uuid == zonename:
+        uuid = zonename  # held once
     return Zone(number(zoneid), zonename, state, zonepath, uuid, brand, number(zonedid))

@@ -43,7 +43,7 @@ class FileWatcher(Protocol):
     def wait_answered(self, timeout: float) -> bool: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Meaning:
     """What a watched path is: `parts` of the zone `zonename` come from it. `is_xml`: its end is the zone's end."""
 
@@ -140,8 +140,7 @@ def watched_for(zone: Zone) -> list[str]:
 
 def _meanings(zonename: str, zonepath: str) -> dict[str, Meaning]:
     found = {zone_xml_path(zonename): Meaning(zonename, _OF_XML, True)}
-    for path in (lastexited_path(zonepath), zonepath):
-        found[path] = Meaning(zonename, _OF_LASTEXITED, False)
-    for path in (*config_paths(zonepath).values(), f"{zonepath}/{CONFIG}"):
-        found[path] = Meaning(zonename, _OF_CONFIG, False)
+    found |= dict.fromkeys((lastexited_path(zonepath), zonepath), Meaning(zonename, _OF_LASTEXITED, False))
+    of_config = Meaning(zonename, _OF_CONFIG, False)
+    found |= dict.fromkeys((*config_paths(zonepath).values(), f"{zonepath}/{CONFIG}"), of_config)
     return found

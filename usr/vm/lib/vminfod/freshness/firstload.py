@@ -6,6 +6,7 @@ Always: the files of all zones are watched before any is read, so that what chan
 
 from __future__ import annotations
 
+import threading
 import time
 
 from vminfod.freshness.activity import Activity
@@ -45,11 +46,19 @@ class FirstLoad:
     def run(self) -> None:
         """Watch, load and serve the node, before there are clients. Raises LoadError if that is not possible."""
         self._activity.doing("starting vm watchers")
-        listed = self._watch_all()
-        self._activity.doing("setting initial cache data")
-        began = time.monotonic_ns()
+        began, are_watched = time.monotonic_ns(), threading.Event()
+        # Its commands need no file watched, and take as long as the watches do.
+        load = self._threads.beside(lambda: self._threads.node(self._loader.read_all, are_watched.wait))
         try:
-            node = self._threads.node(self._loader.read_all)
+            listed = self._watch_all()
+        except LoadError:
+            self._loader.stop()
+            raise
+        finally:
+            are_watched.set()
+        self._activity.doing("setting initial cache data")
+        try:
+            node = load()
         except LoadError as error:
             raise LoadError(f"cannot load the node: {error}", error.code) from error
         self._activity.doing("setting initial vmobjs data")
