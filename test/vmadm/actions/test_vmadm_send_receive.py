@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from support import moving
-from support.moving import MOTD, ON_DISK, VMADM, cut, hardware_vm, head, joined, os_vm, pouring, split
+from support.moving import MOTD, ON_DISK, VMADM, cut, hardware_vm, head, joined, os_vm, pouring, runs, split
 from support.running_daemon import eventually
 from support.writing import LIMIT, NOBODY, outcome
 from vmadm import OutcomeMissed, Vmadm, VmadmError, VmNotFound, WrongState
@@ -146,8 +146,8 @@ def test_vm_that_is_received_is_known_as_such_meanwhile(two):
 def test_bare_json_makes_a_vm_whose_datasets_are_received_by_hand(two):
     uuid = os_vm(two)
     vm, [(name, stream)] = split(two.bundle(uuid))
-    code, said = two.receive(json.dumps(vm).encode())
-    assert (code, said) == (0, f"Successfully received VM {uuid}")
+    code, said = two.command(json.dumps(vm).encode())
+    assert (code, outcome(said)) == (0, f"Successfully received VM {uuid}")
     assert two.is_served(uuid)["state"] == "receiving"
     assert two.other.fails("install", uuid) == (
         f"Unable to complete install for {uuid} zone is still missing: 2 datasets (zones/{uuid}, zones/{uuid}/data)"
@@ -161,8 +161,8 @@ def test_bare_json_makes_a_vm_whose_datasets_are_received_by_hand(two):
 def test_file_is_received_as_well_as_a_pipe(two, tmp_path):
     uuid = two.one.create()["uuid"]
     (tmp_path / "vm").write_bytes(two.bundle(uuid))
-    assert two.receive(b"", "-f", str(tmp_path / "vm")) == (0, f"Successfully received VM {uuid}")
-    code, said = two.receive(b"", "-f", str(tmp_path / "none"))
+    assert two.command(b"", "-f", str(tmp_path / "vm")) == (0, f"Successfully received VM {uuid}")
+    code, said = two.command(b"", "-f", str(tmp_path / "none"))
     assert (code, said) == (1, f"File: {tmp_path}/none does not exist.")
 
 
@@ -310,7 +310,7 @@ def test_volume_without_room_leaves_nothing_that_delete_does_not_remove(two):
     finally:
         two.other.node.run("zfs", "set", "quota=none", "zones", check=True)
     assert code == 1 and "out of space" in said
-    two.other.ok("delete", uuid)
+    two.other.api.delete(uuid)
     assert two.other.is_gone(uuid)
 
 
@@ -337,7 +337,7 @@ def test_installation_that_fails_is_finished_or_deleted(two, step):
     assert two.is_served(uuid)["state"] not in ("stopped", "running")
     assert two.other.ok("install", uuid) == f"Successfully installed VM {uuid}"
     assert two.is_served(uuid)["state"] == "stopped"
-    two.other.ok("delete", uuid)
+    two.other.api.delete(uuid)
     assert two.other.is_gone(uuid)
 
 
@@ -348,7 +348,7 @@ def test_interrupted_receive_does_not_wait_for_the_end_of_the_stream(two, number
     child = two.start_receive()
     child.stdin.write(cut(bundle))
     child.stdin.flush()
-    eventually("zfs receives", lambda: [call for call in two.other.control.children() if call["tool"] == "zfs"])
+    eventually("zfs receives", lambda: runs(two.other, "receive"))
     child.send_signal(number)
     said = child.communicate(timeout=LIMIT)[1].decode()
     assert child.returncode == 130
@@ -370,7 +370,7 @@ def test_interrupted_send_leaves_no_snapshot(two):
         stderr=subprocess.PIPE,
         env=two.one.environ,
     )
-    eventually("zfs sends", lambda: [call for call in two.one.control.children() if call["tool"] == "zfs"])
+    eventually("zfs sends", lambda: runs(two.one, "send"))
     child.send_signal(signal.SIGTERM)
     said = child.communicate(timeout=LIMIT)[1].decode()
     assert (child.returncode, said) == (
@@ -390,10 +390,10 @@ def test_receive_that_is_killed_leaves_what_delete_removes(two):
     eventually("it is being received", lambda: (two.is_served(uuid) or {}).get("state") == "receiving")
     child.kill()
     child.communicate(timeout=LIMIT)
-    eventually("zfs has seen the end", lambda: not [c for c in two.other.control.children() if c["tool"] == "zfs"])
+    eventually("zfs has seen the end", lambda: not runs(two.other, "receive"))
     assert two.is_served(uuid)["state"] == "receiving"
     assert two.other.vmadm("install", uuid).code == 1
-    two.other.ok("delete", uuid)
+    two.other.api.delete(uuid)
     assert two.other.is_gone(uuid)
 
 
