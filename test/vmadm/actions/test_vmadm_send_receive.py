@@ -57,6 +57,24 @@ def test_zone_that_ran_runs_on_the_other_node_with_all_it_has(two):
     assert f"zones/cores/{uuid}" in two.other.control.datasets()
 
 
+def test_what_a_vm_does_not_have_it_does_not_get(two):
+    uuid = two.one.add(state="stopped", alias=None)
+    assert "dns_domain" not in two.one.vm(uuid)
+    assert same(two.received(two.bundle(uuid)), two.one.vm(uuid)) == {}
+
+
+def test_rules_of_a_firewall_find_a_vm_that_came(two):
+    uuid = os_vm(
+        two, firewall_enabled=True, tags={"role": "web"}, nics=[{"nic_tag": "external", "ips": ["10.0.0.9/24"]}]
+    )
+    bundle = two.bundle(uuid)
+    two.other.forget_commands()
+    two.received(bundle)
+    calls = [line for line in two.other.commands() if line.startswith("fwadm")]
+    assert len(calls) == 1 and calls[0].startswith("fwadm add")
+    two.other.api.delete(uuid)
+
+
 @pytest.mark.parametrize("brand", ["bhyve", "kvm"])
 def test_disks_of_a_hardware_vm_come_with_their_data(two, brand):
     uuid = hardware_vm(two, brand)

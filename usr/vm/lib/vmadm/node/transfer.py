@@ -58,6 +58,7 @@ def receive(node: Node, dataset: str, source: int, watch: Callable[[], None]) ->
         words = ("receive", "-u", "-F", dataset)
         child = node.start("zfs", *words, stdin=source, stdout=subprocess.DEVNULL, stderr=said)
         with _ended(child):
+            watch()
             while not _has_ended(child):
                 watch()
         _check(child, said.fileno())

@@ -89,6 +89,7 @@ def arriving_payload(vm: Payload) -> Payload:
     if missing:
         raise BadPayload([f"Missing required properties: {','.join(missing)}"])
     payload = {name: value for name, value in vm.items() if name not in OF_FILES}
+    payload.setdefault("dns_domain", None)  # a VM that has none gets none; all else that has a default every VM has
     if vm.get("docker") is True and isinstance(vm.get("internal_metadata"), dict):
         payload["internal_metadata"] = vm["internal_metadata"]  # says how the container's output is logged
     disks = vm.get("disks")
