@@ -18,9 +18,10 @@ Less than the real one: a truncation is seen only if the file is found smaller t
         a file is not reported.
 
 Installed in a mock node, paths are the node's and the node can order faults (link.py), each for the paths that contain
-one of the words of `path`: `refuse`, WATCH of them fails; `deaf`, events of them are swallowed; `abort`, the program
-aborts when it is asked for one, or `seconds` later; `stuck`, it then never answers again. Run as a program of its own
-it watches the real file system, so that FSWATCHER_CMD can name it.
+one of the words of `path`: `refuse`, WATCH of them fails; `deaf`, events of them are swallowed; `lost`, those of the
+watches on them that stand, each until it is set anew; `abort`, the program aborts when it is asked for one, or
+`seconds` later; `stuck`, it then never answers again. Run as a program of its own it watches the real file system, so
+that FSWATCHER_CMD can name it.
 Not here: any knowledge of zones."""
 
 from __future__ import annotations
@@ -118,6 +119,7 @@ class Watch:
         self.modified = 0  # modification time, nanoseconds since the epoch
         self.pending = 0  # FILE_ flags that were seen but not yet reported
         self.gone = False  # the file itself has ceased to exist
+        self.lost = False  # by a fault: nothing is reported of it any more
 
 
 class Inotify:
@@ -284,14 +286,16 @@ class Watcher:
                     return 0
 
     def fault(self, fault: dict[str, str]) -> None:
-        if fault.get("kind") in ("refuse", "deaf", "abort", "stuck"):
+        if fault.get("kind") == "lost":
+            for watch in self._watches.values():
+                watch.lost = watch.lost or _concerns(fault, watch.path)
+        elif fault.get("kind") in ("refuse", "deaf", "abort", "stuck"):
             self._faults.append(fault)
 
     def _faulty(self, kind: str, path: bytes) -> Optional[dict[str, str]]:
         """The fault of that kind that is meant for the path."""
         for fault in self._faults:
-            words = os.fsencode(fault.get("path", "")).split() or [b""]
-            if fault["kind"] == kind and any(word in path for word in words):
+            if fault["kind"] == kind and _concerns(fault, path):
                 return fault
         return None
 
@@ -354,7 +358,7 @@ class Watcher:
             watch.size, watch.modified = (found.st_size, found.st_mtime_ns) if found is not None else (0, 0)
         else:
             error = self._watch_again(watch)
-        if self._faulty("deaf", watch.path):
+        if watch.lost or self._faulty("deaf", watch.path):
             return
         names = [name for name, value in NAMES if seen & value]
         self._say("event", changes=names, pathname=watch.path, revents=seen, final=final)
@@ -451,6 +455,11 @@ class Watcher:
         self._out.clear()
         while view:
             view = view[os.write(1, view) :]
+
+
+def _concerns(fault: dict[str, str], path: bytes) -> bool:
+    words = os.fsencode(fault.get("path", "")).split() or [b""]
+    return any(word in path for word in words)
 
 
 def text(value: object) -> str:

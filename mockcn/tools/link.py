@@ -28,7 +28,7 @@ Two sorts of tools:
         gone     (order only) the node has ended: a clear line on standard error, exit 1
 
     Any other kind comes back untouched, for the tool to make something of. fswatcher's own: `refuse`, `deaf`,
-    `abort`, `stuck` (its head says what they do); they only last as long as the process.
+    `lost`, `abort`, `stuck` (its head says what they do); they only last as long as the process.
 
 Always: no connection, no node, a node that dies midway: one line on standard error and exit status 1.
 Always: paths that a tool is given or prints are the node's (`/zones/U`); `real(path)` puts the root in front.

@@ -40,6 +40,10 @@ def others(node, uuid):
     return sorted(zone["uuid"] for zone in node.control.vms() if zone["uuid"] != uuid and zone["state"] == "running")
 
 
+def said(daemon, words):
+    return any(reason.startswith(words) for reason in json.loads(daemon.get("/health").body)["reasons"])
+
+
 def test_files_that_hang_cost_their_vm_and_no_other(node, sick):
     uuid, folder = sick
     with RunningDaemon(node.root, "--zone-limit", SHORT).start() as daemon:
@@ -61,7 +65,8 @@ def test_files_that_hang_cost_their_vm_and_no_other(node, sick):
             node.control.write_config(other, "tags", {"seen": other})
             eventually(other, lambda other=other: daemon.vm(other)["tags"] == {"seen": other})
         assert daemon.vm(uuid)["tags"] == {"pool": "well"}, "what was read last is served"
-        assert any(uuid in reason for reason in json.loads(daemon.get("/health").body)["reasons"])
+        eventually("it is named", lambda: said(daemon, f"1 VM unreadable: {uuid}"))
+        eventually("and what hangs", lambda: said(daemon, f"reading the files of zone {uuid} runs "))
         folder.heal()
         eventually("it is read again", lambda: daemon.vm(uuid)["tags"] == {"pool": "well again"})
         eventually("all is well", lambda: daemon.get("/health").status == 200)

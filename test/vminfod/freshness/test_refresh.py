@@ -281,6 +281,25 @@ def test_failed_refresh_that_was_asked_for_is_tried_again_before_the_next_is_due
     assert len(daemon.status()["refreshErrors"]) == 1
 
 
+def test_watches_that_missed_a_change_are_set_anew(node, refreshing):
+    """Lost watches report nothing; a refresh finds what they missed, and the next change is reported again."""
+    uuid = a_zone(refreshing)
+    stream = refreshing.events()
+    node.control.write_config(uuid, "tags", {"change": "reported"})
+    stream.until(lambda event: event["zonename"] == uuid and event["vm"]["tags"] == {"change": "reported"})
+    assert node.control.tell("fswatcher", "lost", path=uuid) == 1
+    node.control.write_config(uuid, "tags", {"change": "missed"}, in_place=True)
+    event = stream.until(lambda event: event["zonename"] == uuid and event["vm"]["tags"] == {"change": "missed"})
+    assert event["cause"] == {"source": "refresh"}
+    settle(refreshing)
+    node.control.write_config(uuid, "tags", {"change": "reported again"}, in_place=True)
+    event = stream.until(
+        lambda event: event["zonename"] == uuid and event["vm"]["tags"] == {"change": "reported again"}
+    )
+    assert event["cause"]["source"] == "file"
+    stream.close()
+
+
 def test_watches_of_a_zone_that_is_no_more_are_dropped(node, refreshing):
     uuid = a_zone(refreshing)
     node.control.drop_events(times=None)

@@ -230,6 +230,23 @@ def test_deaf_fswatcher_tells_nothing_of_the_paths_concerned(small_node, vm, wat
     assert {event.path for event in files.events} == {f"/etc/zones/{other}.xml"}
 
 
+def test_watch_that_is_lost_tells_nothing_until_it_is_set_anew(small_node, vm, watching):
+    files, path = watching(FsWatcher, "fswatcher"), f"/etc/zones/{vm['zonename']}.xml"
+    files.watcher.watch(path)
+    files.watcher.watch("/tmp/.sysinfo.json")
+    assert files.watcher.wait_answered(LIMIT)
+    assert small_node.control.tell("fswatcher", "lost", path=vm["zonename"]) == 1
+    small_node.control.set_attr(vm["zonename"], "alias", "unheard")
+    small_node.control.write_sysinfo(small_node.control.sysinfo())  # the mark behind it
+    files.wait_for(lambda events: events)
+    assert {event.path for event in files.events} == {"/tmp/.sysinfo.json"}
+    files.watcher.unwatch(path)
+    files.watcher.watch(path)
+    assert files.watcher.wait_answered(LIMIT)
+    small_node.control.set_attr(vm["zonename"], "alias", "heard")
+    files.wait_for(lambda events: any(event.path == path for event in events))
+
+
 def test_fswatcher_that_stops_answering_is_replaced(small_node, watching):
     def make(tool, **options):
         return FsWatcher(tool, answer_within=0.5, **options)

@@ -127,7 +127,7 @@ class Reporting:
         facts = Facts(
             self._sources.health(),
             [name for name, error in self._retrying if error.lasts],
-            [CommandFacts(c.what, c.seconds, c.for_all) for c in self._loader.running()],
+            self._commands(),
             self._hub.stalled(STALLED),
             self._refresh.failed,
             self._sysinfo.warning,
@@ -144,6 +144,11 @@ class Reporting:
             (time.monotonic_ns() - (self._refresh.last or self._started)) / 1e9,
         )
         return self._threads.computing(partial(metrics.text, self._meters, now))
+
+    def _commands(self) -> list[CommandFacts]:
+        commands = [CommandFacts(c.what, c.seconds, c.for_all) for c in self._loader.running()]
+        reads = self._loader.file_reads.under_way()
+        return commands + [CommandFacts(f"reading {what}", seconds, False) for what, seconds in reads]
 
     def status(self, full: bool) -> StatusBody:
         """The body of /status; what the original has not comes last."""

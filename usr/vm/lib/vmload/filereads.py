@@ -85,8 +85,9 @@ class FileRead(Generic[T]):
 
     def __init__(self, what: str, limit: float):
         self.what = what
+        self.began = time.monotonic()  # seconds
         self._limit = limit
-        self._deadline = time.monotonic() + limit
+        self._deadline = self.began + limit
         self.running: Optional[Running[T]] = None  # None: it has not begun yet
 
     @property
@@ -138,6 +139,13 @@ class FileReads:
     def run(self, pool: str, what: str, step: Callable[[], T], begin: Begin = _InAThread) -> T:
         """What step() returns or raises. Raises LoadError if that takes too long."""
         return self.start(pool, what, step, begin).result()
+
+    def under_way(self) -> list[tuple[str, float]]:
+        """What is being read, and for how many seconds, the oldest first. Also what is not waited for any more."""
+        now = time.monotonic()
+        with self._lock:
+            reads = [(read.what, now - read.began) for reads in self._under_way.values() for read in reads]
+        return sorted(reads, key=lambda one: -one[1])
 
     def stop(self) -> None:
         """Whoever waits gets a LoadError at once."""

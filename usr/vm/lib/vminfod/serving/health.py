@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Optional, TypedDict
 
 # Seconds. Shorter than these is how a node works.
-ONE_COMMAND = 10.0  # a command about one VM; it needs milliseconds
+ONE_COMMAND = 5.0  # a command, or a reading of files, about one VM; it needs milliseconds
 ALL_COMMAND = 60.0  # one about all; with 100,000 snapshots it needs some ten
 STALLED = 10.0  # a listener for which something waits
 OVERDUE = 10.0  # a transaction whose limit has passed and whose writer is still there
@@ -31,7 +31,8 @@ class ChildFacts:
 
 @dataclass(frozen=True)
 class CommandFacts:
-    """A command that runs. `what`: "zfs list of U"; `seconds`: for so long; `for_all`: it asks about all VMs."""
+    """A command that runs, or files that are read. `what`: "zfs list of U"; `seconds`: for so long; `for_all`: it asks
+    about all VMs."""
 
     what: str
     seconds: float
