@@ -84,6 +84,55 @@ def test_tool_that_hangs_for_one_vm_holds_up_no_other(node, daemon, tool):
     stream.close()
 
 
+@pytest.mark.parametrize("asks", ["an event", "a fresh read"])
+def test_rest_of_a_vm_is_served_while_zfs_hangs_for_it(node, daemon, asks):
+    victim, *_ = healthy_vms(node, daemon)
+    node.control.fault("zfs", "hold", match=f"-d 1 zones/{victim}", times=None)
+    quota = daemon.vm(victim)["quota"] + 1
+    node.run("zfs", "set", f"quota={quota}G", f"zones/{victim}", check=True)
+    fresh = daemon.raw()
+    if asks == "a fresh read":
+        fresh.send(f"GET /vms/{victim}?fresh=true&timeout=60 HTTP/1.1\r\n\r\n".encode())
+    eventually("zfs hangs", lambda: node.control.children("zfs"))
+    stream = daemon.events()
+    for number in (1, 2):
+        node.control.write_config(victim, "tags", {"meanwhile": number})
+        event = stream.until(lambda event, number=number: event["vm"]["tags"] == {"meanwhile": number})
+        assert event["vm"]["quota"] == quota - 1, "what zfs said before"
+    node.control.halt(victim)
+    stream.until(lambda event: event["vm"]["zone_state"] == "installed")
+    eventually("what hangs is named", lambda: f"zfs list of {victim} runs " in daemon.get("/health").body.decode())
+    assert daemon.status()["reloading"] == [victim] and node.control.children("zfs"), "it still hangs"
+    node.control.clear_faults("zfs")
+    stream.until(lambda event: event["vm"]["quota"] == quota)
+    if asks == "a fresh read":
+        answer = fresh.answer().json()
+        assert (answer["quota"], answer["tags"], answer["zone_state"]) == (quota, {"meanwhile": 2}, "installed")
+    assert_converges(daemon)
+    node.control.boot(victim)
+    fresh.close()
+    stream.close()
+
+
+def test_disk_that_comes_while_zfs_hangs_is_shown_with_what_zfs_says_of_it(node, daemon):
+    """What was served ahead of zfs uses another dataset than the list that hung was about."""
+    victim = next(vm["uuid"] for vm in daemon.vms() if vm["brand"] == "bhyve" and vm["zone_state"] == "running")
+    node.control.fault("zfs", "hold", match=f"-d 1 zones/{victim}", times=1)
+    node.run("zfs", "set", "quota=77G", f"zones/{victim}", check=True)
+    eventually("zfs hangs", lambda: node.control.children("zfs"))
+    node.run("zfs", "create", "-V", "1G", f"zones/{victim}-more", check=True)
+    stream = daemon.events()
+    path = f"/dev/zvol/rdsk/zones/{victim}-more"
+    device = f'<device match="{path}"><net-attr name="model" value="virtio"/></device></zone>'
+    node.control.edit_xml(victim, lambda text: text.replace("</zone>", device))
+    event = stream.until(lambda event: any(disk["path"] == path for disk in event["vm"]["disks"]))
+    assert [disk["size"] for disk in event["vm"]["disks"] if disk["path"] == path] == [1024]
+    assert node.control.children("zfs"), "the list that hangs has not ended"
+    node.control.step("zfs")
+    assert_converges(daemon)
+    stream.close()
+
+
 @pytest.mark.parametrize("tool", ["zfs", "zoneadm"])
 def test_tool_that_hangs_for_many_vms_holds_up_no_other(node, daemon, tool):
     """A sick pool has many VMs on it."""

@@ -9,7 +9,7 @@
 While a transaction holds a VM its zone stays in `waiting`, whatever is marked; to end it the whole zone is read.
 
 Always: a zone is read by one greenlet at a time, and what is marked while it reads is read again: the reading may have
-        seen the old state;
+        seen the old state. While zfs hangs the rest is read beside it, and served ahead of it;
         reading happens outside the queue, so that a command that hangs for one zone keeps no other from being read;
         what was read is applied by a task on the queue, the only writer of the cache;
         what could not be applied because a transaction holds the VM is read again, and whoever waits for it waits on.
@@ -20,12 +20,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from typing import Optional
 
 import gevent
-from gevent.event import AsyncResult
 
 from vminfod import times
 from vminfod.freshness import onqueue
@@ -33,6 +32,7 @@ from vminfod.freshness.applying import Applied, Applying, Found
 from vminfod.freshness.datasetevents import DatasetEvents
 from vminfod.freshness.filewatches import FileWatches, watched_for
 from vminfod.freshness.retrying import Retrying
+from vminfod.freshness.stale import Question, Stale
 from vminfod.freshness.threads import Threads
 from vminfod.log import Log
 from vminfod.queue import Queue
@@ -41,12 +41,17 @@ from vminfod.serving.cause import REFRESH, Cause
 from vminfod.serving.holds import Holds
 from vmload import parts as part
 from vmload.loader import Identities, Loader, Look
-from vmload.loaderror import CommandFailed, LoadError, XmlGone, ZoneGone
+from vmload.loaderror import LoadError, XmlGone, ZoneGone
 from vmload.records import Zone, ZoneRecords
+from vmload.used import used_by
 
 # Turns of the loop that a reading lets the queue have before it begins. A change makes several events mostly, such as
 # of a file and of its folder, and an event needs two turns: so one reading serves all. Not more: a task can take long.
 _TURNS = 8
+
+# Seconds that zfs may take before the rest of a zone is served ahead of it, and between two looks whether there is more
+# to serve. A list of one VM takes some ten milliseconds.
+_PATIENCE = 2.0
 
 
 class NotInTime(Exception):
@@ -55,51 +60,6 @@ class NotInTime(Exception):
 
 class _NotWatched(LoadError):
     """The zone was dropped, or its watches were, while it was read ahead."""
-
-
-class _Question:
-    """Somebody waits for the zone to be read. `answer`: None once it is applied, or why it cannot be read."""
-
-    def __init__(self) -> None:
-        self.answer: AsyncResult = AsyncResult()
-        self._had_failure = False
-
-    def hear(self, error: Optional[LoadError]) -> bool:
-        """How a reading ended that began after the question; whether that is the answer. A command that failed once is
-        given one more chance, and without XML the zone is not served, which is all that is asked."""
-        if isinstance(error, CommandFailed) and not self._had_failure:
-            self._had_failure = True
-            return False
-        self.answer.set(None if isinstance(error, XmlGone) else error)
-        return True
-
-
-@dataclass
-class _Stale:
-    """What is to be read of one zone. `cause` is the first that came, or the newest word of a transaction that ends:
-    what it publishes is its own. `questions`: who waits for it."""
-
-    parts: set[str] = field(default_factory=set)
-    datasets: set[str] = field(default_factory=set)
-    cause: Optional[Cause] = None
-    questions: list[_Question] = field(default_factory=list)
-
-    def add(self, parts: Collection[str], datasets: Collection[str], cause: Optional[Cause]) -> None:
-        self.parts.update(parts)
-        self.datasets.update(datasets)
-        if self.cause is None or (cause is not None and cause.ends_transaction):
-            self.cause = cause
-
-    def add_all(self, other: _Stale) -> None:
-        """What is in `other` as well, which came later."""
-        self.add(other.parts, other.datasets, other.cause)
-        self.questions += other.questions
-
-    def answer(self, error: Optional[LoadError]) -> None:
-        self.questions = [question for question in self.questions if not question.hear(error)]
-
-    def __bool__(self) -> bool:
-        return bool(self.parts or self.datasets)
 
 
 class Reloads:
@@ -129,7 +89,7 @@ class Reloads:
         self._threads = threads
         self._log = log
         # A zone is in _stale exactly as long as its greenlet is in _greenlets.
-        self._stale: dict[str, _Stale] = {}
+        self._stale: dict[str, Stale] = {}
         self._greenlets: dict[str, gevent.Greenlet] = {}
         self._touched_at: dict[str, int] = {}  # monotonic ns of the last mark or reading; see forget_before()
         self._stopped = False
@@ -148,7 +108,7 @@ class Reloads:
     def read_fresh(self, zonename: str, cause: Cause, timeout: float) -> None:
         """Read all of the zone and apply it. Raises the LoadError of a reading that began after the call, or NotInTime
         after `timeout` seconds."""
-        question = _Question()
+        question = Question()
         self._entry(zonename).questions.append(question)
         self.mark(zonename, cause=cause)
         question.answer.wait(timeout)
@@ -202,8 +162,8 @@ class Reloads:
 
     # Reading.
 
-    def _entry(self, zonename: str) -> _Stale:
-        return self._stale.setdefault(zonename, _Stale())
+    def _entry(self, zonename: str) -> Stale:
+        return self._stale.setdefault(zonename, Stale())
 
     def _start(self, zonename: str, *, waits_first: bool = False) -> None:
         if zonename not in self._greenlets and not self._stopped:
@@ -220,8 +180,8 @@ class Reloads:
             while self._stale[zonename]:
                 self._let_others_mark()
                 self._holds.wait_readable(zonename)
-                stale, self._stale[zonename] = self._stale[zonename], _Stale()
-                applied = self._read_and_take(zonename, stale)
+                stale, self._stale[zonename] = self._stale[zonename], Stale()
+                applied = self._read_patiently(zonename, stale)
                 if applied.is_kept_back:
                     self._put_back(zonename, stale)
                     continue
@@ -239,17 +199,79 @@ class Reloads:
                 return
             gevent.sleep(0)
 
-    def _back_off(self, zonename: str, failed: _Stale) -> None:
+    def _back_off(self, zonename: str, failed: Stale) -> None:
         """What could not be read is stale again, together with what was marked meanwhile."""
         is_marked = bool(self._stale[zonename]) or bool(failed.questions)
         self._put_back(zonename, failed)
         self._retrying.wait(zonename, is_marked=is_marked)
 
-    def _put_back(self, zonename: str, stale: _Stale) -> None:
+    def _put_back(self, zonename: str, stale: Stale) -> None:
         stale.add_all(self._stale[zonename])
         self._stale[zonename] = stale
 
-    def _read_and_take(self, zonename: str, stale: _Stale) -> Applied:
+    def _read_patiently(self, zonename: str, stale: Stale) -> Applied:
+        """As _read_and_take(). While zfs hangs, the rest of the zone is served beside what zfs said before."""
+        if not stale.needs_zfs or self._cache.records(zonename) is None:
+            return self._read_and_take(zonename, stale)
+        reading = gevent.spawn(self._read_and_take, zonename, stale)
+        reading.name = f"reading of {zonename}"
+        served_at: Optional[int] = None  # of the marks
+        try:
+            while not reading.ready():
+                reading.join(_PATIENCE)
+                touched_at = self._touched_at.get(zonename)
+                if not reading.ready() and touched_at != served_at:
+                    served_at = touched_at
+                    self._take_ahead(zonename, stale)
+            applied: Applied = reading.get()
+            return applied
+        finally:
+            reading.kill(block=False)
+
+    def _take_ahead(self, zonename: str, hanging: Stale) -> None:
+        """Serve what can be read of the zone without zfs, unless the reading that hangs has been taken by then. Nothing
+        is fresh by that: all that was marked is read again after it."""
+        newer = self._stale[zonename]
+        parts = (hanging.parts | newer.parts) - {part.DATASETS}
+        is_one = hanging.ends_transaction or newer.ends_transaction or not self._holds.is_readable(zonename)
+        if not parts or is_one:
+            return
+        started, cause = time.monotonic_ns(), newer.cause or hanging.cause or REFRESH
+        found = self._read(zonename, Stale(parts))
+        if isinstance(found, LoadError) and not isinstance(found, (ZoneGone, XmlGone)):
+            return  # who reads all of the zone comes upon it, too
+
+        def take() -> Applied:
+            if hanging.is_taken:
+                return Applied()
+            known = self._retrying.get(zonename)
+            applied = self.take(zonename, found, cause, started)
+            if known is not None and isinstance(found, ZoneRecords):
+                self._retrying.still(zonename, known)
+            hanging.ahead = hanging.ahead or not applied.is_kept_back
+            return applied
+
+        what = f"refresh {zonename} - [{', '.join(sorted(parts))}] ahead of zfs"
+        try:
+            onqueue.run(self._queue, what, take)
+        except Exception as unexpected:  # noqa: BLE001 boundary: the queue has logged it; all of the zone is read again
+            self._log.debug("what was read could not be served ahead of zfs", zonename=zonename, err=unexpected)
+
+    def _take_behind(self, zonename: str, found: Found, cause: Cause, since: int, stale: Stale) -> Applied:
+        """take() of a reading of which something may have been served ahead: of it only what zfs says is news. If what
+        is served by now uses other datasets, all is read once more."""
+        stale.is_taken = True
+        if stale.ahead and isinstance(found, ZoneRecords):
+            served = self._cache.records(zonename)
+            joined = None if served is None else replace(served, datasets=found.datasets)
+            if joined is None or used_by(joined) != used_by(found):
+                self._entry(zonename).add_all(stale)
+                stale.questions = []
+                return Applied()
+            found = joined
+        return self.take(zonename, found, cause, since)
+
+    def _read_and_take(self, zonename: str, stale: Stale) -> Applied:
         """Read what is stale and apply it."""
         cause = stale.cause or REFRESH
         with self._dataset_events.reading() as started:
@@ -261,7 +283,9 @@ class Reloads:
             what = f"refresh {zonename} - [{', '.join(sorted(stale.parts | stale.datasets))}]"
             description = f"delete {zonename}" if isinstance(found, LoadError) else what
             try:
-                applied = onqueue.run(self._queue, description, lambda: self.take(zonename, found, cause, started))
+                applied = onqueue.run(
+                    self._queue, description, lambda: self._take_behind(zonename, found, cause, started, stale)
+                )
             except Exception as unexpected:  # noqa: BLE001 boundary: the queue has logged it; this zone is tried again
                 failure = LoadError(f"what was read could not be applied: {unexpected}", "INTERNAL")
                 return self._applying.apply(zonename, failure, cause)
@@ -270,7 +294,7 @@ class Reloads:
             self._log.debug("zone is fresh", zonename=zonename, parts=sorted(stale.parts), took=took)
         return applied
 
-    def _read(self, zonename: str, stale: _Stale) -> Found:
+    def _read(self, zonename: str, stale: Stale) -> Found:
         """What is stale of the zone, read anew."""
         try:
             old = self._cache.records(zonename)
@@ -285,7 +309,7 @@ class Reloads:
             self._log.error("reading a zone failed unexpectedly", zonename=zonename, err=error)
             return LoadError(f"{type(error).__name__}: {error}", "INTERNAL")
 
-    def _read_of(self, zone: Zone, old: Optional[ZoneRecords], stale: _Stale, *, is_ahead: bool = False) -> ZoneRecords:
+    def _read_of(self, zone: Zone, old: Optional[ZoneRecords], stale: Stale, *, is_ahead: bool = False) -> ZoneRecords:
         """What is stale of the zone whose record is known. `is_ahead`: it may be gone, and dropped meanwhile; then
         nothing of it is watched anew."""
         parts, look = stale.parts, None
@@ -302,7 +326,7 @@ class Reloads:
             raise _NotWatched(f"the files of zone {zone.zonename} are watched no more")
         return not self._watches.set(zone, seen)
 
-    def _read_all_beside(self, old: ZoneRecords, stale: _Stale) -> ZoneRecords:
+    def _read_all_beside(self, old: ZoneRecords, stale: Stale) -> ZoneRecords:
         """zoneadm beside all the rest, read where it was before. If zoneadm gives another record it is read once more:
         nothing that is shown beside a state may be older than that."""
         ahead = self._threads.beside(lambda: self._read_of(old.zone, old, stale, is_ahead=True))

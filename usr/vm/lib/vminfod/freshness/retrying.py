@@ -110,6 +110,10 @@ class Retrying:
         """The zone has been applied, or does not exist: the error that it had until now."""
         return self._errors.pop(zonename, None)
 
+    def still(self, zonename: str, error: ZoneError) -> None:
+        """The zone has been applied in part: as a whole it has the error that it had."""
+        self._errors.setdefault(zonename, error)
+
     def wait(self, zonename: str, *, is_marked: bool = False) -> None:
         """Until the zone is to be tried again: a moment at least, and no longer once it is woken, or if it `is_marked`
         already since it was tried."""
