@@ -55,6 +55,7 @@ class World:
         self.patience = patience
         self._log = log
         self.record = Round()
+        self._seen: set[str] = set()  # zones that were there before or after a step
         self.folder = tempfile.mkdtemp(prefix="cn-")
         self.clock = 0.0
         self._clock_file, greenlets_file = (os.path.join(self.folder, name) for name in ("clock", "greenlets"))
@@ -128,7 +129,9 @@ class World:
 
     def noting_what_goes(self, before: set[str], since: float) -> None:
         """Zones that were there before and are not now may be deleted by the daemon since `since`."""
-        for name in before - self.names():
+        after = self.names()
+        self._seen |= before | after
+        for name in before - after:
             self.record.gone.setdefault(name, since)
 
     # Promises.
@@ -237,6 +240,7 @@ class World:
             done.trouble += source.trouble
             source.trouble = []
         done.trouble += self._complaints()
+        done.gone.update(dict.fromkeys(_deleted(done) - self._seen, 0.0))  # they came and went within one step
         self.record = Round()
         here = self.names()
         self.record.gone = {name: since for name, since in done.gone.items() if name not in here}
@@ -281,6 +285,14 @@ class World:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _deleted(record: Round) -> set[str]:
+    """The zones of which an end was heard."""
+    heard = [segment.events for chain in record.chains.values() for segment in chain.segments]
+    return {
+        event["zonename"] for events in (*heard, record.mirrored) for _, event in events if event["type"] == "delete"
+    }
 
 
 def _seconds(duration: Optional[str]) -> float:
