@@ -104,7 +104,7 @@ class Control:
         return result
 
     def children(self, tool: Optional[str] = None) -> list[dict[str, Any]]:
-        """The tools that run now: tool, pid."""
+        """The tools that run now: tool, pid, argv (empty if the calls were forgotten since)."""
         result: list[dict[str, Any]] = self.order("children", tool=tool)
         return result
 

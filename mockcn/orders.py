@@ -97,7 +97,12 @@ class Orders:
 
     def children(self, tool: Optional[str] = None) -> list[dict[str, Any]]:
         assert self.server is not None
-        return [{"tool": client.tool, "pid": client.pid} for client in self.server.clients(tool) if client.pid]
+        words = {call["pid"]: call["argv"] for call in self._node.faults.calls()["calls"]}
+        return [
+            {"tool": client.tool, "pid": client.pid, "argv": words.get(client.pid, [])}
+            for client in self.server.clients(tool)
+            if client.pid
+        ]
 
     # -- VMs and zones ---------------------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ def test_hanging_tool_goes_when_it_is_killed_and_the_node_lives_on(node: MockNod
     node.control.fault("zfs", "hang", match="list")
     child = node.popen("zfs", "list")
     wait_until(lambda: any(one["tool"] == "zfs" for one in node.control.children()))
+    assert node.control.children("zfs") == [{"tool": "zfs", "pid": child.pid, "argv": ["list"]}]
     assert child.poll() is None
     assert node.run("zoneadm", "list").returncode == 0
     child.kill()
