@@ -122,6 +122,15 @@ def test_datasets_go_by_replication_of_a_snapshot_that_is_gone_afterwards(two):
     ]
 
 
+def test_what_zoneadm_left_in_the_zonepath_does_not_travel(two):
+    uuid = two.one.create()["uuid"]
+    for name in ("SUNWattached.xml", "SUNWdetached.xml"):
+        with open(f"{two.one.root}/zones/{uuid}/{name}", "w") as file:
+            file.write("<zone/>")
+    two.received(two.bundle(uuid))
+    assert not [name for name in os.listdir(f"{two.other.root}/zones/{uuid}") if name.startswith("SUNW")]
+
+
 def test_listeners_see_a_vm_come_step_by_step(two):
     uuid = os_vm(two)
     bundle, seen = two.bundle(uuid), []
@@ -279,7 +288,10 @@ def test_zfs_that_fails_to_send_fails_the_command_and_leaves_no_snapshot(two):
     uuid = two.one.create()["uuid"]
     two.one.control.fault("zfs", "fail", match="send -R", stderr="cannot send: no luck\n")
     said = two.one.vmadm("send", uuid)
-    assert (said.code, said.err) == (1, f"Command failed: cannot send: no luck (done: JSON; not done: zones/{uuid})\n")
+    assert (said.code, said.err) == (
+        1,
+        f"Command failed: cannot send: no luck (done: attachments, JSON; not done: zones/{uuid})\n",
+    )
     assert two.one.control.snapshots_of(f"zones/{uuid}") == []
 
 
@@ -359,6 +371,45 @@ def test_installation_that_fails_is_finished_or_deleted(two, step):
     assert two.other.is_gone(uuid)
 
 
+KILLED_AT = {  # what is held when vmadm is killed, and what puts the VM right
+    "zoneadm before it begins": ({"match": "install -q"}, "install"),
+    "zoneadm in its midst": ({"match": "install -q", "at": "installed"}, "receive"),
+    "detach": ({"match": "detach"}, "install"),
+    "attach": ({"match": "attach"}, "install"),
+}
+
+
+@pytest.mark.parametrize("when", KILLED_AT)
+def test_installation_that_is_killed_is_finished_or_the_vm_received_again(two, when):
+    uuid, (held, remedy) = os_vm(two), KILLED_AT[when]
+    bundle = two.bundle(uuid)
+    two.other.control.fault("zoneadm", "hold", **held)
+    two.other.forget_commands()
+    child = two.start_receive()
+    child.stdin.write(bundle)
+    child.stdin.close()
+    child.stdin = None
+    eventually("it is there", lambda: [line for line in two.other.commands() if held["match"] in line])
+    if remedy == "receive":
+        eventually("it has begun", lambda: (two.is_served(uuid) or {}).get("zone_state") == "incomplete")
+    child.kill()
+    child.communicate(timeout=LIMIT)
+    two.other.control.kill_child("zoneadm", match=held["match"])
+    two.other.control.clear_faults()
+    eventually("it is gone", lambda: not two.other.control.children("zoneadm"))
+    assert two.is_served(uuid)["state"] not in ("stopped", "running")
+    if remedy == "install":
+        assert two.other.api.install(uuid)["state"] == "stopped"
+    else:
+        with pytest.raises(WrongState, match="was cut short while zoneadm worked"):
+            two.other.api.install(uuid)
+        assert two.received(bundle)["state"] == "stopped"
+    assert two.other.node.read(f"/zones/{uuid}/root/etc/motd") == MOTD
+    assert f"zones/cores/{uuid}" in two.other.control.datasets()
+    two.other.api.delete(uuid)
+    assert two.other.is_gone(uuid)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_receive_does_not_wait_for_the_end_of_the_stream(two, number):
     uuid = os_vm(two)
@@ -393,7 +444,7 @@ def test_interrupted_send_leaves_no_snapshot(two):
     said = child.communicate(timeout=LIMIT)[1].decode()
     assert (child.returncode, said) == (
         130,
-        f"interrupted by SIGTERM (done: JSON; not done: zones/{uuid})\n",
+        f"interrupted by SIGTERM (done: attachments, JSON; not done: zones/{uuid})\n",
     )
     assert two.one.control.snapshots_of(f"zones/{uuid}") == []
     assert two.one.control.snapshots_of(f"zones/{uuid}/disk0") == []

@@ -76,6 +76,11 @@ def _check(session: Session, vm: Vm, kept: Payload) -> None:
     cut_short = vm.get("provisioning") is True and state in ("provisioning", "configured")
     if state != RECEIVING and not (cut_short and vm.get("zone_state") in ("installed", "configured")):
         raise WrongState(f'Cannot install vm from state "{state}", must be "{RECEIVING}".')
+    if vm.get("zone_state") == "incomplete":
+        raise WrongState(
+            f"the installation of VM {uuid} was cut short while zoneadm worked: receive it again, or remove it with "
+            "vmadm delete"
+        )
     missing = missing_of(session, vm)
     if missing:
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in missing.items())

@@ -38,6 +38,7 @@ def send(session: Session, uuid: str, target: int, progress: Optional[Progress] 
         if not datasets:
             raise VmadmError("VM has no datasets.")
         steps: list[Step] = [("stop", lambda: _stop(session, vm))] if vm.get("state") != "stopped" else []
+        steps.append(("attachments", lambda: _remove_attachments(session, vm)))
         steps.append(("JSON", lambda: _write(target, bundle.json_chunk(pretty(vm) + "\n"))))
         steps += [(dataset, partial(_send, session, dataset, target, progress)) for dataset in datasets]
         Steps(session.check_interrupted).run(steps, prefix="")
@@ -58,6 +59,9 @@ def _stop(session: Session, vm: Vm) -> None:
         lifecycle.stop(session, vm["uuid"])
     except AlreadyInState as error:
         raise WrongState(str(error)) from error  # neither stopped nor running: it cannot be sent
+
+
+def _remove_attachments(session: Session, vm: Vm) -> None:
     folder = ZoneFolder(session.node, vm["zonepath"])
     for file in ATTACHMENTS:
         session.try_to("remove a file of zoneadm's", partial(folder.remove, file), uuid=vm["uuid"])
