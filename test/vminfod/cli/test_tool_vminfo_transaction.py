@@ -202,7 +202,8 @@ def test_status_lists_it_with_age_pid_and_command(cn, uuid):
             [VMINFO, "status"], env=environment(VMADM_ROOT=cn.root), capture_output=True, text=True, check=True
         ).stdout
         line = next(line for line in shown.splitlines() if line.startswith(f"  - {uuid} open for "))
-        assert line.endswith(f" s of 60 s by pid {waiting.child.pid}: vminfo transaction sh")
+        assert f" s of 60 s by pid {waiting.child.pid} uid {os.getuid()} req_id " in line
+        assert line.endswith(": vminfo transaction sh")
     finally:
         waiting.child.terminate()
         waiting.end()

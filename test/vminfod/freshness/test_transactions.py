@@ -106,6 +106,25 @@ def test_every_reader_sees_the_vm_as_it_was_and_then_all_changes_in_one_event(fo
     follow.nothing()
 
 
+def test_zone_that_is_not_called_by_its_uuid_is_held_by_either_name(follow, connect):
+    uuid = "7e1f5a10-0b5c-4a5e-8c1d-5d1a0b9e2f31"
+    zone = follow.add(uuid=uuid, zonename="pagila", delegated=True)
+    for key in (uuid, zone):
+        writer = connect()
+        assert writer.open(key)["uuid"] == uuid
+        before = follow.daemon.vm(zone)
+        follow.zfs("set", f"quota={before['quota'] + 1}G", before["zfs_filesystem"])
+        follow.nothing_by_zfs()
+        for name in (uuid, zone):
+            assert follow.daemon.vm(name) == before
+            assert follow.daemon.get(f"/vms/{name}?fresh=true&timeout=0").status == 504
+            assert writer.request("GET", f"/vms/{name}?fresh=true").status == 409
+        assert writer.vm().json()["quota"] == before["quota"] + 1
+        assert writer.commit().json()["vm"] == follow.next()["vm"]
+        assert follow.events[-1]["cause"]["transaction"] == writer.id
+    follow.nothing()
+
+
 def test_the_writer_itself_sees_what_all_see_but_for_what_it_would_be(follow, connect):
     zone, writer = follow.add(state="stopped"), connect()
     before = follow.daemon.get(f"/vms/{zone}").body
@@ -169,6 +188,24 @@ def test_what_was_being_read_when_it_was_opened_is_not_shown_before_its_end(foll
     asking.join(60)
     assert answers[0].json() == event["vm"]
     follow.nothing()
+
+
+def test_what_was_served_ahead_of_zfs_hides_nothing_of_the_end(follow, connect):
+    zone, writer = follow.add(), connect()
+    follow.control.fault("zfs", "hold", match=zone, times=1)
+    asking, answers = fresh_beside(follow, zone)
+    eventually("zfs is asked", lambda: follow.control.children("zfs"))
+    follow.control.write_config(zone, "tags", {"n": 1})
+    assert follow.modified(zone) == [("tags.n", "added", 1)]
+    writer.open(zone)
+    follow.control.write_config(zone, "tags", {"n": 2})
+    follow.zfs("set", "quota=20G", f"zones/{zone}")
+    follow.control.clear_faults()
+    follow.nothing()
+    assert writer.commit().json()["vm"]["tags"] == {"n": 2}
+    assert sorted(follow.modified(zone)) == [("quota", "changed", 10, 20), ("tags.n", "changed", 1, 2)]
+    asking.join(60)
+    assert answers[0].json()["tags"] == {"n": 2}
 
 
 def test_state_between_that_cannot_be_read_is_nobodys_trouble(follow, connect):
@@ -428,7 +465,7 @@ def test_past_its_limit_the_vm_is_published_with_a_warning(follow, connect):
     [shown] = follow.daemon.status()["transactions"]
     assert (shown["transaction"], shown["state"]) == (writer.id, "expired")
     [warning] = [one for one in follow.daemon.logged("longer than its limit", level=40) if one["zonename"] == zone]
-    assert warning["command"] == "update"
+    assert (warning["command"], warning["writerPid"], warning["end"]) == ("update", os.getpid(), "expired")
     follow.zfs("set", "quota=30G", f"zones/{zone}")
     assert follow.modified(zone) == [("quota", "changed", 20, 30)]
     for answer in (writer.vm(), writer.commit()):

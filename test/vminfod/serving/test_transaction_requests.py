@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """The requests about transactions: what is taken, what is refused and how, and which connection may ask what."""
 
+import contextlib
 import json
 import os
 
@@ -40,13 +41,6 @@ def test_opening_gives_its_id_the_vm_its_revision_and_the_limit(quiet_daemon, wr
     assert (opened["uuid"], opened["limit"]) == (vm["uuid"], 60)
     tag = quiet_daemon.get(f"/vms/{vm['uuid']}").headers["etag"]
     assert tag.endswith(f':{opened["rev"]}"')
-
-
-def test_vm_can_be_named_by_its_zone(quiet_daemon, quiet_node, writer):
-    other = next((vm for vm in quiet_daemon.vms() if vm["zonename"] != vm["uuid"]), None)
-    if other is None:
-        pytest.skip("the node has no zone of another name")
-    assert writer.open(other["zonename"])["uuid"] == other["uuid"]
 
 
 def test_commit_without_changes_gives_the_vm_and_makes_no_event(quiet_daemon, writer, vm):
@@ -194,6 +188,14 @@ def test_body_that_is_too_large_or_endless_is_413_and_the_connection_closed(quie
     assert answer.status == 413
     assert str(httpconnection.BODY_BYTES) in answer.json()["error"]
     assert connection.answer() is None
+    connection.close()
+
+
+def test_giant_body_is_refused_before_it_was_sent(quiet_daemon):
+    connection = Transacting(quiet_daemon.root)
+    with contextlib.suppress(ConnectionError):
+        connection.send(b"POST /transactions HTTP/1.1\r\nContent-Length: 50000000\r\n\r\n" + b"x" * 50_000_000)
+    assert connection.heard().status == 413
     connection.close()
 
 

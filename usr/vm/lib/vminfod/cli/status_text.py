@@ -108,7 +108,8 @@ def _transactions(transactions: list[dict[str, Any]]) -> list[str]:
         f"transactions: ({len(transactions)} items)",
         *[
             f"  - {_shown(one, 'uuid')} {_shown(one, 'state')} for {_shown(one, 'age')} s of {_shown(one, 'limit')} s"
-            f" by pid {_shown(one, 'pid')}: {_shown(one, 'command')}"
+            f" by pid {_shown(one, 'pid')} uid {_shown(one, 'uid')} req_id {_shown(one, 'req_id')}:"
+            f" {_shown(one, 'command')}"
             for one in transactions
         ],
     ]

@@ -206,8 +206,11 @@ class Reloads:
         self._retrying.wait(zonename, is_marked=is_marked)
 
     def _put_back(self, zonename: str, stale: Stale) -> None:
-        stale.add_all(self._stale[zonename])
-        self._stale[zonename] = stale
+        """It is stale again. What was served ahead of the reading that is over says nothing of the next."""
+        again = Stale()
+        for one in (stale, self._stale[zonename]):
+            again.add_all(one)
+        self._stale[zonename] = again
 
     def _read_patiently(self, zonename: str, stale: Stale) -> Applied:
         """As _read_and_take(). While zfs hangs, the rest of the zone is served beside what zfs said before."""

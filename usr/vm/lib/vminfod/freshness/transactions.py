@@ -107,10 +107,10 @@ class Transactions:
             message,
             zonename=holder.zonename,
             transaction=holder.id,
-            end=holder.end,
-            pid=holder.writer.pid,
+            end=None if holder.end is None else holder.end.value,
+            writerPid=holder.writer.pid,  # `pid` is the daemon's own
             command=holder.writer.command,
-            reqId=holder.writer.req_id,
+            req_id=holder.writer.req_id,
             took=round(holder.age, 3),
             reason=holder.why_not,
         )
