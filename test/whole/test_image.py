@@ -54,8 +54,12 @@ def test_an_image_gets_what_the_checkout_has_in_the_places_of_the_platform(image
         "/usr/vm/lib/requirements.lock",
         "/lib/svc/method/vminfod",
         "/lib/svc/manifest/system/system-vminfod.xml",
+        "/usr/share/bash-completion/completions/vmadm",
+        "/usr/share/bash-completion/completions/vminfo",
+        "/usr/share/zsh/site-functions/_vmadm",
     }
-    assert {path for path in files(image) if not path.startswith("/usr/share/")} == expected
+    expected |= {f"/usr/share/{path}" for path in tracked if path.startswith("man/")}
+    assert files(image) == expected
 
 
 def test_what_is_a_program_may_be_run_and_nothing_may_be_written_by_others(image):

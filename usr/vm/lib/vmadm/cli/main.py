@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from vmadm.cli.usage import ALIASES, OUT_OF_REACH, WRITES, usage_text
+from vmadm.cli.usage import ALIASES, OUT_OF_REACH, WRITES, help_text, usage_text
 from vmadm.errors import BadUsage, CannotRunHere, CommandFailed
 from vminfod.bunyan import FATAL, LEVELS
 from vminfod.cli.stdio import NO_ANSWER, STDERR, complain, put, put_last, run_to_end, say_waiting_for_answer
@@ -55,9 +55,10 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> int:
     if not argv:
         raise BadUsage
     word, words = argv[0], argv[1:]
-    if word in ("help", "-h", "-?"):
-        put(usage_text(PROGRAM))
-        return 0
+    if word in ("help", "--help", "-h", "-?"):
+        return _help(words)
+    if "--help" in words[: words.index("--") if "--" in words else None]:
+        return _help([word])
     command = ALIASES.get(word, word)
     if command in OUT_OF_REACH:
         complain(f"vmadm {word} is out of reach of this implementation: docs/vmadm.md says what it would take")
@@ -70,9 +71,18 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> int:
         from vmadm.cli.events import follow
 
         follow(words, environ, debug_log(environ))
-    if command in ("list", "lookup", "get", "info"):
+    if command in ("list", "lookup", "get", "info", "__complete"):
         return _read(command, word, words, environ)
     raise BadUsage(f'Invalid command: "{word}".')
+
+
+def _help(words: list[str]) -> int:
+    """`vmadm help`, and of one command. Raises BadUsage."""
+    text = help_text(PROGRAM, words[0]) if words else usage_text(PROGRAM)
+    if not text:
+        raise BadUsage(f'Invalid command: "{words[0]}".')
+    put(text)
+    return 0
 
 
 def _read(command: str, word: str, words: list[str], environ: Mapping[str, str]) -> int:
@@ -89,7 +99,11 @@ def _read(command: str, word: str, words: list[str], environ: Mapping[str, str])
         timeout=read_limit(environ),
         waiting=say_waiting_for_answer,
     )
-    if command == "list":
+    if command == "__complete":
+        from vmadm.cli.completing import completed
+
+        put(completed(client, words))
+    elif command == "list":
         reads.list_vms(client, words)
     elif command == "lookup":
         reads.lookup(client, words)

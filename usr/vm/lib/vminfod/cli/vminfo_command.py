@@ -97,13 +97,25 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> int:
         options, _ = parsed_options([command], HELP, {})
         command = "help" if options else command
     if command == "help":
-        put(USAGE)
+        put(_help_of(argv[1]) if argv[0] == "help" and argv[1:] else USAGE)
         return 0
     if command != "ping" and command not in OPTIONS:
         raise BadUsage(f"Unknown command: {command}")
     if command in ("vm", "transaction") and not words:
         raise BadUsage(f"The command {command} needs the name of a zone.")
     return _ask(command, options, words, environ)
+
+
+def _help_of(command: str) -> str:
+    """The part of the usage that is about one command. Raises BadUsage."""
+    lines = USAGE.splitlines()
+    starts = [at for at, line in enumerate(lines) if line.split() and line.split()[0] == command]
+    if not starts or command.startswith("Usage"):
+        raise BadUsage(f"Unknown command: {command}")
+    end = starts[0] + 1
+    while lines[end].startswith(" "):
+        end += 1
+    return "\n".join(["Usage: vminfo " + lines[starts[0]], *lines[starts[0] + 1 : end]]) + "\n"
 
 
 def _ask(command: str, options: dict[str, list[str]], words: list[str], environ: Mapping[str, str]) -> int:
