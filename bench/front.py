@@ -2,7 +2,8 @@
 """The HTTP front: /ping, /vms/:uuid and /vms, against a plain Node server that has the same bodies ready as strings.
 
 /vms also against nginx with the same file, where nginx is installed. The rate is the client's view, which it limits
-itself when a server is fast; the server's processor time for an answer is not limited by the client."""
+itself when a server is fast; the server's processor time for an answer is not limited by the client. `--realtime 1`: on
+a machine that does other work, too, client and server come first for the moments in which they are measured (root)."""
 
 from __future__ import annotations
 
@@ -13,11 +14,12 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 
 from bench import PEERS, ground, measuring
 from bench.measuring import Report
-from bench.requests import Load, load
+from bench.requests import Load, ahead_of_others, load
 from support.running_daemon import free_port
 
 CONNECTIONS = 8
@@ -68,24 +70,28 @@ def measure(report: Report, options: argparse.Namespace) -> None:
                 for path, name in (("/ping", "/ping"), (one, "/vms/:uuid"), ("/vms", "/vms")):
                     for keep in (True, False):
                         how = "kept alive" if keep else "a connection each"
-                        ask = _asking(path, seconds, keep)
+                        ask = _asking(path, seconds, keep, bool(options.realtime))
                         _compare(report, f"{name}, {how}", ask, (here.daemon.port, here.pid), "node", (port, pid))
         if shutil.which("nginx") is None:
             report.skip("/vms against nginx", "nginx is not installed")
         else:
             with nginx(bodies["/vms"]) as there:
-                ask = _asking("/vms", seconds, True)
+                ask = _asking("/vms", seconds, True, bool(options.realtime))
                 _compare(report, "/vms, kept alive", ask, (here.daemon.port, here.pid), "nginx", there)
 
 
 class _asking:
     """One sort of request. Called with a server's port and pid, it gives the load."""
 
-    def __init__(self, path: str, seconds: float, keep: bool):
-        self.path, self.seconds, self.keep = path, seconds, keep
+    def __init__(self, path: str, seconds: float, keep: bool, realtime: bool):
+        self.path, self.seconds, self.keep, self.realtime = path, seconds, keep, realtime
 
     def __call__(self, port: int, pid: int) -> Load:
-        return load(port, pid, self.path, seconds=self.seconds, connections=CONNECTIONS, keep=self.keep)
+        with ahead_of_others(pid) if self.realtime else contextlib.nullcontext():
+            found = load(port, pid, self.path, seconds=self.seconds, connections=CONNECTIONS, keep=self.keep)
+        if self.realtime:
+            time.sleep(self.seconds / 2)  # for those who had to wait
+        return found
 
 
 def _compare(
@@ -105,7 +111,7 @@ def _compare(
         report.put(name + what, unit, [figure(one) for one in mine], peer, [figure(one) for one in others])
 
 
-SIZES = {"vms": (1000, 10), "milliseconds": (2000, 100)}
+SIZES = {"vms": (1000, 10), "milliseconds": (2000, 100), "realtime": (0, 0)}
 
 if __name__ == "__main__":
     sys.exit(measuring.main("front", __doc__, SIZES, measure))

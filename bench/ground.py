@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from mockcn import process
 from mockcn.process import MockNode
+from support import scratch
 from support.running_daemon import RunningDaemon
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -37,8 +38,8 @@ class Ground:
 
 @contextlib.contextmanager
 def mock_node(vms: int, snapshots: int = 0) -> Iterator[MockNode]:
-    """A node in a folder of its own."""
-    folder = tempfile.mkdtemp(prefix="cn-")
+    """A node in a folder of its own; in memory, where the machine has room: a disk would measure itself."""
+    folder = tempfile.mkdtemp(prefix="cn-", dir=scratch.folder())
     try:
         with process.start(os.path.join(folder, "node"), vms=vms, snapshots=snapshots) as node:
             yield node

@@ -5,6 +5,7 @@ The name part of a statistic is the zone's name cut to 30 characters, as the ker
 
 import getopt
 import time
+from typing import Optional
 
 from mockcn.commands.output import CommandFailed, Output
 from mockcn.node import Node
@@ -25,9 +26,9 @@ def main(node: Node, words: list[str], output: Output) -> int:
     if chosen.get("-m", "zones") != "zones" or chosen.get("-c", "zone_misc") != "zone_misc":
         return 1  # no such statistic: nothing printed
     found = False
-    for instance, name, values in _groups(node):
+    for instance, name, values in _groups(node, chosen.get("-i")):
         short = name[:NAME_LENGTH]
-        if chosen.get("-i", instance) != instance or chosen.get("-n", short) != short:
+        if chosen.get("-n", short) != short:
             continue
         for statistic in sorted(values):
             if chosen.get("-s", statistic) == statistic:
@@ -36,16 +37,21 @@ def main(node: Node, words: list[str], output: Output) -> int:
     return 0 if found else 1
 
 
-def _groups(node: Node) -> list[tuple[str, str, dict[str, str]]]:
-    """(instance, zone's name, statistics) of the global zone and each zone in the kernel."""
+def _groups(node: Node, wanted: Optional[str]) -> list[tuple[str, str, dict[str, str]]]:
+    """(instance, zone's name, statistics) of the global zone and each zone in the kernel; of just the instance
+    `wanted`, if one is: a node has thousands."""
     now = time.monotonic()
     with node.lock:
-        groups = [("0", "global", _values("global", Kernel(0, "running", node.started, 1, 0, 0.1), now))]
-        running = [zone for zone in node.zones.zones.values() if zone.kernel is not None]
-        for zone in sorted(running, key=Zone.by_zoneid):
+        kernels = [("global", Kernel(0, "running", node.started, 1, 0, 0.1))]
+        for zone in sorted((zone for zone in node.zones.zones.values() if zone.kernel is not None), key=Zone.by_zoneid):
             assert zone.kernel is not None
-            groups.append((str(zone.kernel.zoneid), zone.name, _values(zone.name, zone.kernel, now)))
-    return groups
+            kernels.append((zone.name, zone.kernel))
+        instances = [(str(kernel.zoneid), name, kernel) for name, kernel in kernels]
+        return [
+            (instance, name, _values(name, kernel, now))
+            for instance, name, kernel in instances
+            if wanted in (None, instance)
+        ]
 
 
 def _values(name: str, kernel: Kernel, now: float) -> dict[str, str]:
