@@ -37,18 +37,11 @@ def size(report: Report, vms: int, snapshots: int, changes: int) -> None:
         compare_start(report, node, what)
         with RunningDaemon(node.root, "--log-level", "info").start() as daemon:
             one = Bench(Ground(node, daemon), changes)
-            read_tags = one.needed(lambda n: (one.tags(n), one.read_files("metadata", "routes", "tags")))
-            report.compare(f"tags.json, {what}", "ms", one.event_after(one.tags, "tags"), "write, reads", read_tags)
-            list_one = one.needed(lambda n: (one.quota(n), one.zfs_list()))
-            report.compare(f"zfs set, {what}", "ms", one.event_after(one.quota, "quota"), "set, one zfs list", list_one)
-            ask_zoneadm = one.needed(lambda n: (one.restart_init(n), one.zoneadm()))
-            report.compare(
-                f"zone event, {what}",
-                "ms",
-                one.event_after(one.restart_init, "init_restarts"),
-                "event, one zoneadm list",
-                ask_zoneadm,
-            )
+            files = ("metadata", "routes", "tags")
+            one.compare(report, f"tags.json, {what}", one.tags, "tags", "reads", lambda: one.read_files(*files))
+            one.compare(report, f"zfs set, {what}", one.quota, "quota", "one zfs list", one.zfs_list)
+            name = f"zone event, {what}"
+            one.compare(report, name, one.restart_init, "init_restarts", "one zoneadm list", one.zoneadm)
             one.follower.close()
             path = f"/vms/{one.vm['uuid']}"
             costs = [load(daemon.port, daemon.process.pid, path, seconds=_SECONDS).cpu_us for _ in range(report.rounds)]

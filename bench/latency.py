@@ -17,7 +17,7 @@ from typing import Any
 
 from bench import measuring
 from bench.changes import write_package, write_tags
-from bench.ground import Ground, ground
+from bench.ground import Ground, cpu_seconds, ground
 from bench.listening import Follower
 from bench.measuring import Report
 
@@ -43,27 +43,51 @@ class Bench:
         self.zonename: str = self.vm["zonename"]
         self._numbers = itertools.count(1)
 
-    def event_after(self, change: Callable[[int], object], *names: str) -> Callable[[], float]:
-        """A side: milliseconds, the median of some changes."""
+    def compare(
+        self,
+        report: Report,
+        name: str,
+        change: Callable[[int], object],
+        member: str,
+        what: str,
+        work: Callable[[], object],
+    ) -> None:
+        """Two rows: from the `change` until an event says that `member` is another, against the change and the `work`
+        that cannot be done without, milliseconds; and the daemon's processor time for a change."""
+        used: list[float] = []
 
-        def once() -> float:
+        def followed() -> float:
+            before = cpu_seconds(self.here.pid)
+            took = self._median(change, lambda: self._seen(member))
+            used.append((cpu_seconds(self.here.pid) - before) / self.times * 1000)
+            return took
+
+        def needed() -> float:
+            return self._median(change, work, after=lambda: self._seen(member))
+
+        report.compare(name, "ms", followed, f"change, {what}", needed)
+        report.put(f"{name}, processor time of the daemon", "ms", used)
+
+    def _seen(self, member: str) -> None:
+        self.follower.until(self.zonename, member)
+
+    def _median(
+        self,
+        change: Callable[[int], object],
+        end: Callable[[], object],
+        after: Callable[[], object] = lambda: None,
+    ) -> float:
+        """Milliseconds from each change to its end. What is done `after` it is not measured: on the peer's side the
+        change's event is taken there, so that none is left for a change of ours."""
+        took = []
+        for _ in range(self.times):
             number = next(self._numbers)
             began = time.perf_counter()
             change(number)
-            self.follower.until(self.zonename, *names)
-            return time.perf_counter() - began
-
-        return lambda: statistics.median(once() for _ in range(self.times)) * 1000
-
-    def needed(self, work: Callable[[int], object]) -> Callable[[], float]:
-        """The other side: what cannot be done without."""
-
-        def once() -> float:
-            began = time.perf_counter()
-            work(next(self._numbers))
-            return time.perf_counter() - began
-
-        return lambda: statistics.median(once() for _ in range(self.times)) * 1000
+            end()
+            took.append(time.perf_counter() - began)
+            after()
+        return statistics.median(took) * 1000
 
     # Changes, and what reading them needs.
 
@@ -106,34 +130,13 @@ class Bench:
 def measure(report: Report, options: argparse.Namespace) -> None:
     with ground(options.vms, 0, "--log-level", "info") as here:
         one = Bench(here, options.changes)
-        report.compare(
-            "tags.json renamed",
-            "ms",
-            one.event_after(one.tags, "tags"),
-            "write, reads",
-            one.needed(lambda n: (one.tags(n), one.read_files("metadata", "routes", "tags"))),
-        )
-        report.compare(
-            "zone XML renamed",
-            "ms",
-            one.event_after(one.xml, "package_version"),
-            "write, reads",
-            one.needed(lambda n: (one.xml(n), one.read_files("xml"))),
-        )
-        report.compare(
-            "zone event",
-            "ms",
-            one.event_after(one.restart_init, "init_restarts"),
-            "event, one zoneadm list",
-            one.needed(lambda n: (one.restart_init(n), one.zoneadm())),
-        )
-        report.compare(
-            "zfs set quota",
-            "ms",
-            one.event_after(one.quota, "quota"),
-            "set, one zfs list",
-            one.needed(lambda n: (one.quota(n), one.zfs_list())),
-        )
+        files = ("metadata", "routes", "tags")
+        one.compare(report, "tags.json renamed", one.tags, "tags", "reads", lambda: one.read_files(*files))
+        one.compare(report, "zone XML renamed", one.xml, "package_version", "reads", lambda: one.read_files("xml"))
+        # With the command kstat, as the mock node has no libkstat. The way with the library: zonestate.py.
+        name = "init restarted, command kstat"
+        one.compare(report, name, one.restart_init, "init_restarts", "one zoneadm list", one.zoneadm)
+        one.compare(report, "zfs set quota", one.quota, "quota", "one zfs list", one.zfs_list)
         one.follower.close()
 
 

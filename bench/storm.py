@@ -55,8 +55,9 @@ def parsed(lines: list[str]) -> float:
     return float(done.stdout)
 
 
-def burst(here: Ground, sets: int, vms: int, quota: int) -> tuple[float, int]:
-    """`sets` quotas on `vms` VMs, whose events come all at once: seconds until all are seen, and zfs runs meanwhile."""
+def burst(here: Ground, sets: int, vms: int, quota: int) -> tuple[float, int, float]:
+    """`sets` quotas on `vms` VMs, whose events come all at once: seconds until all are seen, zfs runs meanwhile, and
+    the daemon's processor seconds."""
     chosen = with_quota(here)[:vms]
     control = here.node.control
     control.drop_events(None, match=_EVENTS)
@@ -71,6 +72,7 @@ def burst(here: Ground, sets: int, vms: int, quota: int) -> tuple[float, int]:
     follower = Follower(here.daemon.port)
     control.forget_calls()
     waiting = {vm["zonename"] for vm in chosen}
+    before = cpu_seconds(here.pid)
     began = time.perf_counter()
     send(here, [history_event(name, details=f"quota={quota << 30}") for name in names])
     while waiting:
@@ -79,7 +81,7 @@ def burst(here: Ground, sets: int, vms: int, quota: int) -> tuple[float, int]:
             waiting.discard(event["zonename"])
     took = time.perf_counter() - began
     follower.close()
-    return took, control.call_counts().get("zfs", 0)
+    return took, control.call_counts().get("zfs", 0), cpu_seconds(here.pid) - before
 
 
 def measure(report: Report, options: argparse.Namespace) -> None:
@@ -91,16 +93,19 @@ def measure(report: Report, options: argparse.Namespace) -> None:
         took: list[float] = []
         runs: list[float] = []
         listing: list[float] = []
+        used: list[float] = []
         for number in range(report.rounds):
-            seconds, count = burst(here, options.sets, options.vms, 7001 + number)
+            seconds, count, processor = burst(here, options.sets, options.vms, 7001 + number)
             took.append(seconds)
             runs.append(count)
+            used.append(processor)
             began = time.perf_counter()
             here.node.run("zfs", "list", "-H", "-p", "-o", "name,quota", check=True)
             listing.append(time.perf_counter() - began)
         what = f"{options.sets} zfs set over up to {options.vms} VMs"
         report.put(f"{what}, until seen", "s", took, "one listing", listing)
         report.put(f"{what}, zfs runs", "runs", runs)
+        report.put(f"{what}, processor time of the daemon", "s", used)
 
 
 SIZES = {"vms": (1000, 10), "foreign": (100_000, 500), "sets": (2000, 20)}
