@@ -16,6 +16,7 @@ from typing import Any, Optional
 from vmadm.actions import firewall, lifecycle
 from vmadm.actions.deleting import RECEIVING, exists, receiving_path
 from vmadm.actions.outcome import confirmed, exactly
+from vmadm.actions.receiveddatasets import check_plain
 from vmadm.actions.sending import SENDING
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Step, Steps
@@ -29,7 +30,6 @@ from vminfod.clients.plainjson import parsed
 from vmload import Vm, brands
 
 UNDER_WAY = "receiving_dataset"  # in what is kept: the dataset whose stream has begun and was not seen to end
-PLAIN = ("root", "config", "cores")  # of the zonepath: what the platform mounts there, or boots from
 
 
 def install(session: Session, uuid: str) -> Vm:
@@ -137,12 +137,6 @@ def _steps(session: Session, vm: Vm, kept: Payload, name: str) -> list[Step]:
         ("remove the provisioning mark", lambda: _unmark(session, vm, name)),
     ]
     return steps
-
-
-def check_plain(folder: ZoneFolder) -> None:
-    """What the platform works on below the zonepath is no link to somewhere else. Raises NotWritten."""
-    for inside in PLAIN:
-        folder.check_no_link(inside)
 
 
 def _install(session: Session, vm: Vm, kept: Payload, name: str) -> None:

@@ -5,13 +5,14 @@
 
 Always: whatever ends it, a VM whose datasets have not all come whole stays in state `receiving`, which nothing boots:
         receiving it again, or deleting it, takes it away.
-Always: only datasets that the VM's JSON leads one to await are received, each once, and none that was there before;
-        none is mounted before it was looked at where. So no bundle changes what is not its own VM's.
+Always: only datasets that the VM's JSON leads one to await are received, each once, and none that was there before. So
+        no bundle changes what is not its own VM's (payload/arriving.py, receiveddatasets.py).
 The config lock is held from the look whether the VM is there until it is installed, and not while it boots."""
 
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,14 +22,14 @@ from vmadm.actions import installing
 from vmadm.actions.deleting import RECEIVING, clean_up, exists, receiving_path, take_away
 from vmadm.actions.gathering import gather
 from vmadm.actions.outcome import confirmed, exactly
-from vmadm.actions.sending import SENDING, Progress
+from vmadm.actions.receiveddatasets import receive_dataset
+from vmadm.actions.sending import Progress
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Steps
 from vmadm.errors import BadPayload, VmadmError, VmNotFound
-from vmadm.node import bundle, transfer, zonecfg
+from vmadm.node import bundle, zonecfg
 from vmadm.node.bundle import BadBundle
 from vmadm.node.pump import Pump, roomy_pipe
-from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload import Payload
 from vmadm.payload.arriving import Arrival, arriving_payload, parse_arrival, uuid_of
 from vmadm.payload.nodefacts import facts_needed
@@ -38,7 +39,6 @@ from vmload import Vm
 
 EXPIRE = 86400  # ms from now; nothing acts on it, and tools that look at it know this value
 OF_DATASETS = ("zpool", "quota", "flexible_disk_size", "internal_metadata", "customer_metadata", "tags", "routes")
-UNMOUNTED = ("none", "legacy")  # mountpoints of what is not mounted
 
 
 def receive(session: Session, source: int, progress: Optional[Progress] = None) -> Vm:
@@ -76,10 +76,6 @@ class _Receiving:
         """There is one once the VM is configured."""
         assert self._arrival is not None
         return self._arrival
-
-    @property
-    def folder(self) -> ZoneFolder:
-        return ZoneFolder(self.node, f"/{self.arrival.root}")
 
     def look(self) -> Optional[Vm]:
         """The VM that is there already, if any."""
@@ -148,7 +144,7 @@ class _Receiving:
             datasets=arrival.datasets,
         )
         self.session.must_zonecfg(self.uuid, script=script, zonename=arrival.change.zonename)
-        self.node.write(receiving_path(self.uuid), pretty(arrival.kept) + "\n")
+        self._write_down(arrival.kept)
         confirmed(
             self.session, arrival.change.zonename, [exactly("state", RECEIVING)], self.name, f"VM {self.uuid} was made"
         )
@@ -164,51 +160,15 @@ class _Receiving:
         return header.name
 
     def _receive(self, dataset: str) -> None:
+        """One dataset. While it comes that is written down: what a kill leaves of it is not to be installed."""
         kept = self.arrival.kept
-        self.node.write(receiving_path(self.uuid), pretty({**kept, installing.UNDER_WAY: dataset}) + "\n")
-        try:
-            transfer.receive(self.node, dataset, self._stream, lambda: self.watch(dataset))
-            self._mount(dataset)
-        except BaseException:
-            self._destroy_partial(dataset)
-            raise
-        self.session.try_to(
-            "destroy the snapshot", lambda: self.node.must("zfs", "destroy", "-r", "-F", f"{dataset}@{SENDING}")
-        )
-        self.node.write(receiving_path(self.uuid), pretty(kept) + "\n")
+        self._write_down({**kept, installing.UNDER_WAY: dataset})
+        receive_dataset(self.session, self.arrival, dataset, self._stream, self.watch)
+        self._write_down(kept)
         self.session.show(self.arrival.change.zonename, self.name)  # listeners see it come
 
-    def _mount(self, dataset: str) -> None:
-        """What was received, each filesystem where its name says and no link leads elsewhere. Raises VmadmError."""
-        root = self.arrival.root
-        for name, facts in self._received(dataset).items():
-            if any(label in (".", "..") for label in name.split("/")):
-                raise VmadmError(f"the stream has a dataset with a bad name: {name}")
-            if name != root and facts["type"] == "volume":
-                continue
-            if dataset != root or (name == root and facts["type"] != "filesystem"):
-                raise VmadmError(f"the stream has a {facts['type']} for {name}")
-            if name != root and (facts["zoned"] == "on" or facts["mountpoint"] in UNMOUNTED):
-                continue
-            if facts["mountpoint"] != f"/{name}" or facts["zoned"] == "on":
-                raise VmadmError(
-                    f"the stream would have {name} mounted at {facts['mountpoint']}, which is not its place"
-                )
-            if name != root:
-                self.folder.check_no_link(name.removeprefix(f"{root}/"))
-            if name == root or facts["canmount"] == "on":
-                self.node.must("zfs", "mount", name)
-        if dataset == root:
-            installing.check_plain(self.folder)
-
-    def _received(self, dataset: str) -> dict[str, dict[str, str]]:
-        """Name -> properties of what is there now, parents first."""
-        fields = ("-t", "filesystem,volume", "-o", "name,property,value", "type,mountpoint,zoned,canmount")
-        found: dict[str, dict[str, str]] = {}
-        for line in self.node.must("zfs", "get", "-Hpr", *fields, dataset).stdout.splitlines():
-            name, prop, value = line.split("\t")
-            found.setdefault(name, {})[prop] = value
-        return found
+    def _write_down(self, kept: Payload) -> None:
+        self.node.write(receiving_path(self.uuid), pretty(kept) + "\n")
 
     def _confirm(self) -> Vm:
         """The VM, which shows what its datasets brought. Raises OutcomeMissed."""
@@ -222,16 +182,6 @@ class _Receiving:
         return confirmed(self.session, self.arrival.change.zonename, wanted, self.name, what)
 
     # When it fails.
-
-    def _destroy_partial(self, dataset: str) -> None:
-        """A dataset that did not come whole: no later installation is to take it for one that did."""
-        with self.session.held():
-
-            def destroy() -> None:
-                if exists(self.node, dataset):
-                    self.node.must("zfs", "destroy", "-rF", dataset)
-
-            self.session.try_to("destroy what was received in part", destroy, uuid=self.uuid)
 
     def _left(self, error: BaseException) -> VmadmError:
         raised = error if isinstance(error, VmadmError) else VmadmError("interrupted")
@@ -268,8 +218,6 @@ def _pumped(source: int) -> Iterator[tuple[int, Pump]]:
 
 def _length(source: int) -> Optional[int]:
     """How many bytes come, where that can be known: of a file."""
-    import stat
-
     status = os.fstat(source)
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
