@@ -28,6 +28,23 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each worker's share begins with some of the tests that take long: one that begins last is waited for by all.
+    Shares are as pytest-xdist cuts them."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.get_closest_marker("long")]
+    others = [item for item in items if not item.get_closest_marker("long")]
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        share = (len(items) - len(ordered)) // (workers - worker)
+        first = long[worker::workers]
+        rest = max(0, share - len(first))
+        ordered += [*first, *others[:rest]]
+        del others[:rest]
+    items[:] = ordered + others
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nurseries() -> Iterator[None]:
     """Daemons, mock nodes and vmadm start by a fork, where that can be."""

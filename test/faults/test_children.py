@@ -235,6 +235,7 @@ def test_file_that_the_watcher_is_deaf_for_is_seen_by_the_next_refresh(node):
         assert lost["zones"] == [uuid]
 
 
+@pytest.mark.long
 def test_file_that_the_watcher_aborts_on_leaves_the_others_watched_and_is_seen_by_refreshes(node):
     """One such path ended each new file watcher, and nothing was watched (C11)."""
     uuid = a_zone_of(node)
@@ -287,6 +288,7 @@ def test_child_that_is_stopped_is_replaced_and_what_it_missed_is_read(node, daem
     assert_converges(daemon)
 
 
+@pytest.mark.long
 def test_sysevent_that_prints_without_a_newline_is_replaced(node):
     with RunningDaemon(node.root, "--child-limit", "2").start() as daemon:
         uuid = a_zone(daemon)
@@ -302,6 +304,7 @@ def test_sysevent_that_prints_without_a_newline_is_replaced(node):
         assert_converges(daemon)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "mute"), [("zonewatcher", "com.sun:zones:status"), ("zpoolwatcher", "ESC_ZFS_history_event")]
 )
@@ -344,6 +347,7 @@ def test_all_children_killed_again_and_again_cost_nothing_that_lasts(node, daemo
     assert len(children_of(daemon.process.pid)) == 3, "the dead are buried"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(CHILDREN))
 def test_child_that_is_killed_whenever_it_is_up_loses_nothing_in_the_end(node, daemon, name):
     """Each change is made while it is up, while it dies, or while there is none; a listener's mirror is right, too."""

@@ -101,7 +101,7 @@ def port(quiet_daemon):
 
 
 @settings(
-    max_examples=200,
+    max_examples=100,
     deadline=None,
     database=None,
     derandomize=True,

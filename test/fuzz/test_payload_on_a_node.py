@@ -13,7 +13,7 @@ from vmadm import BadPayload, OutcomeMissed, VmadmError
 
 pytest_plugins = ["support.writers"]
 
-EXAMPLES = 40
+EXAMPLES = 24
 
 
 def own(payload, uuid):
@@ -33,6 +33,7 @@ def vms(cn):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("brand", ["joyent-minimal", "bhyve"])
 def test_update_is_refused_or_done_or_says_what_failed(cn, vms, brand):
     uuid = vms[brand]
@@ -57,6 +58,7 @@ def test_update_is_refused_or_done_or_says_what_failed(cn, vms, brand):
     attempt()
 
 
+@pytest.mark.long
 def test_create_is_refused_or_done_or_leaves_nothing(cn):
     @settings(max_examples=EXAMPLES // 2, deadline=None, derandomize=True, database=None)
     @given(payload=payloads())

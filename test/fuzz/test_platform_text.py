@@ -124,7 +124,7 @@ def records(good: dict) -> st.SearchStrategy[bytes]:
 def fuzz(test):
     """Enough examples to meet each branch, few enough for the short suite; the same in every run."""
     quick = [HealthCheck.too_slow, HealthCheck.filter_too_much]
-    return settings(max_examples=250, deadline=None, database=None, derandomize=True, suppress_health_check=quick)(test)
+    return settings(max_examples=125, deadline=None, database=None, derandomize=True, suppress_health_check=quick)(test)
 
 
 def value_or(error, function, *arguments, **options):

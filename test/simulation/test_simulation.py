@@ -10,6 +10,7 @@ from simulation.running import run
 from simulation.seeds import PARTS, ROUNDS, short_plans
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_guarantee_holds(part, tmp_path):
     result = run(short_plans()[part], os.path.join(tmp_path, f"part-{part}.steps"))

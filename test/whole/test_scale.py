@@ -23,6 +23,7 @@ def large_node():
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.long
 def test_change_is_on_the_stream_while_a_refresh_loads_a_thousand_vms(large_node):
     node = large_node
     with RunningDaemon(node.root, "--refresh-interval", "1").start() as daemon:
@@ -53,6 +54,7 @@ def test_change_is_on_the_stream_while_a_refresh_loads_a_thousand_vms(large_node
         stream.close()
 
 
+@pytest.mark.long
 def test_requests_are_answered_in_the_midst_of_a_comparison(root):
     """The comparison of hundreds of VMs is work of the one loop that answers requests, too: it is done in turns."""
     with (

@@ -160,6 +160,7 @@ def test_second_writer_says_whom_it_waits_for(cn):
     assert cn.vm(uuid)["alias"] == "second"
 
 
+@pytest.mark.long
 def test_write_that_waits_for_vminfod_says_so_once_and_goes_on(cn):
     """After three seconds, which a fresh read of a well node never takes."""
     uuid = cn.add()

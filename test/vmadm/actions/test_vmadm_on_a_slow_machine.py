@@ -19,6 +19,7 @@ def slow_cn(own_cn):
     return own_cn
 
 
+@pytest.mark.long
 def test_vm_is_provisioned_and_stopped_however_slow_the_commands_are(slow_cn):
     cn = slow_cn
     payload = {"brand": "joyent-minimal", "image_uuid": IMAGE, "alias": "slow", "max_physical_memory": 256, "quota": 10}

@@ -35,7 +35,7 @@ values = some.recursive(
 payloads = some.dictionaries(some.one_of(some.sampled_from(NAMES), some.text(max_size=5)), values, max_size=6)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     payload=payloads,
     brand=some.sampled_from(sorted(brands.table()["brands"])),

@@ -2,10 +2,14 @@
 """What listeners that do not read can hold, each and all together, and for how long. The limits are small here; the
 senders are stand-ins that take what a test lets them take."""
 
+import time
+
 import gevent
 import pytest
 
 from support.recording_log import RecordingLog
+from vminfod.serving import hub as hub_module
+from vminfod.serving import listener as listener_module
 from vminfod.serving.hub import Hub, Limits
 from vminfod.serving.listener import Selection, Stream
 
@@ -97,30 +101,63 @@ def test_limit_of_all_together_holds_for_what_is_first_sent_too():
     assert hub.slow_listeners_cut == 7
 
 
-def test_listener_that_takes_nothing_for_too_long_is_cut_and_no_other():
-    hub, log = hub_with(stalled_seconds=0.2)
+class Clock:
+    """The hub's time: it stands where the test puts it. `asked`: how often the hub has looked at it."""
+
+    def __init__(self):
+        self.now = time.monotonic_ns()
+        self.asked = 0
+
+    def monotonic_ns(self):
+        self.asked += 1
+        return self.now
+
+    def go_on(self, seconds):
+        """So much later, when the hub has looked for those that stall."""
+        self.now += int(seconds * 1e9)
+        self.asked = 0
+        with gevent.Timeout(WITHIN):
+            while not self.asked:
+                gevent.sleep(0.001)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(hub_module, "time", clock)
+    monkeypatch.setattr(listener_module, "time", clock)
+    monkeypatch.setattr(hub_module, "_LOOKS", 30_000)  # each 2 ms
+    return clock
+
+
+def test_listener_that_takes_nothing_for_too_long_is_cut_and_no_other(clock):
+    hub, log = hub_with()
     stalled, reading, idle = Client(hub, "stalled"), Client(hub, "reading"), Client(hub, "idle")
+    for _ in range(5):
+        assert not stalled.cut
+        publish(hub)
+        reading.read()
+        idle.read()
+        clock.go_on(14)
+    assert stalled.cut
+    assert stalled.listener.cut_reason == "it took nothing for 60 s"
+    publish(hub)
     reading.read()
     idle.read()
-    with gevent.Timeout(WITHIN):
-        while not stalled.cut:
-            publish(hub)
-            reading.read()
-            idle.read()
-            gevent.sleep(0.01)
-    assert stalled.listener.cut_reason == "it took nothing for 0.2 s"
-    gevent.sleep(0.5)  # nothing waits for the others: their silence is the case, and no stall
-    assert not reading.cut and not idle.cut
+    late = Client(hub, "late", vms=SNAPSHOT)  # somebody to look at
+    clock.go_on(50)
+    late.listener.sent(1)
+    clock.go_on(50)
+    assert not reading.cut and not idle.cut, "nothing waits for them: silence is no stall"
     assert hub.slow_listeners_cut == 1
     assert [record.fields["userAgent"] for record in log.records if "does not read" in record.msg] == ["stalled"]
 
 
-def test_listener_that_takes_a_little_now_and_then_is_not_stalled():
-    hub, _ = hub_with(stalled_seconds=0.3)
+def test_listener_that_takes_a_little_now_and_then_is_not_stalled(clock):
+    hub, _ = hub_with()
     slow = Client(hub, vms=SNAPSHOT)
-    with gevent.Timeout(WITHIN):
-        for _ in range(100):
-            slow.listener.sent(10)
-            gevent.sleep(0.01)  # now and then: this is the case, not a wait
+    for _ in range(20):
+        slow.listener.sent(10)
+        clock.go_on(50)
     assert not slow.cut
     assert slow.listener.unsent > 90_000

@@ -213,6 +213,7 @@ def test_quarantine_outlives_the_child(owner):
         assert o.watcher.status()["restarts"] == before + 1
 
 
+@pytest.mark.long
 def test_later_try_is_made_alone_and_lifts_the_quarantine_when_it_goes_well(owner, monkeypatch):
     monkeypatch.setattr(quarantine, "FIRST_WAIT", 0.2)
     monkeypatch.setattr(quarantine, "MOST_WAIT", 0.2)
