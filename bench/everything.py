@@ -29,6 +29,7 @@ SCRIPTS: dict[str, list[str]] = {
     "refresh": ["--rounds", "3"],
     "idle": ["--rounds", "3"],
     "holding": ["--rounds", "3", "--milliseconds", "1000"],
+    "updating": ["--rounds", "3", "--runs", "5"],
     "tools": ["--rounds", "3", "--runs", "5"],
     "growth": ["--rounds", "2"],
 }

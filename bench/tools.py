@@ -34,7 +34,8 @@ def cost(command: list[str], environ: dict[str, str], runs: int) -> Cost:
 
 def _run(command: list[str], environ: dict[str, str]) -> Cost:
     began = time.perf_counter()
-    child = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    nowhere = subprocess.DEVNULL
+    child = subprocess.Popen(command, env=environ, stdin=nowhere, stdout=nowhere, stderr=nowhere)
     _, status, used = os.wait4(child.pid, 0)
     took = time.perf_counter() - began
     child.returncode = os.waitstatus_to_exitcode(status)  # nobody has to wait for it any more
