@@ -302,6 +302,18 @@ def test_vm_that_is_deleted_meanwhile_is_gone_at_the_end(follow, connect):
     follow.nothing()
 
 
+def test_vm_that_is_gone_when_the_connection_ends_has_its_delete(follow, connect):
+    zone, writer = follow.add(state="configured"), connect()
+    writer.open(zone)
+    follow.control.delete_zone(zone)
+    follow.nothing()
+    assert follow.daemon.vm(zone) == follow.vms[zone]
+    writer.sock.shutdown(2)
+    event = follow.next()
+    assert (event["type"], event["zonename"], event["cause"]["aborted"]) == ("delete", zone, True)
+    assert none_is_left(follow)
+
+
 # Others who want it.
 
 

@@ -30,8 +30,8 @@ Found = Union[ZoneRecords, LoadError]  # what a reading gave, or why it gave not
 @dataclass(frozen=True)
 class Applied:
     """What became of a reading. `event`: create, modify or delete; None if nothing changed. `error`: why the zone has
-    to be tried again. `is_kept_back`: a transaction holds the VM, and it was as if nothing had been read: at the
-    transaction's end all of the VM is read anew."""
+    to be tried again. `is_kept_back`: a transaction holds the VM, and it is as if nothing had been read: it has
+    to be read again."""
 
     event: Optional[str] = None
     changes: list[Change] = field(default_factory=list)

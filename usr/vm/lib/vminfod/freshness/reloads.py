@@ -146,9 +146,11 @@ class Reloads:
         zonename = found.zone.zonename if isinstance(found, ZoneRecords) else asked
         old = self._cache.records(zonename)
         applied = self._applying.apply(asked, found, cause)
-        if applied.error is not None:
+        if applied.is_kept_back:
+            self.mark(zonename, cause=cause or REFRESH)
+        elif applied.error is not None:
             self._retry(asked)
-        elif isinstance(found, ZoneRecords) and not applied.is_kept_back:
+        elif isinstance(found, ZoneRecords):
             new = found.datasets.keys() - (old.datasets.keys() if old is not None else ())
             for dataset, why in self._dataset_events.since(since, new):
                 self.mark(zonename, (), {dataset}, cause=why)
@@ -179,7 +181,8 @@ class Reloads:
                 self._retrying.wait(zonename)
             while self._stale[zonename]:
                 self._let_others_mark()
-                self._holds.wait_readable(zonename)
+                while self._holds.keeps_back(zonename, self._stale[zonename].cause):
+                    self._holds.wait_for_news(zonename)
                 stale, self._stale[zonename] = self._stale[zonename], Stale()
                 applied = self._read_patiently(zonename, stale)
                 if applied.is_kept_back:

@@ -204,14 +204,14 @@ class Holds:
         return holder is not None and (holder.cause is None or holder.cause is not cause)
 
     def is_readable(self, zonename: str) -> bool:
-        """Whether it makes sense to read the zone: nobody holds it, or its transaction is ending."""
+        """Whether somebody may be reading the zone: nobody holds it, or its transaction is ending."""
         holder = self._holders.get(zonename)
         return holder is None or holder.reading.is_set()
 
-    def wait_readable(self, zonename: str) -> None:
-        """Until that is so."""
-        while not self.is_readable(zonename):
-            self._holders[zonename].reading.wait()
+    def wait_for_news(self, zonename: str) -> None:
+        """Until it is otherwise: its transaction has begun to end, or is over."""
+        holder = self._holders[zonename]
+        (holder.over if holder.reading.is_set() else holder.reading).wait()
 
     # Holding.
 
