@@ -15,7 +15,7 @@ from support.recording_log import RecordingLog
 from vminfod.watchers.filemessages import Answer, ChildError, FileChange, Ready, parse_message, unwatchable
 from vminfod.watchers.fswatcher import FsWatcher
 from vminfod.watchers.lines import BadLine
-from vminfod.watchers.missing import RETRIES, RETRY_EVERY, SWEEP_EVERY, Missing
+from vminfod.watchers.missing import FOLDERS_EVERY, RETRIES, RETRY_EVERY, SWEEP_EVERY, Missing
 
 LIMIT = SOON
 OURS = Path(__file__).parents[3] / "mockcn" / "tools" / "fswatcher.py"
@@ -538,3 +538,51 @@ def test_missing_path_is_tried_often_at_first_and_then_with_each_sweep():
     missing.add("/b", RETRIES, SWEEP_EVERY)
     missing.discard("/b")
     assert missing.due(3 * SWEEP_EVERY) == []
+
+
+def test_missing_path_whose_folder_is_watched_is_tried_when_that_reports_something():
+    missing = Missing(now=0)
+    missing.add_in("/f", "/f/a")
+    missing.add_in("/f", "/f/b")
+    missing.add_in("/g", "/g/c")
+    assert missing.due(10 * SWEEP_EVERY) == []
+    missing.discard("/f/b")
+    assert missing.due_in("/f") == ["/f/a"]
+    assert missing.due_in("/f") == []
+    assert missing.due(FOLDERS_EVERY) == ["/g/c"], "now and then all the same"
+
+
+def test_missing_file_of_a_watched_folder_costs_no_tries_and_is_reported_when_it_appears(owner, tmp_path):
+    folder, late = tmp_path / "config", tmp_path / "config" / "late.json"
+    folder.mkdir()
+    o = owner()
+    for path in (folder, late):
+        o.watcher.watch(str(path))
+    assert o.watcher.wait_answered(LIMIT)
+    assert o.watcher._missing.waits_in(str(folder), str(late))
+    late.write_text("{}")
+    wait_until(lambda: o.kinds(late) == ["create"])
+
+
+def test_missing_file_whose_folder_is_missing_too_is_reported_when_both_appear(owner, tmp_path):
+    folder, late = tmp_path / "config", tmp_path / "config" / "late.json"
+    o = owner()
+    for path in (tmp_path, folder, late):
+        o.watcher.watch(str(path))
+    assert o.watcher.wait_answered(LIMIT)
+    folder.mkdir()
+    wait_until(lambda: o.kinds(folder))
+    late.write_text("{}")
+    wait_until(lambda: o.kinds(late))
+
+
+def test_missing_file_is_reported_though_its_folder_is_watched_no_more(owner, tmp_path):
+    folder, late = tmp_path / "config", tmp_path / "config" / "late.json"
+    folder.mkdir()
+    o = owner()
+    for path in (folder, late):
+        o.watcher.watch(str(path))
+    assert o.watcher.wait_answered(LIMIT)
+    o.watcher.unwatch(str(folder))
+    late.write_text("{}")
+    wait_until(lambda: o.kinds(late) == ["create"])

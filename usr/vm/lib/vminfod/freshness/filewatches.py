@@ -3,7 +3,7 @@
 
 Always: exactly the five files of each zone that was set() and not dropped, the two folders that four of them appear in,
         the sysinfo file and the folder of the zones' XML are wanted from the file watcher. Most VMs lack some of the
-        files, and a watch on a missing file is only tried every 10 s: a folder reports at once that one has appeared;
+        files, and the watcher leaves these alone until their folder reports something;
         paths are the zone's real ones, from its zonepath (S5), and are matched whole;
         a watch hangs on the file that was there, not on its name: when a folder is replaced nothing happens to the
         files in it. So it is remembered which file each was, and another is watched anew when it is about to be read;
@@ -140,7 +140,8 @@ def watched_for(zone: Zone) -> list[str]:
 
 def _meanings(zonename: str, zonepath: str) -> dict[str, Meaning]:
     found = {zone_xml_path(zonename): Meaning(zonename, _OF_XML, True)}
-    found |= dict.fromkeys((lastexited_path(zonepath), zonepath), Meaning(zonename, _OF_LASTEXITED, False))
+    # A folder before what is in it: the watcher does not try a missing file again and again whose folder it watches.
+    found |= dict.fromkeys((zonepath, lastexited_path(zonepath)), Meaning(zonename, _OF_LASTEXITED, False))
     of_config = Meaning(zonename, _OF_CONFIG, False)
-    found |= dict.fromkeys((*config_paths(zonepath).values(), f"{zonepath}/{CONFIG}"), of_config)
+    found |= dict.fromkeys((f"{zonepath}/{CONFIG}", *config_paths(zonepath).values()), of_config)
     return found

@@ -5,8 +5,8 @@ One wanted path, from watch() to unwatch():
 
         asked --answer SUCCESS--> watching --final event--> asked
           |  ^                                               (the child has dropped it: ask at once)
-    FAIL  |  | every 0.2 s, 10 tries in all; then every 10 s, with all others
-          v  |
+    FAIL  |  | every 0.2 s, 10 tries in all; then every 10 s, with all others;
+          v  | where its folder is watched: when that reports something
         missing
 
 A path that may end or hang the child is held back meanwhile (suspicion.py).
@@ -48,7 +48,7 @@ from vminfod.watchers.filemessages import (
 )
 from vminfod.watchers.latency import Latency
 from vminfod.watchers.lines import OddEvent
-from vminfod.watchers.missing import Missing
+from vminfod.watchers.missing import Missing, folder_of
 from vminfod.watchers.quarantine import QuarantinedPath
 from vminfod.watchers.suspicion import Suspicion
 from vminfod.watchers.trial import Trial
@@ -216,6 +216,7 @@ class FsWatcher:
         if known.key is None:
             del self._paths[path]
         self._missing.discard(path)
+        self._try_in(path)
 
     @property
     def watching(self) -> list[str]:
@@ -300,12 +301,30 @@ class FsWatcher:
 
     def _stands(self, known: _Path) -> None:
         report, known.watching, known.tries, known.report = known.report, True, 0, False
+        self._try_in(known.path)
         if report:
             self._on_event(FileEvent(known.path, "create", (), self._clock()))
 
     def _is_missing(self, known: _Path) -> None:
         known.watching, known.report = False, True
-        self._missing.add(known.path, known.tries, self._clock())
+        folder = folder_of(known.path)
+        if self._will_report(folder):
+            self._missing.add_in(folder, known.path)
+        else:
+            self._missing.add(known.path, known.tries, self._clock())
+
+    def _will_report(self, folder: str) -> bool:
+        """Whether it is noticed when something appears in that folder: it is watched, or waits itself for the one that
+        it is in."""
+        known = self._paths.get(folder)
+        if known is None or not known.wanted:
+            return False
+        return known.watching or self._missing.waits_in(folder_of(folder), folder)
+
+    def _try_in(self, folder: str) -> None:
+        """Something happened in the folder, or to it: what is missing there may have come, or would not be noticed."""
+        for path in self._missing.due_in(folder):
+            self._missing.add(path, 0, self._clock())
 
     def _look_after(self) -> None:
         """A greenlet: asks again for what is missing, tries the quarantine, and sees to the time limit of answers."""
@@ -375,6 +394,7 @@ class FsWatcher:
                 self._log.warn("watch ended without a deletion", pathname=change.path, changes=list(change.changes))
             if known.key is None:  # else a command is under way that the child reads after having dropped the path
                 self._ask(known)
+        self._try_in(change.path)
         self._on_event(event)
 
     def _take_error(self, error: ChildError) -> None:
