@@ -58,10 +58,10 @@ def has_no_room(case, difference):
 
 
 def names_both_boot_disks(case, difference):
+    """Or refuses a second one of an update, with which the VM would not start."""
     begin = "multiple boot disks: "
-    return difference.part == "error" and all(
-        str(text).startswith(begin) for text in (difference.recorded, difference.ours)
-    )
+    texts = [text for text in (difference.recorded, difference.ours) if text is not None]
+    return difference.part == "error" and difference.ours and all(str(text).startswith(begin) for text in texts)
 
 
 def has_two_disks_in_a_slot(case, difference):

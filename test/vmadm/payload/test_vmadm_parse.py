@@ -578,6 +578,11 @@ def test_more_than_one_boot_disk():
         ),
         ({"update_disks": [{"path": DISK0, "compression": "lz4"}]}, {"state": "running"}, None),
         ({"add_disks": [{"size": 1}]}, {"state": "provisioning"}, None),
+        ({"update_disks": [{"path": "/dev/d1", "boot": True}]}, {}, 'multiple boot disks: "{"path":"' + DISK0),
+        ({"add_disks": [{"size": 1, "boot": True}]}, {}, 'multiple boot disks: "{"path":"' + DISK0),
+        ({"add_disks": [{"size": 1, "boot": True}], "remove_disks": [DISK0]}, {}, None),
+        ({"update_disks": [{"path": DISK0, "boot": False}, {"path": "/dev/d1", "boot": True}]}, {}, None),
+        ({"update_disks": [{"path": DISK0, "boot": True}]}, {}, None),
     ],
 )
 def test_changes_of_disks(payload, vm, text):
@@ -587,6 +592,26 @@ def test_changes_of_disks(payload, vm, text):
         update(payload, "bhyve", **vm)
     else:
         assert [error[: len(text)] for error in refused(update, payload, "bhyve", **vm)] == [text]
+
+
+def test_second_boot_disk_that_is_there_already_stops_no_other_change():
+    disks = [DISK, {**DISK, "path": "/dev/d1", "pci_slot": "0:5:1"}]
+    assert update({"update_disks": [{"path": DISK0, "model": "virtio"}]}, "bhyve", disks=disks).disks.update
+    assert update({"add_disks": [{"size": 1, "model": "virtio", "boot": True}]}, "kvm", disks=disks).disks.add
+
+
+@pytest.mark.parametrize("member", ["model", "compression", "media", "zpool", "pci_slot", "guest_block_size"])
+@pytest.mark.parametrize("key", ["disks", "add_disks", "update_disks"])
+def test_blank_text_in_a_disk_is_a_bad_value(key, member):
+    if (key, member) == ("update_disks", "zpool"):
+        return  # not looked at there
+    disk = (
+        {"size": 10240, "model": "virtio", "path": DISK0} if key == "update_disks" else {"size": 1, "model": "virtio"}
+    )
+    act, vm = (create, {}) if key == "disks" else (update, {"disks": [DISK]})
+    for blank in ("", "  "):
+        errors = refused(act, {key: [{**disk, member: blank}]}, "bhyve", **vm)
+        assert errors == [f"Invalid value(s) for: disks.*.{member}"]
 
 
 def test_disk_that_is_updated_keeps_what_it_had():

@@ -198,7 +198,8 @@ def _bad_members(key: str, given: Mapping[str, Any], brand: str) -> Iterator[str
         if facts is None:
             continue
         may_be_null = member in MAY_BE_NULL or name in MAY_BE_NULL
-        is_null = value is None or (facts["type"] == "integer" and is_unset(value))
+        blank_is_null = facts["type"] == "integer" or owner == "disks"  # no member of a disk says anything by that
+        is_null = value is None or (blank_is_null and is_unset(value))
         if (is_null and not may_be_null) or _holds(_unfit(name), value) or not _has_shape(member, value):
             yield name
 

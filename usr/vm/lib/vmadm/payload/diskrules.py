@@ -141,11 +141,29 @@ def check_removed(paths: Iterable[str], vm: Vm) -> list[str]:
     return [f"There is no existing disk with path {path}" for path in paths if path not in present]
 
 
+def check_boot(
+    added: Sequence[Disk], updated: Sequence[Disk], removed: Iterable[str], asked: Elements[DiskChange], vm: Vm
+) -> list[str]:
+    """A bhyve VM that an update would leave with a second boot disk could not start. What it has already is left alone
+    where the update does not speak of it."""
+    if vm["brand"] != "bhyve" or not any(disk.boot is True for disk in (*asked.add, *asked.update)):
+        return []
+    whole = {disk.path: named(disk) for disk in (*updated, *added)}
+    kept = [disk for disk in vm.get("disks") or [] if disk.get("path") not in {*whole, *removed}]
+    boot = [disk for disk in (*kept, *whole.values()) if disk.get("boot") is True]
+    is_told = sum(disk.boot is True for disk in asked.add) > 1  # by _check_boot()
+    return [_multiple_boot(boot)] if len(boot) > 1 and not is_told else []
+
+
+def _multiple_boot(disks: Iterable[Payload]) -> str:
+    return "multiple boot disks: " + " and ".join([f'"{compact(each)}"' for each in disks])
+
+
 def _check_boot(disks: Sequence[DiskChange], shown: Shown, texts: list[str]) -> None:
     """A VM boots from one disk."""
-    boot = [compact(each) for each, disk in zip(shown, disks) if disk.boot is True]
+    boot = [each for each, disk in zip(shown, disks) if disk.boot is True]
     if len(boot) > 1:
-        texts.append("multiple boot disks: " + " and ".join([f'"{each}"' for each in boot]))
+        texts.append(_multiple_boot(boot))
 
 
 def _complete(

@@ -173,4 +173,5 @@ def _updated_disks(work: Underway, request: Request, vm: Vm) -> Elements[Disk]:
         if disk.path in asked_disks.remove:
             texts.append(f"Cannot both remove and update the disk {disk.path}")
     texts += diskrules.check_moved(updated, asked_disks.remove, asked_disks, vm)
+    texts += diskrules.check_boot(added, updated, asked_disks.remove, asked_disks, vm)
     return Elements(add=added, update=updated, remove=asked_disks.remove)
