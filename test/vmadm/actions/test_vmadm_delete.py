@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MPL-2.0
 """`vmadm delete`."""
 
+import json
 import os
+import re
+import shutil
 
 import pytest
 
@@ -87,10 +90,100 @@ def test_payload_of_a_receive_goes_too(cn):
     assert not os.path.exists(f"{cn.root}/etc/zones/{uuid}-receiving.json")
 
 
-def test_archive_is_kept_if_the_vm_wants_one(cn):
-    uuid = cn.add(attrs={"archive-on-delete": "true"}, files={"tags": {"a": 1}})
+# What is kept of it.
+
+ARCHIVED = {"archive-on-delete": "true"}
+
+
+def archived(cn, uuid):
+    """The files of the VM's archive, without those that every archive has."""
+    top = f"{cn.root}/zones/archive/{uuid}"
+    found = {os.path.relpath(f"{folder}/{name}", top) for folder, _, names in os.walk(top) for name in names}
+    assert found >= {"vm.json", "zone.xml", "zfs.dump", "config/tags.json"}
+    return sorted(found - {"vm.json", "zone.xml", "zfs.dump", "config/tags.json"})
+
+
+def put(cn, path, text="text\n"):
+    os.makedirs(os.path.dirname(cn.root + path), exist_ok=True)
+    with open(cn.root + path, "w") as file:
+        file.write(text)
+
+
+def test_archive_has_the_vm_its_configuration_and_its_datasets(cn):
+    uuid = cn.add(attrs=ARCHIVED, files={"tags": {"a": 1}}, snapshots=["vmsnap-s"], delegated=True)
+    before, xml = cn.vm(uuid), cn.zone_xml(uuid)
     cn.ok("delete", uuid)
-    assert sorted(os.listdir(f"{cn.root}/zones/archive/{uuid}")) == ["tags.json", "zone.xml"]
+    assert archived(cn, uuid) == []
+    top = f"/zones/archive/{uuid}"
+    kept = json.loads(cn.node.read(f"{top}/vm.json"))
+    assert (kept["uuid"], kept["tags"], kept["quota"]) == (uuid, {"a": 1}, before["quota"])
+    assert cn.node.read(f"{top}/vm.json").startswith('{\n  "')
+    assert cn.node.read(f"{top}/zone.xml") == xml.replace('autoboot="true"', 'autoboot="false"')
+    dump = cn.node.read(f"{top}/zfs.dump")
+    for name in (f"zones/{uuid}", f"zones/{uuid}@vmsnap-s", f"zones/{uuid}/data", f"zones/cores/{uuid}"):
+        assert f"\n{name}\t" in "\n" + dump
+    assert f"zones/{uuid}\tquota\t{before['quota'] << 30}\tlocal" in dump
+
+
+@pytest.mark.parametrize(
+    ("fields", "there", "kept"),
+    [
+        (
+            {},
+            ["logs/platform.log", "logs/platform.log.0", "root/var/svc/log/x.log", "root/var/adm/messages.0"],
+            ["admmsgs/messages.0", "platform/platform.log", "platform/platform.log.0", "svclogs/x.log"],
+        ),
+        (
+            {"brand": "lx", "attrs": {**ARCHIVED, "kernel-version": "4.3.0"}},
+            ["root/var/log/triton.log", "root/var/svc/log/x.log", "cores/core.1"],
+            ["cores/core.1", "logs/triton.log"],
+        ),
+        (
+            {"attrs": {**ARCHIVED, "docker": "true"}},
+            ["root/var/log/sdc-dockerinit.log", "logs/stdio.log.2026-01-01T00:00:00Z", "logs/stdio.log"],
+            ["docker/stdio.log.2026-01-01T00:00:00Z", "docker/stdio.log.NOW", "dockerinit/sdc-dockerinit.log"],
+        ),
+        (
+            {"brand": "kvm", "image": "", "ram": 1024},
+            ["root/tmp/vm.log.1", "root/tmp/vm.pid", "root/startvm"],
+            ["startvm", "vmlogs/vm.log.1"],
+        ),
+    ],
+)
+def test_archive_has_the_logs_of_each_kind_of_vm(cn, fields, there, kept):
+    uuid = cn.add(**{"attrs": ARCHIVED, "files": {"tags": {}}, "state": "stopped", **fields})
+    for inside in there:
+        put(cn, f"/zones/{uuid}/{inside}")
+    cn.ok("delete", uuid)
+    found = [re.sub(r"stdio\.log\.20\d{6}T\d{6}Z$", "stdio.log.NOW", each) for each in archived(cn, uuid)]
+    assert found == kept
+
+
+def test_archive_does_not_follow_a_tenants_links(cn):
+    uuid = cn.add(attrs=ARCHIVED, files={"tags": {}}, state="stopped")
+    put(cn, "/secret/messages")
+    root = f"{cn.root}/zones/{uuid}/root"
+    put(cn, f"/zones/{uuid}/root/var/svc/log/plain")
+    os.symlink(f"{cn.root}/secret/messages", f"{root}/var/svc/log/link")
+    os.makedirs(f"{root}/var", exist_ok=True)
+    shutil.rmtree(f"{root}/var/adm", ignore_errors=True)
+    os.symlink(f"{cn.root}/secret", f"{root}/var/adm")
+    cn.ok("delete", uuid)
+    assert archived(cn, uuid) == ["svclogs/link", "svclogs/plain"]
+    assert os.path.islink(f"{cn.root}/zones/archive/{uuid}/svclogs/link")
+
+
+def test_archive_that_is_there_is_left_alone_and_half_of_one_is_made_anew(cn):
+    uuid = cn.add(attrs=ARCHIVED, files={"tags": {}}, state="stopped")
+    put(cn, f"/zones/archive/{uuid}.new/config/half")
+    cn.control.fault("zfs", "fail", match="get -rpH all", stderr="no\n")
+    cn.ok("delete", uuid)
+    assert sorted(os.listdir(f"{cn.root}/zones/archive/{uuid}")) == ["config", "cores", "vm.json", "zone.xml"]
+    assert os.listdir(f"{cn.root}/zones/archive/{uuid}/config") == ["tags.json"]
+    other = cn.add(attrs=ARCHIVED, state="stopped")
+    put(cn, f"/zones/archive/{other}/mine")
+    cn.ok("delete", other)
+    assert os.listdir(f"{cn.root}/zones/archive/{other}") == ["mine"]
 
 
 # Failing tools.

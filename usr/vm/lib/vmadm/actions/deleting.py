@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from vmadm.actions import firewall
+from vmadm.actions.archiving import archive
 from vmadm.actions.session import Session
 from vmadm.actions.settling import swap_of
 from vmadm.actions.steps import Steps
@@ -16,7 +17,6 @@ from vmadm.errors import OutcomeMissed, VmadmError, VmNotFound, WrongState
 from vmadm.node import locks, zfs
 from vmadm.node.machine import Node, failure
 from vmadm.node.zonefolder import ZoneFolder
-from vmadm.payload import metadata
 from vminfod.clients.plainjson import compact
 from vmload import Vm
 
@@ -106,21 +106,10 @@ def _halt(session: Session, vm: Vm) -> None:
 
 
 def _archive(session: Session, vm: Vm) -> None:
-    """Keep the VM's configuration and its installation's log, if it wants that; failing does not stop the deletion."""
+    """Keep what an operator may want to look at, if the VM asks for that; failing does not stop the deletion."""
     if not vm.get("archive_on_delete"):
         return
-    folder = f"/{vm.get('zpool', 'zones')}/archive/{vm['uuid']}"
-
-    def archive() -> None:
-        session.node.make_folder(folder, 0o700)
-        config = ZoneFolder(session.node, vm["zonepath"])
-        texts = {"zone.xml": session.node.read(f"/etc/zones/{vm['zonename']}.xml")}
-        texts.update((file, config.read(f"config/{file}")) for file in metadata.FILES)
-        for file, text in texts.items():
-            if text is not None:
-                session.node.write(f"{folder}/{file}", text)
-
-    session.try_to("archive the VM", archive, uuid=vm["uuid"])
+    session.try_to("archive the VM", lambda: archive(session, vm), uuid=vm["uuid"])
 
 
 def _uninstall(session: Session, vm: Vm, name: str) -> None:

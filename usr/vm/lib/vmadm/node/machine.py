@@ -154,6 +154,13 @@ class Node:
         except OSError as error:
             raise _not_written("make", path, error) from error
 
+    def rename(self, path: str, new: str) -> None:
+        """Give a file or a folder another name. Raises NotWritten."""
+        try:
+            os.rename(self.real(path), self.real(new))
+        except OSError as error:
+            raise _not_written("rename", path, error) from error
+
     def remove(self, path: str) -> None:
         """Remove a file; one that is not there is fine. Raises NotWritten."""
         try:
