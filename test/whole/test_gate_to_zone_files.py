@@ -21,7 +21,9 @@ MAY = {
     "vmadm/node/locks.py": "/var/run",
     "vmadm/node/logfile.py": "/var/log/vm/logs",
     "vmadm/cli/main.py": "the debug log that the operator names",
+    "vmadm/node/transfer.py": "what a command says on standard error, in a file without a name",
     "vmadm/cli/writes.py": "the payload that the operator names",
+    "vmadm/cli/moving.py": "the bundle that the operator names",
     "vmadm/cli/info.py": "the socket of a mock node's vmadmd",
 }
 OF_OS = {
@@ -75,14 +77,17 @@ def test_node_files_that_vmadm_names_are_not_below_a_zonepath():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
                 owner, name = ast.unparse(node.func.value), node.func.attr
                 of_node = owner in ("node", "self.node", "session.node", "self._node")
-                if of_node and name in ("read", "write", "make_folder", "remove", "exists", "touch"):
+                if of_node and name in ("read", "write", "rename", "make_folder", "remove", "exists", "touch"):
                     named.append((path.name, ast.unparse(node.args[0]).replace("\\", "")))
     assert {(file, argument.replace('"', "'")) for file, argument in named} == {
+        *[("archiving.py", each) for each in ("ARCHIVES", "making", "target", "folder", "path")],  # beside the zones
+        ("archiving.py", "f'{making}/vm.json'"),
         ("creating.py", "f'/etc/zones/{self.change.zonename}.xml'"),
-        ("deleting.py", "f'/etc/zones/{uuid}-receiving.json'"),
-        ("deleting.py", "f'/etc/zones/{vm['zonename']}.xml'"),
-        ("deleting.py", "f'{folder}/{file}'"),  # the archive, beside the zones
-        ("deleting.py", "folder"),
+        ("deleting.py", "receiving_path(uuid)"),  # /etc/zones, as that of the others
         ("fwadm.py", "FWADM"),
+        ("installing.py", "path"),  # a receiving_path()
+        ("installing.py", "str(source)"),  # of a mount: whether it is there
+        ("receiving.py", "f'/etc/zones/{zonename}.xml'"),
+        ("receiving.py", "receiving_path(self.uuid)"),
         ("updating.py", "path"),  # the zone's XML
     }
