@@ -5,7 +5,9 @@
     /var/fw/.lockfile           held (flock) while rules or files change
 
 Always: which VMs there are, with their tags and addresses, is read from their zone XML and files at each call.
-Always: only VMs that have a firewall and are affected get new files; a running one loads them at once."""
+Always: only VMs that have a firewall and are affected get new files; a running one loads them at once. Where the node
+        has no rule at all they get none (the platform's fwadm writes them even then): a VM is changed in its config
+        folder only by who asks for rules."""
 
 import contextlib
 import fcntl
@@ -97,7 +99,7 @@ def apply(node: Node, uuids: Iterable[str]) -> list[str]:
     done = []
     for uuid in uuids:
         machine = everybody.get(uuid)
-        if machine is None or not machine.is_on:
+        if machine is None or not machine.is_on or not (wanted or _is_filtered(node, uuid)):
             continue
         lines = [f"# rules of {uuid}, written by fwadm"]
         for rule in wanted:
@@ -110,6 +112,11 @@ def apply(node: Node, uuids: Iterable[str]) -> list[str]:
             load(node, zone)
         done.append(uuid)
     return done
+
+
+def _is_filtered(node: Node, uuid: str) -> bool:
+    with node.lock:
+        return os.path.exists(node.real(f"{node.zones.find(uuid).zonepath}/config/{CONF}"))
 
 
 def load(node: Node, zone: Zone) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 
@@ -103,12 +104,21 @@ def test_rule_that_is_changed_switched_off_or_deleted_no_longer_filters(node: Mo
 
 def test_firewall_that_is_started_and_stopped(node: MockNode) -> None:
     uuid = vm(node, firewall=False)
+    add(node, WEB_RULE)
     assert node.run("fwadm", "status", uuid).stdout == "stopped\n"
     node.run("fwadm", "start", uuid, check=True)
     assert node.run("fwadm", "status", uuid).stdout == "running\n"
     assert 'name="firewall-enabled" type="string" value="true"' in node.read(f"/etc/zones/{uuid}.xml")
     node.run("fwadm", "stop", uuid, check=True)
     assert node.run("fwadm", "status", uuid).stdout == "stopped\n"
+
+
+def test_node_without_rules_leaves_the_config_of_its_vms_alone(node: MockNode) -> None:
+    uuid = vm(node)
+    asked = json.dumps({"localVMs": [{"uuid": uuid}]})
+    node.run("fwadm", "update", "-f", "-", stdin=asked, check=True)
+    assert filtered(node, uuid) == ["filter is off"]
+    assert not os.path.exists(f"{node.root}/zones/{uuid}/config/ipf.conf")
 
 
 @pytest.mark.parametrize(
