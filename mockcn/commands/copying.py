@@ -4,6 +4,7 @@
 import getopt
 import os
 import shutil
+import stat
 
 from mockcn.commands.output import CommandFailed, Output
 from mockcn.node import Node
@@ -33,6 +34,15 @@ def _copy(source: str, target: str, *, many: bool) -> None:
     elif many:
         raise NotADirectoryError(20, "Not a directory")
     if os.path.isdir(source) and not os.path.islink(source):
-        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, copy_function=_copy_file)
     else:
+        _copy_file(source, target)
+
+
+def _copy_file(source: str, target: str) -> None:
+    """A device, FIFO or socket is made anew, not read."""
+    status = os.lstat(source)
+    if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
         shutil.copy2(source, target, follow_symlinks=False)
+    else:
+        os.mknod(target, status.st_mode, status.st_rdev)

@@ -96,7 +96,9 @@ def test_cp_copies_folders_and_links_as_they_are(node: MockNode) -> None:
     os.makedirs(f"{node.root}/to")
     put(node, "/from/folder/file", "text")
     os.symlink("/etc", f"{node.root}/from/link")
+    os.mkfifo(f"{node.root}/from/folder/fifo")
     assert node.run("cp", "-pPR", "/from/folder", "/from/link", "/to/").returncode == 0
+    assert os.path.exists(f"{node.root}/to/folder/fifo")
     assert node.read("/to/folder/file") == "text"
     assert os.readlink(f"{node.root}/to/link") == "/etc"
     done = node.run("cp", "-RP", "/from/nothing", "/to/")
