@@ -162,7 +162,10 @@ def test_vm_is_not_received_in_the_place_of_another_dataset(two):
     for key in ("zonepath", "zfs_filesystem"):
         del vm[key]
     for zonename, text in (
-        (IMAGE, f"dataset zones/{IMAGE} exists already"),
+        ("opt", "a zone cannot be called 'opt'"),
+        (IMAGE, f"a zone cannot be called '{IMAGE}'"),
+        (f"{IMAGE}-disk0", f"a zone cannot be called '{IMAGE}-disk0'"),
+        ("shared", "dataset zones/shared exists already"),
         ("cores", "a zone cannot be called 'cores'"),
         ("../etc", "a zone cannot be called '../etc'"),
     ):

@@ -29,6 +29,7 @@ OF_FILES = ("customer_metadata", "internal_metadata", "tags")
 OF_VOLUMES = ("compression", "refreservation", "block_size")  # what the stream itself brings to a disk's volume
 OF_RECEIVE = ("create_timestamp", "datasets", "v")  # what the zone gets although no create takes it
 ZONENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+A_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 LABEL = r"[A-Za-z0-9_.:-]+"  # of a dataset's name
 RESERVED = ("archive", "config", "cores", "global", "opt", "swap", "dump", "usbkey", "var")  # datasets of a node's pool
@@ -53,7 +54,7 @@ def parse_arrival(vm: Payload, node: NodeFacts) -> Arrival:
     payload = arriving_payload(vm)
     uuid = uuid_of(vm)
     zonename = vm.get("zonename", uuid)
-    if not isinstance(zonename, str) or not ZONENAME.fullmatch(zonename) or zonename in RESERVED:
+    if not _is_zonename(zonename, uuid):
         raise BadPayload([f"a zone cannot be called {zonename!r}"])
     change = parse_create(payload, node, uuid, arrives=True)
     root = f"{change.zpool}/{zonename}"
@@ -72,6 +73,14 @@ def parse_arrival(vm: Payload, node: NodeFacts) -> Arrival:
         awaited=(root, *[name for name in _volumes(vm, change) if not name.startswith(root + "/")]),
         kept={**kept, "create_only": True},
     )
+
+
+def _is_zonename(name: Any, uuid: str) -> bool:
+    """A name of the VM's own: its uuid, or one that holds none. What is called after another VM, such as `UUID-disk0`,
+    would be taken for a part of that."""
+    if name == uuid:
+        return True
+    return isinstance(name, str) and bool(ZONENAME.fullmatch(name)) and name not in RESERVED and not A_UUID.search(name)
 
 
 def uuid_of(vm: Payload) -> str:
