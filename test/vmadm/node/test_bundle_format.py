@@ -88,6 +88,14 @@ def test_header_may_begin_late_in_its_block(reading, late):
     assert bundle.read_exactly(stream, 9) == b"next"
 
 
+@pytest.mark.parametrize("late", [1, 14])
+def test_bytes_before_a_whole_header_are_passed_over(reading, late):
+    text = b"x" * 512  # nothing of it may be lost
+    stream = reading(b"-" * late + json_header(512, 512) + text + b"next")
+    assert bundle.read_vm_text(stream) == (text.decode(), True)
+    assert bundle.read_exactly(stream, 9) == b"next"
+
+
 @pytest.mark.pure
 def test_header_that_begins_too_late_is_none():
     with pytest.raises(BadBundle, match="should begin where none does"):

@@ -105,13 +105,22 @@ def read_vm_text(descriptor: int) -> tuple[str, bool]:
         raise VmadmError("Failed to get JSON!")
     if whole > JSON_LIMIT:
         raise BadBundle(f"the stream's JSON would have {whole} bytes; at most {JSON_LIMIT} are taken")
-    data = read_exactly(descriptor, found.padded)
+    data = _padded_data(descriptor, found.padded, block.find(MAGIC))
     if len(data) < found.padded:
         raise BadBundle(f"the stream ends in the midst of its JSON, after {len(data)} of {found.padded} bytes")
     text = _text(data.strip(b"\0"))
     if len(text) > found.size:  # the original counts characters, and writes their bytes
         raise VmadmError("Failed to get JSON!")
     return text, True
+
+
+def _padded_data(descriptor: int, size: int, late: int) -> bytes:
+    """The data behind a header that began `late`. Either its block is shorter by that, or all of it came late: then the
+    rest of its NULs comes first, since no JSON begins with one."""
+    begun = read_exactly(descriptor, min(late, size))
+    if begun.strip(b"\0"):
+        return begun + read_exactly(descriptor, size - len(begun))
+    return read_exactly(descriptor, size)
 
 
 def read_exactly(descriptor: int, size: int) -> bytes:
