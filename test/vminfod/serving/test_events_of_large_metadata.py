@@ -120,7 +120,7 @@ def test_file_of_4_mib_is_served_and_one_byte_more_leaves_the_object_as_it_was(f
 def test_memory_of_large_metadata_goes_back_when_they_are_small_again(follow):
     zones = [follow.add(state="stopped") for _ in range(3)]
     before = follow.daemon.status()
-    for letter in "abc":
+    for letter in "ab":
         for zone in zones:
             text, large = sized(4 << 20, letter)
             replace(follow, zone, text)
