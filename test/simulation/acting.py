@@ -310,8 +310,13 @@ class Actor:
     def do_go_on(self, listener: str) -> None:
         self.world.followers[listener].go_on()
 
-    def do_cut(self, listener: str) -> None:
-        self.world.followers[listener].cut()
+    def do_cut(self, listener: str, number: int = 0) -> Optional[str]:
+        """A listener loses its connection, and is not there when a zone changes."""
+        self.world.followers[listener].leave()
+        try:
+            return self.do_fresh(number, 17 + len(self.log))
+        finally:
+            self.world.followers[listener].come_back()
 
     def do_refresh(self) -> None:
         """The daemon is asked to read the whole node anew, and does."""

@@ -160,7 +160,8 @@ def bad_listeners(random: Random) -> list[Step]:
 
 
 def cut_listeners(random: Random) -> list[Step]:
-    return [Step("cut", {"listener": random.choice(["resuming", "choosing"])}) for _ in range(random.randint(2, 6))]
+    names = [random.choice(["resuming", "choosing"]) for _ in range(random.randint(2, 6))]
+    return [Step("cut", {"listener": name, "number": _number(random)}) for name in ["resuming", *names]]
 
 
 def restarts(random: Random) -> list[Step]:

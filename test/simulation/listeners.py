@@ -48,6 +48,8 @@ class Follower:
         self._lock = threading.Lock()  # around the chain, _open, _last and _vms
         self._reads = threading.Event()
         self._reads.set()
+        self._is_there = threading.Event()  # it may connect
+        self._is_there.set()
         self._stopping = False
         self._connection: Optional[RawConnection] = None
         self._thread = threading.Thread(target=self._follow, name=f"follower {name}", daemon=True)
@@ -62,12 +64,16 @@ class Follower:
     def go_on(self) -> None:
         self._reads.set()
 
-    def cut(self) -> None:
-        """Its connection is lost. It resumes."""
+    def leave(self) -> None:
+        """Its connection is lost. It resumes when it comes back."""
+        self._is_there.clear()
         with self._lock:
             if self._open is not None:
                 self._open.ended = "we"
         self._shut()
+
+    def come_back(self) -> None:
+        self._is_there.set()
 
     def caught_up(self, epoch: str, rev: int) -> bool:
         """Whether it has dealt with revision `rev`, or knows by a heartbeat that it has nothing to deal with."""
@@ -87,7 +93,8 @@ class Follower:
     def stop(self) -> None:
         self._stopping = True
         self._reads.set()
-        self.cut()
+        self.leave()
+        self.come_back()
         self._thread.join(ANSWER_WITHIN)
 
     # Its thread.
@@ -107,6 +114,7 @@ class Follower:
             except Exception as error:  # noqa: BLE001 boundary: a thread of the simulation; shown at the round's end
                 self.trouble.append(f"{self.name}: {type(error).__name__}: {error}")
             time.sleep(0 if self._stopping else BETWEEN_TRIES)
+            self._is_there.wait()
 
     def _one_connection(self) -> None:
         since = self._last
