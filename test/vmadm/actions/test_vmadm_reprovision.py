@@ -238,6 +238,38 @@ def test_other_delegated_datasets_are_refused(cn):
         cn.api.reprovision(uuid, PAYLOAD)
 
 
+def test_volumes_that_a_running_vm_mounts_are_not_taken_from_under_it(cn):
+    owner = candidate(cn)
+    mount = {"special": f"/zones/{owner}/volumes/v", "directory": "/v", "type": "lofs"}
+    other = cn.add(filesystems=[mount])
+    with pytest.raises(WrongState, match=f'running VMs are sharing its volumes: ."{other}".'):
+        cn.api.reprovision(owner, PAYLOAD)
+    cn.api.stop(other, force=True)
+    cn.api.reprovision(owner, PAYLOAD)
+    assert whole(cn, owner) == "new"
+
+
+def test_vm_without_a_tmp_in_memory_keeps_it_so(cn):
+    script = "root/var/zoneinit/includes/11-files.sh"
+    put(cn, f"/zones/{NEW}/{script}", "echo files\n")
+    image = cn.node.run("zfs", "snapshot", f"zones/{NEW}@with-script", check=True)
+    assert image.returncode == 0
+    zfs(cn, "rename", f"zones/{NEW}@final", f"zones/{NEW}@before")
+    zfs(cn, "rename", f"zones/{NEW}@with-script", f"zones/{NEW}@final")
+    try:
+        uuid = cn.create(brand="joyent", tmpfs=0)["uuid"]
+        cn.api.reprovision(uuid, PAYLOAD)
+        text = cn.node.read(f"/zones/{uuid}/{script}")
+        assert text.endswith("/etc/vfstab\necho files\n")
+        assert len(text.splitlines()) == 4
+        other = cn.create(brand="joyent")["uuid"]
+        cn.api.reprovision(other, PAYLOAD)
+        assert cn.node.read(f"/zones/{other}/{script}") == "echo files\n"
+    finally:
+        zfs(cn, "rename", f"zones/{NEW}@final", f"zones/{NEW}@with-script")
+        zfs(cn, "rename", f"zones/{NEW}@before", f"zones/{NEW}@final")
+
+
 def test_zone_without_a_root_is_refused(cn):
     uuid = cn.add(state="configured")
     with pytest.raises(WrongState, match="has no root dataset"):

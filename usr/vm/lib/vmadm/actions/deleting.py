@@ -62,17 +62,22 @@ def _check(session: Session, vm: Vm, name: str) -> None:
     for member in ("indestructible_zoneroot", "indestructible_delegated"):
         if vm.get(member):
             raise WrongState(f"{member} is set, cannot delete")
-    volumes = f"{vm['zonepath']}/volumes/"
-    sharing = [
-        other["uuid"]
-        for other in session.vms(name)
-        if other.get("uuid") != vm["uuid"]
-        and any(str(filesystem.get("source", "")).startswith(volumes) for filesystem in other.get("filesystems") or [])
-    ]
+    sharing = [other["uuid"] for other in sharing_volumes(session, vm, name)]
     if sharing:
         raise WrongState(
             f"Unable to delete VM {vm['uuid']} the following VMs are sharing its volumes: {compact(sharing)}"
         )
+
+
+def sharing_volumes(session: Session, vm: Vm, name: str) -> list[Vm]:
+    """The other VMs that mount a volume of this one. Raises DaemonAway."""
+    volumes = f"{vm['zonepath']}/volumes/"
+    return [
+        other
+        for other in session.vms(name)
+        if other.get("uuid") != vm["uuid"]
+        and any(str(filesystem.get("source", "")).startswith(volumes) for filesystem in other.get("filesystems") or [])
+    ]
 
 
 def take_away(session: Session, vm: Vm, name: str) -> None:

@@ -15,6 +15,7 @@ import time
 from typing import Any, Optional
 
 from vmadm.actions import firstboot, lifecycle, settling
+from vmadm.actions.deleting import sharing_volumes
 from vmadm.actions.failing import FAILED
 from vmadm.actions.following import Follower
 from vmadm.actions.gathering import check_tags_of
@@ -219,6 +220,9 @@ class RootReprovision(Reprovision):
             raise WrongState("cannot support reprovision with multiple delegated datasets")
         if datasets and datasets[0] != f"{self.swap.place}/data":
             raise WrongState(f'cannot support reprovision with non-standard "{datasets[0]}" dataset')
+        sharing = [each["uuid"] for each in sharing_volumes(self.session, vm, self.name) if each.get("zoneid")]
+        if sharing:
+            raise WrongState(f"the following running VMs are sharing its volumes: {compact(sharing)}")
         self.manifest(brands.facts(vm["brand"])["zoneroot_image_types"])
         self._legacy_image = firstboot.check_image(self.node, vm["brand"], vm["zpool"], self.image)
         self._change = standing(vm)

@@ -23,6 +23,14 @@ MDATA_TIMEOUT = 300  # seconds that a user-script may run
 REPOSITORY = "root/etc/svc/repository.db"  # of the zone's services, below the zonepath
 ZONEINIT = "root/var/zoneinit/zoneinit.json"
 LEGACY_ZONEINIT = "root/var/zoneinit/includes/04-mdata.sh"
+FILES_ZONEINIT = "root/var/zoneinit/includes/11-files.sh"  # a script of the zone's first boot
+
+# Before that script's own lines, for a VM that is to have no /tmp in memory.
+WITHOUT_TMPFS = """\
+# This VM has no /tmp in memory.
+/usr/bin/egrep -v '[[:space:]]/tmp[[:space:]]+tmpfs' /etc/vfstab > /etc/vfstab.new
+/usr/bin/mv /etc/vfstab.new /etc/vfstab
+"""
 
 
 def prepare(folder: ZoneFolder, change: Change, *, legacy_image: bool) -> None:
@@ -35,8 +43,17 @@ def prepare(folder: ZoneFolder, change: Change, *, legacy_image: bool) -> None:
             folder.write(f"root/{name}", text)
         for name in STALE:
             folder.remove(f"root/{name}")
+        if change.properties.tmpfs == 0:
+            _drop_tmpfs(folder)
     folder.remove(f"root/{METADATA_SOCKET}")
     folder.write(f"root/{PROVISIONING}", "")
+
+
+def _drop_tmpfs(folder: ZoneFolder) -> None:
+    """An image of the brands joyent and builder has the script; without it there is nothing to do."""
+    script = folder.read(FILES_ZONEINIT)
+    if script is not None and WITHOUT_TMPFS not in script:
+        folder.write(FILES_ZONEINIT, WITHOUT_TMPFS + script, 0o755)
 
 
 def set_metadata_timeout(node: Node, folder: ZoneFolder, seconds: int) -> None:

@@ -2,7 +2,8 @@
 """A VM as it stands, as the Change that would make it: for what writes files of a new root (docs/vmadm.md,
 "Reprovision").
 
-Always: pure; only what those files are made of is in it, which is hostname, resolvers, NICs and metadata."""
+Always: pure; only what those files are made of is in it, which is hostname, resolvers, NICs, metadata and whether
+        /tmp is in memory."""
 
 from __future__ import annotations
 
@@ -19,6 +20,8 @@ TEXTS = ("hostname", "dns_domain")
 def standing(vm: Vm) -> Change:
     """The Change for the VM that a fresh read shows as `vm`."""
     said: dict[str, Any] = {name: vm[name] for name in TEXTS if vm.get(name)}
+    if vm.get("tmpfs") == 0:
+        said["tmpfs"] = 0
     if vm.get("resolvers"):
         said["resolvers"] = tuple(vm["resolvers"])
     if vm.get("docker"):
