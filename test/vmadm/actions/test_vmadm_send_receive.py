@@ -455,6 +455,26 @@ def test_interrupted_send_leaves_no_snapshot(two):
     assert two.one.control.snapshots_of(f"zones/{uuid}/disk0") == []
 
 
+def test_send_that_is_killed_is_a_cut_stream_and_the_next_one_takes_its_snapshots_away(two):
+    uuid = os_vm(two)
+    two.one.control.fault("zfs", "hang", match="send -R", bytes_out=200)
+    sender = subprocess.Popen(
+        [moving.sys.executable, "-IS", "-X", "utf8", VMADM, "send", uuid], stdout=subprocess.PIPE, env=two.one.environ
+    )
+    receiver = subprocess.Popen([VMADM, "receive"], stdin=sender.stdout, stderr=subprocess.PIPE, env=two.other.environ)
+    sender.stdout.close()
+    eventually("it is being received", lambda: runs(two.other, "receive"))
+    sender.kill()
+    assert sender.wait(LIMIT) == -signal.SIGKILL
+    said = receiver.communicate(timeout=LIMIT)[1].decode()
+    assert receiver.returncode == 1 and "checksum mismatch or incomplete stream" in said
+    assert two.datasets(uuid) == []
+    two.one.control.kill_child("zfs", match="send -R")
+    two.one.control.clear_faults()
+    assert two.received(two.bundle(uuid))["state"] == "stopped"
+    assert two.one.control.snapshots_of(f"zones/{uuid}") == []
+
+
 def test_receive_that_is_killed_leaves_what_delete_removes(two):
     uuid = os_vm(two)
     bundle = two.bundle(uuid)

@@ -150,6 +150,13 @@ def test_giant_size_takes_no_memory(reading):
         bundle.read_vm_text(stream)
 
 
+def test_bare_json_without_an_end_is_read_only_so_far(reading, monkeypatch):
+    monkeypatch.setattr(bundle, "JSON_LIMIT", 1 << 16)
+    stream = reading(b'{"a": "' + b"x" * (1 << 22))  # more than a pipe holds: it would go on
+    with pytest.raises(BadBundle, match="the JSON is too long: at most 65536 bytes are taken"):
+        bundle.read_vm_text(stream)
+
+
 def test_end_of_the_stream_is_no_header(reading):
     assert bundle.read_header(reading(b"")) is None
 
