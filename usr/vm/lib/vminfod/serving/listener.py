@@ -14,8 +14,9 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
-from typing import Optional, TypedDict, Union
+from typing import NamedTuple, Optional, TypedDict, Union
 
 from jsvalues import dates
 from vminfod import times
@@ -24,6 +25,15 @@ Buffer = Union[bytes, memoryview]
 
 # Buffers handed out at once, the most that a system takes in one call is some 1,000.
 _GATHERED = 64
+
+
+class Piece(NamedTuple):
+    """Bytes that wait, the same object for all who wait for them. `whole` is what is shared, `left` the part of it that
+    is to be sent."""
+
+    whole: bytes
+    left: memoryview
+    ends_line: bool
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,16 @@ class Event:
     names: tuple[str, ...]
     changed: Optional[frozenset[str]]
     chunk: bytes
+
+    @cached_property
+    def framed(self) -> Piece:
+        """The chunk as a piece of a stream."""
+        return Piece(self.chunk, memoryview(self.chunk), True)
+
+    @cached_property
+    def bare(self) -> Piece:
+        """The same without what makes it a chunk."""
+        return Piece(self.chunk, _line_in(self.chunk), True)
 
 
 @dataclass(frozen=True)
@@ -102,15 +122,6 @@ class HeldBytes:
 
 
 @dataclass
-class _Piece:
-    """Bytes that wait. `whole` is what is shared, `left` the part of it that the kernel has not taken."""
-
-    whole: bytes
-    left: memoryview
-    ends_line: bool
-
-
-@dataclass
 class Listener:
     """One open stream. `cut_reason` is set exactly once, when the stream has to end; then nothing waits any more."""
 
@@ -125,7 +136,7 @@ class Listener:
     unsent: int = 0  # bytes of all in _pieces
     first: int = 0  # bytes that were there from the start: the ready line and what is replayed
     progressed: int = field(default_factory=time.monotonic_ns)  # when the kernel took something, or nothing waited
-    _pieces: deque[_Piece] = field(default_factory=deque)
+    _pieces: deque[Piece] = field(default_factory=deque)
 
     @property
     def lines_waiting(self) -> int:
@@ -137,8 +148,8 @@ class Listener:
         size = sum(map(len, pieces))
         *most, last = [b"%x\r\n" % size, *pieces, b"\r\n"] if self.stream.framed else pieces
         for piece in most:
-            self._append(_Piece(piece, memoryview(piece), False))
-        self._append(_Piece(last, memoryview(last), True))
+            self._append(Piece(piece, memoryview(piece), False))
+        self._append(Piece(last, memoryview(last), True))
         self.first = self.unsent
 
     def replay(self, event: Event) -> None:
@@ -154,16 +165,12 @@ class Listener:
     def add_line(self, line: bytes) -> None:
         """A line that is no event: a heartbeat."""
         chunk = as_chunk(line)
-        self._append(_Piece(chunk, self._bare(chunk), True))
+        self._append(Piece(chunk, memoryview(chunk) if self.stream.framed else _line_in(chunk), True))
 
-    def _piece_of(self, event: Event) -> _Piece:
-        return _Piece(event.chunk, self._bare(event.chunk), True)
+    def _piece_of(self, event: Event) -> Piece:
+        return event.framed if self.stream.framed else event.bare
 
-    def _bare(self, chunk: bytes) -> memoryview:
-        view = memoryview(chunk)
-        return view if self.stream.framed else view[chunk.index(b"\n") + 1 : -2]
-
-    def _append(self, piece: _Piece) -> None:
+    def _append(self, piece: Piece) -> None:
         if not self._pieces:
             self.progressed = time.monotonic_ns()
         self._pieces.append(piece)
@@ -182,7 +189,7 @@ class Listener:
         while count:
             piece = self._pieces[0]
             if count < len(piece.left):
-                piece.left = piece.left[count:]
+                self._pieces[0] = piece._replace(left=piece.left[count:])
                 return
             count -= len(piece.left)
             self._pieces.popleft()
@@ -215,6 +222,10 @@ class Listener:
         shown["backlogBytes"] = self.unsent
         shown["stalled"] = times.duration(self.stalled(now)) if self._pieces else None
         return shown
+
+
+def _line_in(chunk: bytes) -> memoryview:
+    return memoryview(chunk)[chunk.index(b"\n") + 1 : -2]
 
 
 def as_chunk(*line: bytes) -> bytes:
