@@ -104,6 +104,10 @@ def test_command_that_is_not_there_or_cannot_be_run_is_said_as_a_shell_does(cn, 
     assert cn.daemon.status()["transactions"] == []
 
 
+def test_command_that_writes_to_a_closed_pipe_ends_as_in_any_shell(cn, uuid):
+    assert run(cn, uuid, "--", "sh", "-c", "yes | head -1") == (0, "y\n", "")
+
+
 def test_command_that_fails_halfway_leaves_one_event_of_what_it_did(cn, uuid, events):
     assert run(cn, uuid, "--", "sh", "-c", f"{zfs_quota(cn, uuid, 22)}; exit 9")[0] == 9
     event = events.next()

@@ -84,6 +84,17 @@ def test_its_command_is_the_clients_name_unless_another_is_given(cn, client):
     assert (shown["command"], shown["limit"], shown["req_id"]) == ("demo", 60, None)
 
 
+def test_names_that_are_too_long_or_no_text_of_unicode_are_no_reason_to_refuse(cn, client):
+    uuid = cn.add()
+    with client.transaction(uuid, command="c" * 2000, req_id="r" * 2000):
+        (shown,) = [one for one in cn.daemon.status()["transactions"] if one["uuid"] == uuid]
+    assert (shown["command"], shown["req_id"]) == ("c" * 1000, "r" * 1000)
+    with client.transaction(uuid, command="", req_id="\udcff") as vm:
+        set_quota(cn, uuid, 60)
+    assert vm.outcome["quota"] == 60
+    assert cn.daemon.vm(uuid)["quota"] == 60
+
+
 def test_exception_passes_on_and_what_is_there_is_published(cn, client, events):
     uuid = cn.add(alias="raising", quota=10)
     with pytest.raises(ZeroDivisionError), client.transaction(uuid):

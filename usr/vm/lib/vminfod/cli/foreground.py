@@ -23,6 +23,8 @@ BY_SIGNAL = 128  # and, with its number added, of one that a signal ended
 
 SHELL = "/bin/sh"
 
+OURS = (signal.SIGPIPE, signal.SIGXFSZ)  # which Python ignores, and a command must not inherit ignored
+
 PASSED_ON = frozenset(
     {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM}
 )
@@ -64,11 +66,12 @@ def _started(command: list[str], environ: Mapping[str, str], mask: set[int]) -> 
         raise CannotRun('"": not found', NOT_FOUND)
     try:
         try:
-            return os.posix_spawnp(command[0], command, environ, setsigmask=mask)
+            return os.posix_spawnp(command[0], command, environ, setsigmask=mask, setsigdef=OURS)
         except OSError as error:
             if error.errno != errno.ENOEXEC:
                 raise
-            return os.posix_spawn(SHELL, [SHELL, *command], environ, setsigmask=mask)  # a script without #!
+            # A script without its first line, #!
+            return os.posix_spawn(SHELL, [SHELL, *command], environ, setsigmask=mask, setsigdef=OURS)
     except FileNotFoundError as error:
         raise CannotRun(f"{command[0]}: not found", NOT_FOUND) from error
     except OSError as error:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from vminfod.clients.shapes import Vm
 
 PATH = "/transactions"
+LONGEST = 1000  # characters of a command's name or a request's id that vminfod takes: what is longer is cut
+NAMELESS = "a client"
 LEAST, MOST = 1.0, 600.0  # seconds that a transaction may be allowed to be open
 WAIT = 60.0  # seconds for one's turn, if nothing else was said
 READ = 60.0  # seconds that a reading may take, likewise
@@ -92,7 +94,8 @@ class Transaction:
         waiting: Optional[Callable[[str], object]] = None,
     ) -> None:
         self._identity = identity
-        self._asked: dict[str, Any] = {"uuid": uuid, "command": command, "req_id": req_id}
+        req_id = None if req_id is None else req_id[:LONGEST]
+        self._asked: dict[str, Any] = {"uuid": uuid, "command": command[:LONGEST] or NAMELESS, "req_id": req_id}
         self._asked |= {} if limit is None else {"limit": checked_range("limit", limit, LEAST)}
         self._wait = WAIT if wait is None else checked_range("wait", wait, 0)
         self._timeout = timeout
