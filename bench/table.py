@@ -112,7 +112,14 @@ def _starting() -> Iterable[Target]:
 TARGETS = (
     *_front(),
     Target("zone XML renamed, event at a listener", "latency", "zone XML renamed", at_most(5.9, "ms")),
-    Target("zone state", "latency", "zone event", at_most_of_peer(1.2, 2, "ms")),
+    Target(
+        "zone state, libkstat",
+        "zonestate",
+        "zone state, libkstat",
+        at_most_of_peer(1.2, 2, "ms"),
+        "event, one zoneadm list",
+    ),
+    Target("the same, the command kstat", "latency", "init restarted, command kstat", at_most_of_peer(1.2, 2, "ms")),
     Target("`zfs set quota`", "latency", "zfs set quota", at_most_of_peer(1.2, 2, "ms")),
     Target("tags.json", "latency", "tags.json renamed", at_most(2, "ms")),
     Target("2,000 `zfs set` over 1,000 VMs, until seen", "storm", r"\d+ zfs set .*, until seen", at_most(1.38, "s")),
