@@ -226,7 +226,7 @@ def test_reading_that_fails_for_good_is_504_and_says_why_in_status(follow):
     zone = follow.add()
     follow.control.fault("zfs", "fail", match=zone, stderr="internal error\n", times=None)
     assert fresh(follow, zone, "&timeout=0.2").status == 504
-    assert zone in follow.daemon.status()["zoneErrors"]
+    eventually("the error is shown", lambda: zone in follow.daemon.status()["zoneErrors"])
     assert follow.daemon.get(f"/vms/{zone}").status == 200
     follow.control.clear_faults("zfs")
     assert fresh(follow, zone).status == 200
