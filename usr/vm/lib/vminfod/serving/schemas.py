@@ -35,6 +35,9 @@ _TYPES: Mapping[str, Schema] = {
     "object-list": {"type": "array", "items": _OBJECT},
 }
 
+# What is read from a JSON file below a zonepath: an object, unless the guest, or its owner, has written something else.
+_OF_A_FILE: Schema = {"type": ["object", "array", "string", "number", "boolean", "null"]}
+
 # Members of objects that zfs gives, and of `missing`.
 _MORE: Mapping[str, Schema] = {
     "snapshots.*.name": _TEXT,
@@ -87,6 +90,8 @@ def _vm() -> Schema:
 
 def _property(row: Mapping[str, Any]) -> Schema:
     unit = row["unit"]
+    if any(source["kind"] == "json-file" for source in row["sources"]):
+        return dict(_OF_A_FILE)
     if unit is None:
         return dict(_TYPES[row["value_type"]])
     return {**_TYPES[row["value_type"]], "description": unit}
