@@ -18,7 +18,7 @@ from vmload.records import Zone, ZoneInfo
 from vmload.runner import DIRECTLY
 from vmload.slots import Slots
 from vmload.system import KSTAT, ZONEADM, Output, System, TimeLimits
-from vmload.together import MOST
+from vmload.together import MOST, MOST_ALONE
 
 pytestmark = pytest.mark.pure
 
@@ -208,6 +208,34 @@ def test_one_that_hangs_costs_the_others_one_command_and_is_then_left_out(machin
         machine.ask("zones/b").result(LIMIT)
     assert (listed(a), listed(c)) == (["zones/a"], ["zones/c"])
     assert [names for names in machine.asked if "zones/b" in names] == [("zones/b", 1)]
+
+
+def test_many_that_hang_take_a_bounded_number_of_threads(machine):
+    """As on a sick pool: others need threads, too."""
+    names = [f"zones/{number}" for number in range(MOST_ALONE + 20)]
+    running, most, heal = [], [], threading.Event()
+
+    def hangs(asked):
+        if len(asked) > 1:
+            raise LoadError("zfs did not end", "ETIMEDOUT")
+        if asked[0].startswith("zones/") and asked != [BUSY]:
+            running.append(asked)
+            most.append(len(running))
+            assert heal.wait(LIMIT)
+            running.remove(asked)
+        return machine.rows(asked)
+
+    machine.zfs = hangs
+    machine.busy()
+    futures = [machine.ask(name) for name in names]
+    machine.waiting(len(names))
+    machine.commands._zfs_slots["zones"]._patience = 0.001  # hanging keeps no other from being asked about
+    machine.let()
+    eventually("as many as may hang do", lambda: len(running) == MOST_ALONE)
+    assert listed(machine.ask("tank/a")) == ["tank/a"]
+    heal.set()
+    assert sorted(listed(future)[0] for future in futures) == sorted(names)
+    assert max(most) == MOST_ALONE
 
 
 def test_one_that_is_well_again_is_asked_about_with_others(machine):

@@ -10,16 +10,18 @@ Always: a command that answers a question began after it was asked; one that has
         equal questions that wait are one;
         what goes wrong with a command for many is nobody's answer: each question in it is asked again by itself, so
         that one zone that fails or hangs costs the others a moment, and only itself its answer;
-        a question that failed by itself is not asked with others until it has succeeded: they lose that moment once.
+        a question that failed by itself is not asked with others until it has succeeded: they lose that moment once;
+        not more than MOST_ALONE are asked by themselves at once.
 For threads. Not here: what the commands are."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from vmload.loaderror import LoadError, ZoneGone
 from vmload.slots import Slots
@@ -28,10 +30,15 @@ Q = TypeVar("Q", bound=Hashable)
 A = TypeVar("A")
 
 InThread = Callable[[Callable[[], object]], object]  # runs a step that blocks to its end
+Wait = Callable[[Future[Any]], Any]  # waits for what another thread will say
 
 # Questions that one command is asked. Each can bring two names of datasets, at most 256 bytes each: together far below
 # what the platform lets a command have in arguments.
 MOST = 256
+
+# Commands at once that are about one question of those that had no answer among others. Each that hangs keeps a thread
+# and a process until its time limit.
+MOST_ALONE = 48
 
 _MOST_FAILED = 1000  # remembered; there are not so many, unless the whole node is sick
 
@@ -63,14 +70,14 @@ class Together(Generic[Q, A]):
         self._waiting: dict[Q, Future[A]] = {}  # just those that no command has been begun for
         self._has_leader = False  # whether somebody waits for a slot, and will take what waits
         self._failed: set[Q] = set()
+        self._alone = 0  # questions that are being asked again by themselves; the others of these wait for their turn
+        self._turns: deque[Future[None]] = deque()
 
     def waiting(self) -> int:
         """How many questions wait for a command."""
         return len(self._waiting)
 
-    def ask(
-        self, question: Q, in_thread: Callable[[Callable[[], object]], object], wait: Callable[[Future[A]], A]
-    ) -> A:
+    def ask(self, question: Q, in_thread: Callable[[Callable[[], object]], object], wait: Wait) -> A:
         """The answer. `in_thread` runs a step that blocks, `wait` waits for what another thread will say: how the
         caller can (runner.py). Raises LoadError."""
         while True:
@@ -84,13 +91,12 @@ class Together(Generic[Q, A]):
                     raise _AskAlone
                 if leads:
                     self._lead(in_thread)
-                return wait(answer)
+                found: A = wait(answer)
+                return found
             except _AskAgain:
                 continue
             except _AskAlone:
-                answer = Future()
-                in_thread(partial(self._ask_alone, question, answer))
-                return wait(answer)
+                return self._ask_by_itself(question, in_thread, wait)
 
     def _lead(self, in_thread: InThread) -> None:
         try:
@@ -137,6 +143,28 @@ class Together(Generic[Q, A]):
                 answer.set_result(found[question])
             else:
                 answer.set_exception(_AskAlone())
+
+    def _ask_by_itself(self, question: Q, in_thread: InThread, wait: Wait) -> A:
+        """When it is its turn: where all hang, as on a sick pool, they must not take all the caller's threads."""
+        turn: Future[None] = Future()
+        with self._lock:
+            if self._alone < MOST_ALONE:
+                self._alone += 1
+                turn.set_result(None)
+            else:
+                self._turns.append(turn)
+        wait(turn)
+        try:
+            answer: Future[A] = Future()
+            in_thread(partial(self._ask_alone, question, answer))
+            found: A = wait(answer)
+            return found
+        finally:
+            with self._lock:
+                if self._turns:
+                    self._turns.popleft().set_result(None)
+                else:
+                    self._alone -= 1
 
     def _ask_alone(self, question: Q, answer: Future[A]) -> None:
         with self._slots:
