@@ -412,6 +412,17 @@ def test_delete_takes_away_what_a_killed_reprovision_left(cn, number):
     assert cn.is_gone(uuid)
 
 
+def test_what_would_be_lost_is_refused_until_a_killed_reprovision_is_settled(cn):
+    uuid = candidate(cn)
+    killed_before(cn, uuid, KEPT_AT)
+    text = f"a reprovision of VM {uuid} was interrupted: run vmadm start, or reprovision it again, to put it in order"
+    for words in (["update", uuid, "alias=lost"], ["create-snapshot", uuid, "s"], ["send", uuid]):
+        assert cn.fails(*words).endswith(text)
+    cn.ok("start", uuid)
+    cn.ok("update", uuid, "alias=kept")
+    assert (whole(cn, uuid), cn.vm(uuid)["alias"]) == ("old", "kept")
+
+
 @pytest.mark.parametrize("at", ["rename -f zones/U zones/U-reprovisioning-new", "set zoned=on", "destroy -r"])
 def test_settling_that_is_killed_is_settled_by_the_next(cn, at):
     uuid = candidate(cn)

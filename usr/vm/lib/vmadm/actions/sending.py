@@ -14,6 +14,7 @@ from typing import Optional
 
 from vmadm.actions import lifecycle
 from vmadm.actions.session import Session
+from vmadm.actions.settling import check_whole
 from vmadm.actions.steps import Step, Steps
 from vmadm.errors import AlreadyInState, VmadmError, WrongState
 from vmadm.node import bundle, transfer
@@ -34,6 +35,7 @@ def send(session: Session, uuid: str, target: int, progress: Optional[Progress] 
     lifecycle.look_for(session, uuid, name)  # no lock file before vminfod has answered
     with session.config_lock(uuid):
         vm = lifecycle.look_for(session, uuid, name)
+        check_whole(session, vm)
         datasets = datasets_of(vm)
         if not datasets:
             raise VmadmError("VM has no datasets.")

@@ -13,7 +13,7 @@ from typing import Optional
 
 from vmadm.actions import lifecycle
 from vmadm.actions.session import Session
-from vmadm.errors import VmNotFound
+from vmadm.errors import VmNotFound, WrongState
 from vmadm.node import zonecfg, zonecfg_blocks
 from vmadm.node.machine import Node
 from vmadm.node.rootswap import RootSwap, Swap
@@ -46,6 +46,18 @@ def can_be_interrupted(vm: Vm) -> bool:
         and vm.get("zone_state") in ("installed", "running")
         and not vm.get("provisioning")
     )
+
+
+def check_whole(session: Session, vm: Vm) -> None:
+    """Before a change that would be lost where an interrupted reprovision is taken back: its config lock is held, so
+    that none is under way. Costs nothing for a VM that does not look like it. Raises WrongState."""
+    if vm["brand"] == "kvm" or vm.get("zone_state") != "installed" or not can_be_interrupted(vm):
+        return
+    if swap_of(session.node, vm).leftovers():
+        raise WrongState(
+            f"a reprovision of VM {vm['uuid']} was interrupted: run vmadm start, or reprovision it again, "
+            "to put it in order"
+        )
 
 
 def settled_vm(session: Session, vm: Vm, name: str) -> Vm:

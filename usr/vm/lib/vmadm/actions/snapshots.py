@@ -14,6 +14,7 @@ from vmadm.actions import lifecycle
 from vmadm.actions.atonce import at_once
 from vmadm.actions.outcome import Expected, gone_from, judged, there_in
 from vmadm.actions.session import Session
+from vmadm.actions.settling import check_whole
 from vmadm.actions.steps import Step, Steps
 from vmadm.actions.updating import touch
 from vmadm.errors import AlreadyInState, VmadmError, WrongState
@@ -34,6 +35,7 @@ def create_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
     with session.config_lock(uuid), at_once(session, uuid, name, "create-snapshot") as held:
         vm = held.vm
         _check_brand(vm)
+        check_whole(session, vm)
         if vm.get("datasets"):
             raise WrongState("Cannot currently snapshot zones that have datasets")
         if _find(vm, snapshot) is not None:
@@ -55,6 +57,7 @@ def delete_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
     with session.config_lock(uuid), at_once(session, uuid, name, "delete-snapshot") as held:
         vm = held.vm
         _check_brand(vm)
+        check_whole(session, vm)
         if _find(vm, snapshot) is None:
             raise VmadmError(f'No snapshot named "{snapshot}" for {uuid}')
         words = ["destroy", *_recursive(vm), _full_name(vm, snapshot)]
@@ -87,6 +90,7 @@ def rollback_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
     ):
         vm = held.vm
         _check_brand(vm)
+        check_whole(session, vm)
         if _find(vm, snapshot) is None:
             raise VmadmError(f'No snapshot named "{snapshot}" for {uuid}')
         stops = vm.get("state") != "stopped"

@@ -19,6 +19,7 @@ from vmadm.actions.atonce import at_once
 from vmadm.actions.gathering import gather
 from vmadm.actions.outcome import judged, of_update
 from vmadm.actions.session import Session
+from vmadm.actions.settling import check_whole
 from vmadm.actions.steps import Step, Steps
 from vmadm.errors import VmadmError, WrongState
 from vmadm.node import hostfiles, links, volumes, zfs, zonecfg
@@ -59,6 +60,7 @@ def update(session: Session, uuid: str, payload: Payload) -> Vm:
         vm = held.vm
         if not brands.is_supported(str(vm.get("brand"))):
             raise VmadmError(f"Unsupported brand: {vm.get('brand')}")
+        check_whole(session, vm)
         change = parse_update(payload, vm, gather(session, facts_needed(payload), name, uuid))
         _check_dataset(change, vm)
         if _changes_display(change, vm):
