@@ -27,12 +27,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Optional, TypedDict
+from typing import Optional
 
 import gevent
 from gevent.event import Event
 
 from vminfod.log import Log
+from vminfod.queuestatus import QueueStatus, running_task, waiting_task
 from vminfod.times import duration, stamp
 
 PAUSED_MOST = 20_000  # tasks, some 20 MB. Past it tasks are dropped and the owner has to look at everything again (L8)
@@ -92,51 +93,6 @@ class _Job:
         self.cancelled = False
         self.ended = False  # by itself: returned or raised
         self.error: Optional[BaseException] = None
-
-
-class WaitingTask(TypedDict):
-    """A task that waits, in /status."""
-
-    description: str
-    created_at: str
-    created_ago: str
-
-
-class KeptTask(WaitingTask):
-    """One that is kept back while the queue is paused."""
-
-    id: str
-
-
-class RunningTask(WaitingTask):
-    """One that runs. `start_latency`: how long it waited."""
-
-    started_at: str
-    started_ago: str
-    start_latency: str
-
-
-class Workers(TypedDict):
-    """The part of the queue that runs, under the name that the original's has."""
-
-    concurrency: int
-    npending: int
-    nqueued: int
-    pending: dict[str, RunningTask]
-    queued: list[WaitingTask]
-
-
-class QueueStatus(TypedDict, total=False):
-    """The queue in /status (docs/http-api.md, "Status"); the four paused_* members exist only while it is paused."""
-
-    now: str
-    paused: bool
-    idle: bool
-    vasync_queue: Workers
-    paused_at: str
-    paused_ago: str
-    paused_nqueued: int
-    paused_queue: list[KeptTask]
 
 
 class Queue:
@@ -435,15 +391,15 @@ class Queue:
                 "concurrency": self._workers_most,
                 "npending": len(self._running),
                 "nqueued": len(self._run_list),
-                "pending": {job.id: _running_job(job, now) for job in self._running.values()},
-                "queued": [_waiting_job(job, now) for job in self._run_list],
+                "pending": {job.id: running_task(job, now) for job in self._running.values()},
+                "queued": [waiting_task(job, now) for job in self._run_list],
             },
         }
         if self._paused_at is not None:
             shown["paused_at"] = stamp(self._paused_at)
             shown["paused_ago"] = duration(now - self._paused_at)
             shown["paused_nqueued"] = len(self._paused_list)
-            shown["paused_queue"] = [{"id": job.id, **_waiting_job(job, now)} for job in self._paused_list]
+            shown["paused_queue"] = [{"id": job.id, **waiting_task(job, now)} for job in self._paused_list]
         return shown
 
 
@@ -466,22 +422,3 @@ def _check(task: object, callback: object) -> None:
         raise TypeError(f"the timeout of {task.description!r} must be a number of seconds")
     if callback is not None and not callable(callback):
         raise TypeError(f"the callback of {task.description!r} cannot be called")
-
-
-def _waiting_job(job: _Job, now: int) -> WaitingTask:
-    return {
-        "description": job.task.description,
-        "created_at": stamp(job.created_at),
-        "created_ago": duration(now - job.created_at),
-    }
-
-
-def _running_job(job: _Job, now: int) -> RunningTask:
-    return {
-        "description": job.task.description,
-        "created_at": stamp(job.created_at),
-        "started_at": stamp(job.started_at),
-        "created_ago": duration(now - job.created_at),
-        "started_ago": duration(now - job.started_at),
-        "start_latency": duration(job.started_at - job.created_at),
-    }

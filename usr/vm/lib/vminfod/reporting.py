@@ -20,7 +20,8 @@ from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.threads import Threads
 from vminfod.log import BunyanHandler
 from vminfod.meters import Meters
-from vminfod.queue import Queue, QueueStatus
+from vminfod.queue import Queue
+from vminfod.queuestatus import QueueStatus
 from vminfod.serving.cache import Cache
 from vminfod.serving.health import STALLED, CommandFacts, Facts, Verdict, verdict
 from vminfod.serving.holds import Holds, TransactionStatus
