@@ -63,6 +63,18 @@ def test_what_a_vm_does_not_have_it_does_not_get(two):
     assert same(two.received(two.bundle(uuid)), two.one.vm(uuid)) == {}
 
 
+@pytest.mark.parametrize("tmpfs", [0, 128])
+def test_vm_without_a_tmp_in_memory_gets_none_at_its_first_boot(two, tmpfs):
+    uuid = two.one.create(tmpfs=tmpfs)["uuid"]
+    script = f"/zones/{uuid}/root/var/zoneinit/includes/11-files.sh"
+    os.makedirs(os.path.dirname(two.one.root + script), exist_ok=True)
+    with open(two.one.root + script, "w") as file:
+        file.write("exit 0\n")
+    two.received(two.bundle(uuid))
+    came = two.other.node.read(script)
+    assert came.endswith("exit 0\n") and ("/etc/vfstab" in came) == (tmpfs == 0)
+
+
 def test_rules_of_a_firewall_find_a_vm_that_came(two):
     uuid = os_vm(
         two, firewall_enabled=True, tags={"role": "web"}, nics=[{"nic_tag": "external", "ips": ["10.0.0.9/24"]}]

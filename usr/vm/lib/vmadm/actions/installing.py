@@ -165,8 +165,11 @@ def _attach(session: Session, vm: Vm, name: str) -> None:
 
 
 def _prepare_root(session: Session, folder: ZoneFolder, kept: Payload) -> None:
+    facts = brands.facts(str(kept.get("brand")))
     folder.remove(f"root/{zoneroot.METADATA_SOCKET}")
-    if brands.facts(str(kept.get("brand")))["mdata_restart"]:
+    if facts["write_zone_netfiles"] and kept.get("tmpfs") == 0:
+        zoneroot.drop_tmpfs(folder)
+    if facts["mdata_restart"]:
         session.try_to(
             "set the metadata service's time limit",
             partial(zoneroot.set_metadata_timeout, session.node, folder, zoneroot.MDATA_TIMEOUT),

@@ -44,13 +44,14 @@ def prepare(folder: ZoneFolder, change: Change, *, legacy_image: bool) -> None:
         for name in STALE:
             folder.remove(f"root/{name}")
         if change.properties.tmpfs == 0:
-            _drop_tmpfs(folder)
+            drop_tmpfs(folder)
     folder.remove(f"root/{METADATA_SOCKET}")
     folder.write(f"root/{PROVISIONING}", "")
 
 
-def _drop_tmpfs(folder: ZoneFolder) -> None:
-    """An image of the brands joyent and builder has the script; without it there is nothing to do."""
+def drop_tmpfs(folder: ZoneFolder) -> None:
+    """For a VM with `tmpfs` 0. An image of the brands joyent and builder has the script; without it there is nothing to
+    do. Raises NotWritten."""
     script = folder.read(FILES_ZONEINIT)
     if script is not None and WITHOUT_TMPFS not in script:
         folder.write(FILES_ZONEINIT, WITHOUT_TMPFS + script, 0o755)
