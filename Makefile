@@ -58,7 +58,7 @@ debian-packages:
 	@echo $(DEBIAN)
 
 # Debian's packages that test-all needs.
-DEBIAN = mandoc prometheus systemd zsh
+DEBIAN = curl jq mandoc prometheus systemd zsh
 test-all: test test-vectors
 	$(VENV)/bin/python -m pytest -n $(JOBS) -m more
 

@@ -351,3 +351,50 @@ def test_watcher_that_has_seen_many_events_holds_no_more_than_one_that_has_seen_
             held.append(len(gc.get_objects()))
             go.set()
         assert held[1] - held[0] < (many - few) / 10
+
+
+def test_iterating_gives_each_event_once_across_connections():
+    """Those of before the connection broke, and those after; the mirror shows an event before it is given."""
+    go = threading.Event()
+    first = stream(ready(vm("a"), **rev(1)), go, event("modify", "a", **rev(2)))
+    second = stream(resumed(2), event("create", "b", **rev(3)), HANG)
+    taken = []
+    server = CannedServer({"/events": [first, second]})
+    with server, VminfodWatcher("demo", port=server.port, log=callers_log()) as watcher:
+        taking = iter(watcher)
+        go.set()
+        for one in taking:
+            assert watcher.vm(one["zonename"]) == one["vm"]
+            taken.append((one["type"], one["zonename"]))
+            if len(taken) == 2:
+                break
+    assert taken == [("modify", "a"), ("create", "b")]
+
+
+def test_iteration_ends_with_stop_and_with_the_error_that_ends_the_watcher():
+    with serving(ready(**rev(1))) as server:
+        watcher = VminfodWatcher("demo", port=server.port, log=callers_log())
+        watcher.wait_ready(LIMIT)
+        threading.Timer(0, watcher.stop).start()
+        assert list(watcher) == []
+    go = threading.Event()
+    with CannedServer({"/events": stream(ready(**rev(1)), go)}) as server:
+        watcher = VminfodWatcher("demo", port=server.port, log=callers_log(), reconnect=False)
+        taking = iter(watcher)
+        go.set()
+        with pytest.raises(VminfodError):
+            list(taking)
+
+
+def test_who_does_not_iterate_on_holds_the_watcher_back_and_nothing_is_lost(monkeypatch):
+    monkeypatch.setattr(watcher_module, "UNREAD", 2)
+    go = threading.Event()
+    events = [event("modify", "a", **rev(number)) for number in range(2, 12)]
+    behind = serving(ready(vm("a"), **rev(1)), go, *events)
+    with behind as server, VminfodWatcher("demo", port=server.port, log=callers_log()) as watcher:
+        taking = iter(watcher)
+        go.set()
+        seen = [next(taking)["rev"]]
+        wait_until(lambda: watcher._mirror.rev == 5, "it waits with the fourth")
+        seen += [next(taking)["rev"] for _ in range(9)]
+    assert seen == list(range(2, 12))

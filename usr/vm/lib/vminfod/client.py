@@ -62,6 +62,7 @@ __all__ = [
     "VminfodWatcher",
 ]
 
+FRESH_MOST = 600  # seconds: as long as a fresh read may take (docs/http-api.md, "Fresh reads")
 UNREADABLE = "x-vminfod-unreadable"  # header of a list: names of zones that it lacks, separated by commas
 
 
@@ -150,9 +151,14 @@ class VminfodClient:
         vms, names = self._parsed("/vms" + query, parse)
         return _objects(vms), [name.strip() for name in (names or "").split(",") if name.strip()]
 
-    def vm(self, zonename: str) -> Vm:
-        """One VM object."""
-        return _object(self.get(vm_path(zonename)))
+    def vm(self, zonename: str, *, fresh: bool = False) -> Vm:
+        """One VM object, by its zone's name or its uuid. `fresh`: read anew from the system first, all of it, which
+        takes some commands; what somebody else's transaction holds back is waited for. An older daemon does not."""
+        path = vm_path(zonename)
+        if fresh:
+            limit = "" if self._timeout is None else f"&timeout={min(self._timeout, FRESH_MOST):g}"
+            path += f"?fresh=true{limit}"
+        return _object(self.get(path))
 
     def transaction(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from vminfod.bunyan import DEBUG
+from vminfod.bunyan import ERROR
 from vminfod.clients.address import DEFAULT_HOST, DEFAULT_PORT, HIGHEST_PORT, SOCKET
 from vminfod.clients.clientlog import ClientLog, StderrLog
 
@@ -59,7 +59,7 @@ class Identity:
         self.port = port
         self.local = socket or SOCKET
         self.socket = None if by_address else self.local
-        self.log = ClientLog(log if log is not None else StderrLog(DEFAULT_NAME, DEBUG), name)
+        self.log = ClientLog(log if log is not None else StderrLog(DEFAULT_NAME, ERROR), name)
         self._program = _program()  # now: later the program may stand in another folder, or in one that is gone
 
     def user_agent(self) -> str:

@@ -11,13 +11,14 @@ and turns the difference into ordinary events. Such a difference may skip states
 A zone that exists but cannot be read by the daemon is not taken for deleted: its VM stays as it was last seen, and
 `ready` names it in `unreadable`.
 
-All callbacks run in the watcher's own thread, one after the other (but see on() for a late "ready"); one that raises is
-logged and the next one runs.
+Iterate over it, or register callbacks, or both. All callbacks run in the watcher's own thread, one after the other
+(but see on() for a late "ready"); one that raises is logged and the next one runs.
 A daemon with revisions is asked for heartbeats, so that a connection that died without a word is noticed."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from time import monotonic
 
 from vminfod.backoff import Backoff
@@ -31,7 +32,7 @@ from vminfod.clients.plainjson import parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
     from typing import Any, Optional
 
@@ -43,6 +44,8 @@ BACKOFF_MOST = 5.0  # seconds; a daemon that starts on a big node is not asked m
 HEARTBEAT = 10.0  # seconds of silence after which the daemon says that it is there
 SHORTEST_WAIT = 0.001  # seconds; 0 would mean no limit
 SILENCE = 3 * HEARTBEAT  # seconds; a daemon may be late, but not by two heartbeats
+
+UNREAD = 1024  # events of some 5 KB each; past it the watcher waits for who iterates, and so does the daemon's backlog
 
 TOPICS = ("ready", "create", "modify", "delete", "event", "error")
 GONE = 410  # the daemon no longer has, or never had, the revision that we want to resume from
@@ -139,6 +142,42 @@ class VminfodWatcher:
         """One VM object, or None."""
         with self._changed:
             return self._mirror.vms.get(zonename)
+
+    def __iter__(self) -> Iterator[Event]:
+        """Every create, modify and delete from here on, each after the mirror shows it, across reconnects, until
+        stop(). Each iteration gets all of them.
+
+        Who does not keep up holds the watcher back, not the process's memory: past UNREAD events it reads no more of
+        the daemon, which cuts it in the end, and it resumes. With reconnect=False the error that ends it is raised."""
+        unread: deque[Event] = deque()
+        taking = [True]
+
+        def take(event: Event) -> None:
+            with self._changed:
+                self._changed.wait_for(lambda: len(unread) < UNREAD or self._stopped or not taking)
+                unread.append(event)
+                self._changed.notify_all()
+
+        self.on("event", take)
+        return self._taken(unread, taking, take)
+
+    def _taken(self, unread: deque[Event], taking: list[bool], take: Callable[[Any], object]) -> Iterator[Event]:
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: unread or self._stopped or self._ended)
+                    if self._stopped or not unread:
+                        break
+                    event = unread.popleft()
+                    self._changed.notify_all()
+                yield event
+        finally:
+            with self._changed:
+                taking.clear()
+                self._callbacks["event"].remove(take)
+                self._changed.notify_all()
+        if self._error is not None and not self._stopped:
+            raise self._error.with_traceback(None)
 
     def stop(self) -> None:
         """End it: no callback begins any more, the mirror stays as it is. Idempotent."""
