@@ -323,7 +323,9 @@ def test_zone_whose_services_do_not_get_done_is_failed_with_the_new_image(cn, mo
     with pytest.raises(NotReached, match=f"is whole, with its new image {NEW}, and is failed"):
         cn.api.reprovision(uuid, PAYLOAD)
     cn.control.set_pace(guest=0.05)
-    assert whole(cn, uuid) == "new"
+    assert (whole(cn, uuid), cn.vm(uuid)["state"]) == ("new", "failed")
+    assert cn.api.reprovision(uuid, PAYLOAD)["state"] == "running"
+    assert "failed" not in cn.vm(uuid)
 
 
 def test_what_cannot_be_put_in_order_is_said(cn):

@@ -112,8 +112,11 @@ def first_disk(vm: Vm) -> Optional[Vm]:
 
 
 def configure_image(session: Session, vm: Vm, image: str) -> None:
-    """Name the new image in the zone's configuration. Raises ToolFailed."""
+    """Name the new image in the zone's configuration, and take away the mark of a VM whose old root had failed. Raises
+    ToolFailed."""
     uuid = vm["uuid"]
+    if vm.get("failed"):
+        session.must_zonecfg(uuid, zonecfg.UNMARK_FAILED)
     if vm["brand"] != "bhyve":
         session.must_zonecfg(uuid, zonecfg.set_image(image, is_there=bool(vm.get("image_uuid"))))
         return

@@ -161,6 +161,7 @@ def set_image(image: str, *, is_there: bool) -> str:
 
 REMOVE_PROVISIONING = "remove attr name=provisioning"
 REMOVE_TRANSITION = "remove attr name=transition"
+UNMARK_FAILED = "remove -F attr name=failed"
 MARK_FAILED = 'remove -F attr name=failed; add attr; set name=failed; set value="provisioning"; set type=string; end'
 ATTR_GONE = "remove attr: No such resource with that id"  # on stderr, where there is no such mark to remove
 
