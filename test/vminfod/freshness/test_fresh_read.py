@@ -317,6 +317,23 @@ def test_daemon_that_stops_leaves_no_request_waiting(node):
         connection.close()
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_other_requests_that_are_answered_meanwhile_change_nothing_in_the_answer(follow, is_there):
+    zone = follow.add() if is_there else str(uuid.uuid4())
+    follow.control.fault("zoneadm", "hold", match=zone, times=1)
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(fresh(follow, zone)))
+    asking.start()
+    eventually("zoneadm is asked", lambda: follow.control.children("zoneadm"))
+    assert follow.daemon.get("/vms/other", {"If-None-Match": "*"}).status == 404
+    follow.control.clear_faults()
+    asking.join(60)
+    if is_there:
+        assert (answers[0].status, answers[0].json()["uuid"]) == (200, zone)
+    else:
+        assert (answers[0].status, answers[0].body.decode()) == (404, f"VM Not Found: {zone}")
+
+
 def test_tools_are_asked_side_by_side_about_a_vm_that_is_known(follow):
     """Each is held until all have begun."""
     zone = follow.add(state="running", delegated=True)

@@ -43,19 +43,21 @@ class Transactions:
         """Hold the VM back from now on. False if it is gone by the time that it is to be had. Raises TooMany, and
         StillHeld after `wait` seconds, and Stopping."""
         self._holds.take(wanted, wait)
+        is_there = False
         try:
             self._let_end_what_is_applied(wanted)
+            is_there = self._cache.records(wanted.zonename) is not None
         except onqueue.NotRun:
-            self._holds.release(wanted)
             raise Stopping from None
-        if self._cache.records(wanted.zonename) is None:
-            self._holds.release(wanted)
-            return False
-        life = gevent.Greenlet(self._live, wanted)
-        life.name = f"transaction on {wanted.zonename}"
-        self._lives.add(life)
-        life.start()
-        return True
+        finally:
+            if not is_there:
+                self._holds.release(wanted)
+        if is_there:
+            life = gevent.Greenlet(self._live, wanted)
+            life.name = f"transaction on {wanted.zonename}"
+            self._lives.add(life)
+            life.start()
+        return is_there
 
     def _let_end_what_is_applied(self, wanted: Transaction) -> None:
         """The VM stands still from here on: what a task on the queue has begun to publish of it, as it does for a while

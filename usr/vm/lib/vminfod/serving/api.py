@@ -144,13 +144,14 @@ class Api:
         except Refused as refused:
             return self._refuse(refused)
         body = self._cache.vms if choice == Choice() else lambda: self._choices.list(choice)
-        return self._tagged(self._hub.rev, body, headers)
+        return self._tagged(bottle.request.environ, self._hub.rev, body, headers)
 
     def _vm(self, key: str) -> bottle.HTTPResponse:
-        query = Query.of_request()
+        # Bottle's request is that of the thread: after a fresh read, in which others are answered, it is another one.
+        environ, query = bottle.request.environ, Query.of_request()
         try:
             if query.flag("fresh"):
-                mine = self._transactions.held_by(bottle.request.environ["vminfod.connection"], key)
+                mine = self._transactions.held_by(environ["vminfod.connection"], key)
                 if mine is not None:
                     raise Refused(409, {"error": f"this connection holds the VM itself, by transaction {mine.id}"})
                 asked = query.seconds("timeout", 0.0, FRESH_MOST)
@@ -162,9 +163,9 @@ class Api:
             return self._refuse(refused)
         served = self._cache.served(key)
         if served is None:
-            sent = _without_controls(bottle.request.environ["vminfod.sent_key"])
+            sent = _without_controls(environ["vminfod.sent_key"])
             return self._answer(404, b"VM Not Found: " + sent)
-        return self._tagged(served.rev, lambda: served.body)
+        return self._tagged(environ, served.rev, lambda: served.body)
 
     def _events(self) -> bottle.HTTPResponse:
         environ = bottle.request.environ
@@ -206,11 +207,11 @@ class Api:
         return int(rev)
 
     def _tagged(
-        self, rev: int, body: Callable[[], bytes], headers: Optional[dict[str, str]] = None
+        self, environ: dict[str, Any], rev: int, body: Callable[[], bytes], headers: Optional[dict[str, str]] = None
     ) -> bottle.HTTPResponse:
         """200 with an ETag, or 304 if the client has just this."""
         tag = f'"{self._hub.epoch}:{rev}"'
-        known = bottle.request.environ.get("HTTP_IF_NONE_MATCH", "")
+        known = environ.get("HTTP_IF_NONE_MATCH", "")
         if known.strip() == "*" or tag in (part.strip().removeprefix("W/") for part in known.split(",")):
             return self._answer(304, b"", {"ETag": tag, **(headers or {})})
         return self._answer(200, body(), {"ETag": tag, **(headers or {})})
