@@ -67,14 +67,17 @@ class FreshReads:
         if error is not None:
             since = (time.monotonic_ns() - error.since) / 1e9
             return f"it cannot be read since {since:.0f} s ({error.tries} tries): {error.error}"
-        records = self._cache.records(zonename)
-        about = (
-            {zonename} if records is None else {zonename, records.zone.zonepath.lstrip("/"), str(records.zone.zoneid)}
-        )
-        commands = self._loader.running()
-        for command in [c for c in commands if about & set(c.words)] or commands:
-            return f"waiting for {command.what}, which runs {command.seconds:.1f} s"
-        return "it is being read, and waits for its turn"
+        return waited_for(self._loader, self._cache, zonename)
+
+
+def waited_for(loader: Loader, cache: Cache, zonename: str) -> str:
+    """What a reading of the zone waits for: the command that runs, one about the zone if there is one."""
+    records = cache.records(zonename)
+    about = {zonename} if records is None else {zonename, records.zone.zonepath.lstrip("/"), str(records.zone.zoneid)}
+    commands = loader.running()
+    for command in [c for c in commands if about & set(c.words)] or commands:
+        return f"waiting for {command.what}, which runs {command.seconds:.1f} s"
+    return "it is being read, and waits for its turn"
 
 
 def why_not(zonename: str, error: LoadError) -> str:

@@ -10,7 +10,7 @@ from typing import Optional
 
 import gevent
 
-from vminfod.freshness.freshreads import why_not
+from vminfod.freshness.freshreads import waited_for, why_not
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.sysinforeads import SysinfoReads
 from vminfod.freshness.threads import Threads
@@ -38,8 +38,9 @@ class Previews:
         reading.name = f"preview of {zonename}"
         reading.join(timeout)
         if not reading.ready():
+            why = waited_for(self._loader, self._cache, zonename)
             reading.kill(block=False)
-            raise LoadError(f"not read within {timeout:g} s", "ETIMEDOUT")
+            raise LoadError(f"not read within {timeout:g} s: {why}", "ETIMEDOUT")
         body, error = reading.get()
         if error is not None:
             raise LoadError(why_not(zonename, error), error.code) from error
