@@ -9,7 +9,7 @@ from __future__ import annotations
 from vmadm.actions import lifecycle, settling
 from vmadm.actions.following import Follower
 from vmadm.actions.outcome import Expected, confirmed, exactly
-from vmadm.actions.reprovisioning import KEPT, Reprovision
+from vmadm.actions.reprovisionsteps import KEPT, Reprovision
 from vmadm.actions.steps import Step
 from vmadm.errors import VmadmError, WrongState
 from vmadm.node import zfs
