@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
-from vmadm.actions import firewall, vmadmd
+from vmadm.actions import afterwards, firewall, vmadmd
 from vmadm.actions.atonce import at_once
 from vmadm.actions.gathering import gather
 from vmadm.actions.outcome import judged, of_update
@@ -32,8 +32,6 @@ from vmadm.payload.unset import UNSET
 from vmload import Vm, brands
 from vmload.units import MIB
 
-MDATA_RESTART_LIMIT = 60.0  # seconds for each of the two calls
-
 # Resource controls that a running zone takes at once, and what a unit of the property is.
 LIVE_CONTROLS = {
     "cpu_shares": 1,
@@ -49,8 +47,6 @@ LIVE_CONTROLS = {
     "cpu_cap": 1,
 }
 
-DISPLAY = ("vnc_password", "vnc_port", "spice_password", "spice_port")  # what a display is opened with
-
 
 def update(session: Session, uuid: str, payload: Payload) -> Vm:
     """Change the VM; gives it as it is afterwards. Raises VmadmError."""
@@ -63,7 +59,7 @@ def update(session: Session, uuid: str, payload: Payload) -> Vm:
         check_whole(session, vm)
         change = parse_update(payload, vm, gather(session, facts_needed(payload), name, uuid))
         _check_dataset(change, vm)
-        if _changes_display(change, vm):
+        if afterwards.changes_display(change, vm):
             vmadmd.check_there(session, vmadmd.RELOAD)
         steps = Steps(session.check_interrupted)
         try:
@@ -75,7 +71,7 @@ def update(session: Session, uuid: str, payload: Payload) -> Vm:
                     _remove_unused(session, change, shown, error)
             raise
         shown = judged(held.outcome(), vm["zonename"], of_update(change, vm), f"VM {uuid} was updated")
-        steps.run(_steps_of_others(session, change, vm))
+        steps.run(afterwards.steps_of_others(session, change, vm))
         firewall.changed(session, change, shown, name)
         return shown
 
@@ -135,29 +131,11 @@ def _steps(session: Session, change: Change, vm: Vm) -> list[Step]:
     return steps
 
 
-def _steps_of_others(session: Session, change: Change, vm: Vm) -> list[Step]:
-    """What others do with the VM as it is served now: the zone's metadata service, vmadmd."""
-    steps: list[Step] = []
-    if _wants_mdata_restart(change, vm):
-        steps.append(("restart the metadata service", lambda: _restart_mdata(session, vm)))
-    if _changes_display(change, vm):
-        steps.append(("display", lambda: vmadmd.reload_display(session, vm)))
-    return steps
-
-
 def _changes_hosts(change: Change, vm: Vm) -> bool:
     """Whether a docker container is to know other hosts."""
     new, old = change.maps.internal_metadata.set, vm.get("internal_metadata") or {}
     changed = any(key in new and new[key] != old.get(key) for key in dockerhost.HOST_KEYS)
     return changed and dockerhost.is_docker(change, vm)
-
-
-def _changes_display(change: Change, vm: Vm) -> bool:
-    """Whether vmadmd has to open the display of a running VM anew."""
-    if not brands.is_hvm(change.brand) or vm.get("state") != "running":
-        return False
-    asked = named(change.request.properties)
-    return any(name in asked and (asked[name] or None) != (vm.get(name) or None) for name in DISPLAY)
 
 
 def _room_steps(session: Session, change: Change, vm: Vm) -> list[Step]:
@@ -224,33 +202,6 @@ def touch(session: Session, vm: Vm) -> None:
 def _needs_touch(change: Change, vm: Vm) -> bool:
     resized = any(disk.size is not UNSET for disk in change.request.disks.update)
     return resized or bool(change.request.maps.routes) or _changes_quota(change, vm)
-
-
-def _wants_mdata_restart(change: Change, vm: Vm) -> bool:
-    if not brands.facts(vm["brand"])["mdata_restart"] or vm.get("state") != "running":
-        return False
-    new = named(change.properties)
-    if "maintain_resolvers" in new or "tmpfs" in new or change.request.maps.routes:
-        return True
-    return "resolvers" in new and bool(vm.get("maintain_resolvers"))
-
-
-def _restart_mdata(session: Session, vm: Vm) -> None:
-    """Have the zone fetch its configuration anew. It may have no such service: errors are only logged."""
-    for words in (("disable", "-st"), ("enable", "-s")):
-        session.try_to(
-            "restart the metadata service",
-            partial(
-                session.node.must,
-                "zlogin",
-                vm["zonename"],
-                "/usr/sbin/svcadm",
-                *words,
-                "svc:/smartdc/mdata:fetch",
-                limit=MDATA_RESTART_LIMIT,
-            ),
-            uuid=vm["uuid"],
-        )
 
 
 def _set_controls(session: Session, vm: Vm, controls: Mapping[str, int]) -> None:
