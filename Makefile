@@ -63,7 +63,7 @@ test-all: test test-vectors
 	$(VENV)/bin/python -m pytest -n $(JOBS) -m more
 
 test-fast: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -q -m pure
+	$(VENV)/bin/python -m pytest -q -n 2 -m pure $$(grep -rl 'mark\.pure' test --include='test_*.py')
 
 test-vectors: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -q -m vectors
