@@ -142,9 +142,9 @@ def test_destroying_a_filesystem_takes_its_files(
     assert not os.path.exists(f"{node.root}/{home}")
 
 
-def test_renamed_filesystem_is_mounted_under_its_new_name(
-    node: MockNode, zfs: Callable[..., str], zone: dict[str, Any], home: str
-) -> None:
+def test_renamed_filesystem_is_mounted_under_its_new_name(node: MockNode, zfs: Callable[..., str]) -> None:
+    zone = node.control.add_vm(brand="joyent", files={"tags": {"a": 1}})  # one with a delegated dataset keeps its name
+    home = zone["zonepath"][1:]
     stopped(node, zone)
     zfs("rename", home, "zones/moved")
     assert os.path.exists(f"{node.root}/zones/moved/config/tags.json")
