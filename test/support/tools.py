@@ -32,11 +32,11 @@ def tool_path(name):
 
 
 def environment(port=None, **more):
-    """The caller's environment without anything that would turn a tool elsewhere."""
+    """The caller's environment without anything that would turn a tool elsewhere, and without colours."""
     left = {key: value for key, value in os.environ.items() if not key.startswith(("VMINFO", "VMADM"))}
     if port is not None:
         left["VMINFOD_PORT"] = str(port)
-    return {**left, **more}
+    return {**left, "NO_COLOR": "1", **more}
 
 
 def run_tool(name, *args, port=None, **more):

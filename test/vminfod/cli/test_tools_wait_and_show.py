@@ -11,6 +11,7 @@ from support.streams import stream
 from support.tools import LIMIT, run_on_terminal, run_tool, start_tool
 
 A = "aaaaaaaa-0000-4000-8000-000000000001"
+B = "b6b0a5e6-29a1-4f2f-9f1c-1d8c0b7a3e02"
 HINT = "vminfod is stopped, hangs or is very busy (VMINFOD_TIMEOUT=SECONDS sets another limit)"
 HOSTILE = "w\x1b[2J\u202eb\x9b\x7f\n\u2066é"
 SHOWN = "w\\u001b[2J\\u202eb\\u009b\\u007f\\u000a\\u2066é"
@@ -143,3 +144,44 @@ def test_status_on_a_terminal_escapes_what_clients_and_guests_supply():
             done = run_on_terminal(*words, port=server.port)
             assert all(line.isprintable() for line in done.out.splitlines()), done.out
             assert "\\u001b[2J\\u202e" in done.out
+
+
+IN_COLOUR = {"NO_COLOR": "", "TERM": "xterm"}
+GREEN, RED, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
+
+
+@pytest.fixture
+def two_vms():
+    failed = {"uuid": B, "zonename": B, "alias": "x" * 40, "state": "failed"}
+    with CannedServer({"/vms": answer([{**VM, "alias": "web"}, failed])}) as server:
+        yield server
+
+
+def test_states_have_colours_on_a_terminal(two_vms):
+    words = ("vmadm", "list", "-H", "-o", "state,alias", "-s", "alias")
+    done = run_on_terminal(*words, port=two_vms.port, **IN_COLOUR)
+    assert done.out == f"{GREEN}running{PLAIN}           web\n{RED}failed{PLAIN}            {'x' * 40}\n"
+    # A cell that is too wide moves what follows it: no colour is put into the midst of something else.
+    done = run_on_terminal("vmadm", "list", "-H", "-o", "alias,state", "-s", "alias", port=two_vms.port, **IN_COLOUR)
+    assert done.out == f"web         {GREEN}running{PLAIN}\n{'x' * 40}  failed\n"
+
+
+@pytest.mark.parametrize("without", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_who_wants_no_colours_gets_none(two_vms, without):
+    done = run_on_terminal("vmadm", "list", port=two_vms.port, **{**IN_COLOUR, **without})
+    assert done.code == 0 and "\x1b" not in done.out
+
+
+def test_neither_pipes_nor_programs_get_colours(two_vms):
+    assert "\x1b" not in run_tool("vmadm", "list", port=two_vms.port, **IN_COLOUR).out
+    assert "\x1b" not in run_on_terminal("vmadm", "list", "-p", port=two_vms.port, **IN_COLOUR).out
+
+
+def test_what_is_wrong_is_red_and_what_a_guest_says_in_it_still_escaped():
+    status = {"pid": 1, "health": {"reasons": [f"1 VM unreadable: {HOSTILE}"]}}
+    with CannedServer({"/status": answer(status)}) as server:
+        done = run_on_terminal("vminfo", "status", port=server.port, **IN_COLOUR)
+    first, *others = done.out.splitlines()
+    assert first.startswith(f"{RED}DEGRADED: ") and first.endswith(PLAIN)
+    assert first.removeprefix(RED).removesuffix(PLAIN).isprintable()
+    assert all(line.isprintable() for line in others)

@@ -66,7 +66,7 @@ class _Making:
         self.session, self.node, self.name, self.uuid = session, session.node, name, uuid
         self._change: Optional[Change] = None
         self.made: list[str] = []
-        self.steps = Steps(session.check_interrupted)
+        self.steps = Steps(session.check_interrupted, session.step)
         self.expire = 0.0
         self.legacy_image = False
         self.host_files: dict[str, str] = {}  # of a docker container's VM

@@ -83,7 +83,7 @@ def sharing_volumes(session: Session, vm: Vm, name: str) -> list[Vm]:
 def take_away(session: Session, vm: Vm, name: str) -> None:
     """All of the VM, from whatever state; for the holder of its config lock. Raises VmadmError."""
     uuid, node = vm["uuid"], session.node
-    steps = Steps(session.check_interrupted)
+    steps = Steps(session.check_interrupted, session.step)
     try:
         steps.run(
             [

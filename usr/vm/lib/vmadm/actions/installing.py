@@ -61,7 +61,7 @@ def kept_of(session: Session, uuid: str) -> Payload:
 def install_received(session: Session, vm: Vm, kept: Payload, name: str) -> None:
     """Everything up to a VM that is stopped, for the holder of its config lock. Raises VmadmError."""
     _check(session, vm, kept)
-    Steps(session.check_interrupted).run(_steps(session, vm, kept, name))
+    Steps(session.check_interrupted, session.step).run(_steps(session, vm, kept, name))
 
 
 def started(session: Session, uuid: str, kept: Payload, name: str) -> Vm:

@@ -117,7 +117,7 @@ def _halt(session: Session, uuid: str) -> None:
 
 def _run(session: Session, held: at_once, steps: list[Step], prefix: str = FIRST) -> None:
     try:
-        Steps(session.check_interrupted).run(steps, prefix)
+        Steps(session.check_interrupted, session.step).run(steps, prefix)
     except VmadmError:
         held.given_up()
         raise

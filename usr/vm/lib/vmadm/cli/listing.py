@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from vmadm.cli.fields import COLUMNS, DOTTED_WIDTH, is_column, is_starred, value
 from vmadm.errors import CommandFailed
+from vminfod.cli.colours import painted
 from vminfod.cli.stdio import escaped
 from vminfod.clients.vmfilter import MISSING, as_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
+NO_COLOURS: Mapping[str, str] = {}
 DEFAULT_ORDER = "uuid,type,ram,state,alias"
 DEFAULT_SORT = "ram,uuid"
 COLUMN_GAP = "  "
@@ -43,11 +45,19 @@ def check_columns(order: list[str], sort: list[str]) -> None:
 
 
 def table(
-    vms: list[dict[str, Any]], *, order: list[str], sort: list[str], parsable: bool, header: bool, shown: bool
+    vms: list[dict[str, Any]],
+    *,
+    order: list[str],
+    sort: list[str],
+    parsable: bool,
+    header: bool,
+    shown: bool,
+    of_state: Mapping[str, str] = NO_COLOURS,
 ) -> str:
     """All lines of the listing, each with its newline; `vms` have their derived fields already.
 
-    `shown` on a terminal: what would drive it is escaped, before the columns are measured."""
+    `shown` on a terminal: what would drive it is escaped, before the columns are measured. `of_state`: the colours of
+    states (vminfod.cli.colours)."""
     rows = [[value(vm, field) for field in order] for vm in arranged(vms, order=order, sort=sort)]
     cells = [[cell_text(cell, blank="" if parsable else "-") for cell in row] for row in rows]
     if shown:
@@ -59,7 +69,18 @@ def table(
     else:
         widths = [COLUMNS[field][1] if field in COLUMNS else DOTTED_WIDTH for field in order]
         lines = [COLUMN_GAP.join(map(str.ljust, row, widths)).rstrip() for row in cells]
+        if of_state and "state" in order:
+            start = sum(width + len(COLUMN_GAP) for width in widths[: order.index("state")])
+            lines = [_painted(line, start, row[order.index("state")], of_state) for line, row in zip(lines, cells)]  # noqa: B905
     return "".join([line + "\n" for line in lines])
+
+
+def _painted(line: str, start: int, state: str, of_state: Mapping[str, str]) -> str:
+    """`line` with its state in colour, if that stands where it should: what is too wide moves what follows it."""
+    end = start + len(state)
+    if line[start:end] != state or state not in of_state:
+        return line
+    return line[:start] + painted(state, of_state[state]) + line[end:]
 
 
 def arranged(vms: list[dict[str, Any]], *, order: list[str], sort: list[str]) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ which the original checked afterwards: scripts see the same first error as befor
 
 from __future__ import annotations
 
+import os
+
 from vmadm.cli.cmdline import Option, parsed_words, uuid_operand
 from vmadm.errors import CommandFailed
 from vminfod.cli.stdio import complain, on_terminal, put
@@ -36,6 +38,7 @@ def list_vms(client: VminfodClient, words: list[str]) -> None:
     """`list [-p] [-H] [-o F,..] [-s F,..] [k=v ...]`. Raises CommandFailed, VminfodError."""
     from vmadm.cli.listing import DEFAULT_ORDER, DEFAULT_SORT, check_columns, check_starred, table
     from vmadm.cli.matching import checked_filters, found, operands, question_for
+    from vminfod.cli import colours
 
     options, left = parsed_words(words, LIST_OPTIONS)
     order = options.get("o", DEFAULT_ORDER).split(",")
@@ -48,7 +51,11 @@ def list_vms(client: VminfodClient, words: list[str]) -> None:
     parsable = "p" in options
     header = options.get("h", "false" if parsable else "true") == "true"
     shown = on_terminal()
-    put(table(found(vms, filters), order=order, sort=sort, parsable=parsable, header=header, shown=shown))
+    of_state = colours.OF_STATE if shown and not parsable and colours.wanted(os.environ) else {}
+    lines = table(
+        found(vms, filters), order=order, sort=sort, parsable=parsable, header=header, shown=shown, of_state=of_state
+    )
+    put(lines, is_escaped=shown)
     _say_incomplete(unreadable)
 
 

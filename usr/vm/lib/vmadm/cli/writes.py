@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Optional
 
 from vmadm.actions.atonce import check_not_within
@@ -56,7 +57,7 @@ def write(command: str, word: str, words: list[str], environ: Mapping[str, str],
             command=named,
             req_id=environ.get("REQ_ID") or environ.get("req_id"),
             tell=complain,
-            step=complain if _is_terminal() else silently,
+            step=_timed() if _is_terminal() else silently,
             log=log,
             interrupts=interrupts,
         )
@@ -283,6 +284,16 @@ def _file(options: dict[str, str], doing: str) -> str:
 def _is_terminal() -> bool:
     """Whether somebody watches: programs take each line on standard error for a message."""
     return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _timed() -> Callable[[str], None]:
+    """Says each step to who watches, and how long the command has been at it."""
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        complain(f"[{time.monotonic() - began:5.1f} s] {text}")
+
+    return say
 
 
 def _seconds(options: dict[str, str]) -> Optional[float]:

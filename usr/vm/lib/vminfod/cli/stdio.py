@@ -43,9 +43,10 @@ def on_terminal(descriptor: int = STDOUT) -> bool:
     return os.isatty(descriptor)
 
 
-def put(text: str, descriptor: int = STDOUT) -> None:
-    """Write all of `text`. Raises OSError; BrokenPipeError if there is no reader any more."""
-    if on_terminal(descriptor):
+def put(text: str, descriptor: int = STDOUT, *, is_escaped: bool = False) -> None:
+    """Write all of `text`. `is_escaped`: what strangers supplied in it is, and so colours may be in it. Raises OSError;
+    BrokenPipeError if there is no reader any more."""
+    if on_terminal(descriptor) and not is_escaped:
         text = escaped_lines(text)
     left = memoryview(text.encode("utf-8", "backslashreplace"))
     while left:

@@ -14,6 +14,7 @@ from vminfod.cli.stdio import (
     STDOUT,
     complain,
     end_with_reader,
+    escaped_lines,
     put,
     put_last,
     run_to_end,
@@ -141,12 +142,15 @@ def _ask(command: str, options: dict[str, list[str]], words: list[str], environ:
     if command == "ping":
         put(f"{client.ping().get('ping')}\n")
     elif command == "status" and "json" not in options:
+        from vminfod.cli import colours
         from vminfod.cli.status_text import status_text, verdict_line
 
         full = "full" in options
         status = client.status(full)
         verdict = verdict_line(status)
-        put(verdict + status_text(status, full=full))
+        text = verdict + status_text(status, full=full)
+        in_colour = bool(verdict) and colours.wanted(environ)
+        put(colours.first_line(escaped_lines(text), colours.RED) if in_colour else text, is_escaped=in_colour)
         return 1 if verdict else 0
     elif command == "status":
         _print_json(client, "/status?full=true" if "full" in options else "/status")
