@@ -22,11 +22,13 @@ DESTDIR ?=
 PIP ?= $(PYTHON) -m pip
 VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' usr/vm/lib/vminfod/__init__.py)
 
-.PHONY: help run test test-fast test-vectors lint bench simulate soak mutants install vendor dist lock clean
+.PHONY: help run test test-fast test-vectors lint bench simulate soak mutants install vendor dist lock release-check test-all debian-packages clean
 
 help:
 	@echo "make run [VMS=30] [SNAPSHOTS=0] [PORT=9090] [IMPORT=DIR]   a mock compute node with vminfod on it"
 	@echo "make test                                                 lint and all tests"
+	@echo "make test-all                                             what needs the network or packages of Debian, too"
+	@echo "make release-check                                        whether a version can go out"
 	@echo "make test-fast                                            the tests without process, socket or file: seconds"
 	@echo "make test-vectors                                         what recorded creates and updates change: minutes"
 	@echo "make lint                                                 ruff and mypy"
@@ -61,6 +63,15 @@ debian-packages:
 DEBIAN = curl jq mandoc prometheus systemd zsh
 test-all: test test-vectors
 	$(VENV)/bin/python -m pytest -n $(JOBS) -m more
+
+# What has to hold before a version goes out: all tests (the documents' links and an installation from an archive among
+# them), the changes say what is new in it, and nothing lies about that is not committed.
+release-check: test-all
+	@grep -q '^## \[$(VERSION)\] - 20' CHANGELOG.md || { echo "CHANGELOG.md has nothing about $(VERSION)"; exit 1; }
+	@grep -q '^## \[Unreleased\]' CHANGELOG.md || { echo "CHANGELOG.md has no place for what comes next"; exit 1; }
+	@test -z "$$(git status --porcelain)" || { git status --short; echo "not all of it is committed"; exit 1; }
+	@$(MAKE) --no-print-directory dist
+	@echo "$(VERSION) can go out: git tag v$(VERSION)"
 
 test-fast: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -q -n 2 -m pure $$(grep -rl 'mark\.pure' test --include='test_*.py')
