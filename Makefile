@@ -60,7 +60,7 @@ debian-packages:
 	@echo $(DEBIAN)
 
 # Debian's packages that test-all needs.
-DEBIAN = curl jq mandoc prometheus systemd zsh
+DEBIAN = curl jq mandoc mtools prometheus systemd zsh
 test-all: test test-vectors
 	$(VENV)/bin/python -m pytest -n $(JOBS) -m more
 

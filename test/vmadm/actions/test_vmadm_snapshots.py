@@ -140,6 +140,55 @@ def test_snapshot_of_a_bhyve_takes_its_disks_along(cn):
     assert cn.control.snapshots_of(f"zones/{uuid}/disk0") == []
 
 
+def write_to(cn, volume, text):
+    with open(f"{cn.root}/dev/zvol/rdsk/{volume}", "r+b") as disk:
+        disk.write(text)
+
+
+def read_from(cn, volume):
+    with open(f"{cn.root}/dev/zvol/rdsk/{volume}", "rb") as disk:
+        return disk.read(3)
+
+
+def test_rollback_of_a_bhyve_takes_every_disk_back(cn):
+    disks = [{"size": 64, "model": "virtio", "boot": True}, {"size": 64, "model": "virtio"}]
+    vm = cn.api.create(
+        {"brand": "bhyve", "ram": 1024, "zpool": "tank", "flexible_disk_size": 1024, "autoboot": False, "disks": disks}
+    )
+    uuid, root = vm["uuid"], vm["zfs_filesystem"]
+    assert root.startswith("tank/")
+    volumes = [disk["zfs_filesystem"] for disk in vm["disks"]]
+    for volume in volumes:
+        write_to(cn, volume, b"old")
+    cn.api.create_snapshot(uuid, "x")
+    cn.api.create_snapshot(uuid, "x1")
+    later = cn.api.update(uuid, add_disks=[{"size": 64, "model": "virtio"}])["disks"][2]["zfs_filesystem"]
+    for volume in (*volumes, later):
+        write_to(cn, volume, b"new")
+    rolled = cn.api.rollback_snapshot(uuid, "x")
+    assert rolled["state"] == "running"
+    assert [snapshot["name"] for snapshot in rolled["snapshots"]] == ["x"]
+    assert [read_from(cn, volume) for volume in (*volumes, later)] == [b"old", b"old", b"new"]
+    assert [cn.control.snapshots_of(name) for name in (root, *volumes, later)] == [["vmsnap-x"]] * 3 + [[]]
+
+
+def test_rollback_that_fails_at_a_disk_is_repeated(cn):
+    disks = [{"size": 64, "model": "virtio"}, {"size": 64, "model": "virtio"}]
+    vm = cn.api.create({"brand": "bhyve", "ram": 1024, "autoboot": False, "disks": disks})
+    volumes = [disk["zfs_filesystem"] for disk in vm["disks"]]
+    for volume in volumes:
+        write_to(cn, volume, b"old")
+    cn.api.create_snapshot(vm["uuid"], "x")
+    for volume in volumes:
+        write_to(cn, volume, b"new")
+    cn.control.fault("zfs", "fail", match=f"rollback -r {volumes[1]}", stderr="cannot roll back\n")
+    assert "cannot roll back" in cn.fails("rollback-snapshot", vm["uuid"], "x")
+    assert [read_from(cn, volume) for volume in volumes] == [b"old", b"new"]
+    cn.ok("rollback-snapshot", vm["uuid"], "x")
+    assert [read_from(cn, volume) for volume in volumes] == [b"old", b"old"]
+    cn.api.delete(vm["uuid"])
+
+
 # Failures.
 
 

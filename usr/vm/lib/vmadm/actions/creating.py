@@ -21,6 +21,7 @@ from vmadm.actions import firewall, firstboot
 from vmadm.actions.deleting import clean_up, exists
 from vmadm.actions.gathering import gather
 from vmadm.actions.outcome import Expected, confirmed, exactly, of_create, there_in
+from vmadm.actions.readying import made_ready
 from vmadm.actions.session import Session
 from vmadm.actions.steps import Step, Steps
 from vmadm.actions.updating import write_config
@@ -262,7 +263,7 @@ class _Making:
     # Booting.
 
     def _boot(self) -> None:
-        before = self._confirmed([])
+        before = made_ready(self.session, self._confirmed([]))
         firstboot.first_boot(self.session, before, self.expire, self.name, nowait=self.vm.nowait is True)
 
     def _confirmed(self, wanted: list[Expected]) -> Vm:

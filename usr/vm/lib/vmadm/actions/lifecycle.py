@@ -8,7 +8,6 @@ Not here: kvm's graceful stop and reset, which are vmadmd's work (vmadmd.py)."""
 
 from __future__ import annotations
 
-import uuid as uuids
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Optional
@@ -17,6 +16,7 @@ from vmadm.actions.atonce import at_once
 from vmadm.actions.following import Check, Follower
 from vmadm.actions.gathering import check_tags_of
 from vmadm.actions.outcome import confirmed, exactly, judged
+from vmadm.actions.readying import Restart, made_ready
 from vmadm.actions.session import Session, not_found
 from vmadm.actions.vmadmd import STOP, check_there, reboot_kvm, reset_kvm, stop_kvm
 from vmadm.errors import AlreadyInState, CannotRead, NotReached, ToolFailed, VmadmError, VmNotFound, WrongState
@@ -33,7 +33,6 @@ REBOOT_LIMIT = 180.0  # seconds until a zone that was asked to reboot runs again
 GRACE = {"docker": 10.0, "bhyve": 180.0}  # seconds between SIGTERM and the end
 ASK_LIMIT = 60.0  # seconds that zlogin may take to ask a zone for a shutdown
 
-RESTARTS = "docker:restartcount"
 INIT_IS_GONE = 4294967295  # the pid that the kernel shows when a running zone has no init any more
 ALREADY_HALTED = "zone is already halted"
 
@@ -41,8 +40,9 @@ ALREADY_HALTED = "zone is already halted"
 # Starting.
 
 
-def start(session: Session, uuid: str) -> Vm:
-    """Boot the VM and wait until it runs. Raises AlreadyInState if it does, and other VmadmErrors."""
+def start(session: Session, uuid: str, restart: Optional[Restart] = None) -> Vm:
+    """Boot the VM and wait until it runs. `restart`: by a container's policy. Raises AlreadyInState if it does, and
+    other VmadmErrors."""
     name = f"VM.js startZone ({uuid})"
     try:
         vm = look_for(session, uuid, name)
@@ -56,7 +56,7 @@ def start(session: Session, uuid: str) -> Vm:
         elif state != "stopped":
             raise WrongState(f'Cannot start vm from state "{state}", must be "stopped".')
         check_tags_of(session.node, vm)
-        vm = _completed(session, vm)
+        vm = made_ready(session, vm, restart)
         with Follower(session, vm["zonename"], name) as follower:
             boot(session, vm)
             follower.until(has_run(vm), START_LIMIT, f"timed out waiting for VM {uuid} to run")
@@ -81,36 +81,6 @@ def _seen_through(session: Session, vm: Vm, name: str) -> Vm:
     elif vm.get("zone_state") != "installed":
         raise WrongState(f'Cannot start vm from state "{vm.get("state")}", must be "stopped".')
     return vm
-
-
-def _completed(session: Session, vm: Vm) -> Vm:
-    """The VM with what a start has to see to first. Raises VmadmError.
-
-    Disks of a bhyve VM that an older vmadm made get the PCI slot and the uuid that they lack; they keep them from then
-    on. A docker container that is started by hand begins to count its restarts anew."""
-    from vmadm.actions.updating import update
-    from vmadm.payload import pcislots
-
-    asked: Vm = {}
-    disks = vm.get("disks") or []
-    if vm["brand"] == "bhyve":
-        taken = pcislots.Taken()
-        slots = pcislots.assign(disks, taken, legacy=True)
-        if taken.errors:
-            raise VmadmError("; ".join(taken.errors))
-        lacking = [
-            {
-                "path": disk["path"],
-                **({} if disk.get("pci_slot") else {"pci_slot": slot}),
-                **({} if disk.get("uuid") else {"uuid": str(uuids.uuid4())}),
-            }
-            for disk, slot in zip(disks, slots, strict=True)
-        ]
-        asked["update_disks"] = [disk for disk in lacking if len(disk) > 1]
-    if vm.get("docker") and vm.get("internal_metadata", {}).get(RESTARTS) != 0:
-        asked["set_internal_metadata"] = {RESTARTS: 0}
-    asked = {key: value for key, value in asked.items() if value}
-    return update(session, vm["uuid"], asked) if asked else vm
 
 
 def boot(session: Session, vm: Vm) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from vmadm.actions import lifecycle, settling
 from vmadm.actions.following import Follower
 from vmadm.actions.outcome import Expected, confirmed, exactly
+from vmadm.actions.readying import made_ready
 from vmadm.actions.reprovisionsteps import KEPT, Reprovision
 from vmadm.actions.steps import Step
 from vmadm.errors import VmadmError, WrongState
@@ -106,6 +107,7 @@ class DiskReprovision(Reprovision):
 
     def _start(self) -> None:
         before = confirmed(self.session, self.vm["zonename"], [exactly("transition_to", None)], self.name, "it is new")
+        before = made_ready(self.session, before)
         with Follower(self.session, self.vm["zonename"], self.name) as follower:
             lifecycle.boot(self.session, before)
             text = f"timed out waiting for VM {self.uuid} to run"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MPL-2.0
 """`vmadm create-snapshot`, `delete-snapshot` and `rollback-snapshot`.
 
-A snapshot NAME of a VM is the snapshot `@vmsnap-NAME` of its root dataset. A running OS zone sees it, read-only, at
-/checkpoints/NAME.
+A snapshot NAME of a VM is the snapshot `@vmsnap-NAME` of its root dataset; of a bhyve VM that of its disks, too, which
+lie below the root. A running OS zone sees it, read-only, at /checkpoints/NAME.
 Always: the config lock is held; the VM's XML is touched afterwards, so that last_modified moves."""
 
 from __future__ import annotations
@@ -76,9 +76,8 @@ def delete_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
 
 
 def rollback_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
-    """Stop the VM, put its root back to the snapshot, and start it; newer snapshots are gone then.
-
-    Raises VmadmError."""
+    """Stop the VM, put its root, and a bhyve VM's disks, back to the snapshot, and start it; newer snapshots are gone
+    then. Disks that came after the snapshot stay as they are. Raises VmadmError."""
     name = f"VM.js rollback_snapshot ({uuid})"
     _check_name(snapshot)
     with lifecycle.not_found_as_ever(uuid):
@@ -99,13 +98,26 @@ def rollback_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
             held,
             [
                 *([("stop", lambda: _halt(session, uuid))] if stops else []),
-                ("zfs rollback", lambda: session.node.must("zfs", "rollback", "-r", _full_name(vm, snapshot))),
+                ("zfs rollback", lambda: _roll_back(session, vm, snapshot)),
                 ("start", lambda: lifecycle.start(session, uuid)),
             ],
             prefix="",
         )
         wanted = [_only_up_to(vm, snapshot)]
         return judged(held.outcome(), vm["zonename"], wanted, f"VM {uuid} was rolled back to {snapshot}")
+
+
+def _roll_back(session: Session, vm: Vm, snapshot: str) -> None:
+    """The root first. Where one fails those before it are back already: repeating the rollback does them again, and
+    the others. Raises ToolFailed."""
+    full = _full_name(vm, snapshot)
+    found = [full]
+    if vm["brand"] == "bhyve":
+        root, _, label = full.partition("@")
+        listed = session.node.must("zfs", "list", "-o", "name", "-H", "-t", "snapshot", "-r", root).stdout.split()
+        found += sorted(name for name in listed if name != full and name.partition("@")[2] == label)
+    for name in found:
+        session.node.must("zfs", "rollback", "-r", name)
 
 
 def _halt(session: Session, uuid: str) -> None:

@@ -147,6 +147,18 @@ class Node:
         except OSError as error:
             raise _not_written("write", path, error) from error
 
+    def write_device(self, path: str, content: bytes) -> None:
+        """Write the beginning of a device that is there; `content` is whole blocks. Raises NotWritten."""
+        try:
+            descriptor = os.open(self.real(path), os.O_WRONLY | os.O_CLOEXEC)
+            with open(descriptor, "wb", buffering=0) as device:
+                rest = memoryview(content)
+                while rest:
+                    rest = rest[device.write(rest) or 0 :]
+                os.fsync(descriptor)
+        except OSError as error:
+            raise _not_written("write", path, error) from error
+
     def make_folder(self, path: str, mode: int = 0o755) -> None:
         """A folder, with those above it; one that is there stays as it is. Raises NotWritten."""
         try:
