@@ -15,7 +15,7 @@ from vmload.commands import Commands
 from vmload.datasets import FIELDS
 from vmload.loaderror import CommandFailed, LoadError, ZoneGone
 from vmload.records import Zone, ZoneInfo
-from vmload.runner import DIRECTLY
+from vmload.runner import DIRECTLY, Directly
 from vmload.slots import Slots
 from vmload.system import KSTAT, ZONEADM, Output, System, TimeLimits
 from vmload.together import MOST, MOST_ALONE
@@ -364,3 +364,98 @@ def test_zone_without_statistics_among_those_of_all_is_asked_for_itself():
     tools.listed = [1]
     assert tools.statistics_together(1, 2) == [ZoneInfo(None, "1"), ZoneInfo(None, "2")]
     assert [words[-1] for words in tools.ran[KSTAT]] == ["99", "zone_misc", "2"]
+
+
+# Who is stopped while it waits.
+
+
+class Stopped(BaseException):
+    """Who waits is stopped, as a greenlet is that is killed."""
+
+
+class StoppedWhileItWaits(Directly):
+    """Who waits for what another thread sets is stopped, as soon as it is told."""
+
+    def __init__(self):
+        self.stop, self.waits = threading.Event(), threading.Event()
+
+    def result(self, future):
+        self.waits.set()
+        assert self.stop.wait(LIMIT)
+        if not future.done():
+            raise Stopped
+        return future.result()
+
+
+class StoppedWhileItLeads(Directly):
+    """Who has the lead is stopped before it has a thread."""
+
+    def __init__(self):
+        self.stop = threading.Event()
+
+    def zoneadm(self, step):
+        assert self.stop.wait(LIMIT)
+        raise Stopped
+
+
+def test_who_is_stopped_while_it_leads_keeps_nobody_from_an_answer():
+    tools, stopped = Tools(*range(1, 50)), StoppedWhileItLeads()
+    first = tools._pool.submit(tools.commands.zone, "zone1", stopped)
+    eventually("it leads", lambda: tools.commands._zones.waiting() == 1)
+    second = tools._pool.submit(tools.commands.zone, "zone2", DIRECTLY)
+    eventually("another waits behind it", lambda: tools.commands._zones.waiting() == 2)
+    stopped.stop.set()
+    with pytest.raises(Stopped):
+        first.result(LIMIT)
+    assert second.result(LIMIT).zoneid == 2
+
+
+def test_who_is_stopped_while_it_waits_keeps_nobody_from_an_answer():
+    """Few of many zones are asked about one by one: who waited longest is the next to lead."""
+    tools, stopped = Tools(*range(1, 50)), StoppedWhileItWaits()
+    tools.commands.zones()
+    tools._pool.submit(tools.commands.zone, "busy", DIRECTLY)
+    eventually("it has begun", lambda: len(tools.ran[ZONEADM]) == 2)
+    futures = []
+    for count, (key, runner) in enumerate([("zone1", DIRECTLY), ("zone2", stopped), ("zone3", DIRECTLY)], 1):
+        futures.append(tools._pool.submit(tools.commands.zone, key, runner))
+        eventually("it waits", lambda count=count: tools.commands._zones.waiting() == count)
+    assert stopped.waits.wait(LIMIT)
+    stopped.stop.set()
+    with pytest.raises(Stopped):
+        futures[1].result(LIMIT)
+    tools.let()
+    assert [futures[0].result(LIMIT).zoneid, futures[2].result(LIMIT).zoneid] == [1, 3]
+
+
+def test_who_is_stopped_while_it_waits_for_its_turn_alone_leaves_that_to_others(machine):
+    names = [f"zones/{number}" for number in range(MOST_ALONE)]
+    running, heal = [], threading.Event()
+
+    def hangs(asked):
+        if asked != [BUSY]:
+            running.append(asked)
+            assert heal.wait(LIMIT)
+        return machine.rows(asked)
+
+    together = machine.commands._listings_on("zones", 1)
+    together._failed.update((name,) for name in [*names, "zones/stopped"])
+    machine.commands._zfs_slots["zones"]._patience = 0.001
+    machine.zfs = hangs
+    futures = [machine.ask(name) for name in names]
+    eventually("as many as may hang do", lambda: len(running) == MOST_ALONE)
+    stopped = StoppedWhileItWaits()
+    gone = machine._pool.submit(machine.commands.datasets, "zones/stopped", 1, stopped)
+    assert stopped.waits.wait(LIMIT)
+    stopped.stop.set()
+    with pytest.raises(Stopped):
+        gone.result(LIMIT)
+    heal.set()
+    assert [listed(future) for future in futures] == [[name] for name in names]
+    together._failed.update((name,) for name in names)
+    heal.clear()
+    del running[:]
+    again = [machine.ask(name) for name in names]
+    eventually("as many as before have their turn", lambda: len(running) == MOST_ALONE)
+    heal.set()
+    assert [listed(future) for future in again] == [[name] for name in names]

@@ -11,7 +11,8 @@ Always: a command that answers a question began after it was asked; one that has
         what goes wrong with a command for many is nobody's answer: each question in it is asked again by itself, so
         that one zone that fails or hangs costs the others a moment, and only itself its answer;
         a question that failed by itself is not asked with others until it has succeeded: they lose that moment once;
-        not more than MOST_ALONE are asked by themselves at once.
+        not more than MOST_ALONE are asked by themselves at once;
+        who is stopped while it waits keeps nobody else from an answer.
 For threads. Not here: what the commands are."""
 
 from __future__ import annotations
@@ -97,14 +98,26 @@ class Together(Generic[Q, A]):
                 continue
             except _AskAlone:
                 return self._ask_by_itself(question, in_thread, wait)
+            except BaseException:
+                self._leave(question, answer)
+                raise
 
     def _lead(self, in_thread: InThread) -> None:
         try:
             in_thread(self._answer_waiting)
-        except BaseException:  # no thread, or no time for it: another of those who wait has to lead
+        except BaseException:  # no thread, or no time for it
             with self._lock:
-                self._let_another_lead()
+                self._has_leader = False
             raise
+
+    def _leave(self, question: Q, answer: Future[A]) -> None:
+        """Who asked has its answer, or waits for it no longer: it cannot lead then. Others who share the question ask
+        again."""
+        with self._lock:
+            if self._waiting.get(question) is answer:
+                self._waiting.pop(question).set_exception(_AskAgain())
+            if not self._has_leader:
+                self._let_another_lead()
 
     def _answer_waiting(self) -> None:
         """In the thread of the one that leads."""
@@ -153,15 +166,17 @@ class Together(Generic[Q, A]):
                 turn.set_result(None)
             else:
                 self._turns.append(turn)
-        wait(turn)
         try:
+            wait(turn)
             answer: Future[A] = Future()
             in_thread(partial(self._ask_alone, question, answer))
             found: A = wait(answer)
             return found
         finally:
             with self._lock:
-                if self._turns:
+                if turn in self._turns:
+                    self._turns.remove(turn)
+                elif self._turns:
                     self._turns.popleft().set_result(None)
                 else:
                     self._alone -= 1
