@@ -20,8 +20,9 @@ from support.running_daemon import RunningDaemon
 # A shell that runs us in the background has SIGINT ignored, and so would every program that a test interrupts. What
 # has a handler here has the default there.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup, and so it stays for this process
-    signal.signal(signal.SIGHUP, lambda *_: None)
+for _number in (signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:  # under nohup, or in the background; so it stays for this process
+        signal.signal(_number, lambda *_: None)
 
 tempfile.tempdir = scratch.folder()
 
