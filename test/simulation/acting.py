@@ -189,6 +189,23 @@ class Actor:
             self.world.node.run("zfs", "snapshot", f"{dataset}@vmsnap-untold{len(self.log)}")
         return f"{name} {tool}"
 
+    def do_overtaken(self, number: int, seconds: float) -> str:
+        """A zone changes, and again while what the daemon has read of it is on its way: of the second change there is
+        one event, and no later one makes up for it."""
+        zone = self._zone(number, "joyent", "running")
+        if zone is None:
+            return "no such zone"
+        dataset = zone["zonepath"][1:]
+        before = self.control.held("zfs")
+        # Another's listing may take the fault, or none: then it does no more than to be slow once.
+        self.control.fault("zfs", "slow", match=f"-d 1 {dataset}", times=1, seconds=seconds, when="after")
+        self.world.node.run("zfs", "snapshot", f"{dataset}@vmsnap-first{len(self.log)}")
+        until = time.monotonic() + seconds
+        while self.control.held("zfs") == before and time.monotonic() < until:
+            time.sleep(0.01)
+        self.world.node.run("zfs", "snapshot", f"{dataset}@vmsnap-second{len(self.log)}")
+        return str(zone["zonename"])
+
     def do_lie(self, tool: str, lines: int, times: int, match: str = "") -> None:
         """The next calls of a tool leave out what comes after some lines, and end well."""
         self.world.tools_lie = True

@@ -59,10 +59,13 @@ def silent_sizes(random: Random) -> list[Step]:
 
 
 def failing_tools(random: Random) -> list[Step]:
-    """Each when it is asked about a zone of which it alone can tell what has changed: no other reading comes upon the
-    fault, and no later event makes up for what the failed one did not see. Nor does a full refresh that an earlier
-    round has left to do: it comes first."""
+    """First zones of which a reading is overtaken by a change. Then tools fail, each when it is asked about a zone of
+    which it alone can tell what has changed: no other reading comes upon the fault, and no later event makes up for
+    what the failed one did not see. Nor does a full refresh that an earlier round has left to do: it comes first."""
     steps = [Step("refresh")]
+    for _ in range(3):
+        about = {"number": _number(random), "seconds": _seconds(random, 0.5, 0.8)}
+        steps += [Step("overtaken", about), Step("wait", {"seconds": 0.1})]
     for tool in random.choices(TOOLS, k=random.randint(5, 8)):
         about = {"number": _number(random), **_failure(random, tool).args}
         steps += [Step("untold", about), Step("wait", {"seconds": 0.1})]
