@@ -93,6 +93,34 @@ def test_run_shows_the_list_then_changes_and_leaves_nothing_behind(demo):
     assert processes_in(folder) == []
 
 
+README = os.path.join(CHECKOUT, "README.md")
+
+
+def as_pattern(shown, root):
+    """A line of the README: ROOT is the node's folder, `...` whatever."""
+    return ".*".join(re.escape(part) for part in re.sub(r"\bROOT\b", root, shown).split("..."))
+
+
+def test_the_first_minute_of_the_readme_goes_as_it_says(demo):
+    """What is typed in the second terminal, what that prints, and what the first one shows then."""
+    with open(README) as text:
+        first, second, shown = re.findall(r"^```console\n(.*?)^```$", text.read(), re.M | re.S)[:3]
+    root = demo.until(r"a mock compute node with 12 VMs, in (\S+)")[1]
+    demo.until("Changes as they happen")
+    begun = "\n".join(demo.seen)
+    for line in first.splitlines()[1:]:
+        line = line.replace("9090", str(demo.port))
+        assert line == "..." or re.search(rf"^{as_pattern(line, root)}$", begun, re.M), line
+    eventually("the demo listens", lambda: RunningDaemon(root, port=demo.port).status()["eventsListeners"])
+    environ = {**os.environ, "VMADM_ROOT": root}
+    for command, printed in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", second, re.M):
+        words = re.sub(r"\bROOT\b", root, command)
+        done = subprocess.run(words, shell=True, env=environ, cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
+        assert re.fullmatch(as_pattern(printed, root), done.stdout + done.stderr), f"{command}\n{done}"
+    for line in shown.splitlines():
+        demo.until(rf"^{as_pattern(line, root)}$")
+
+
 def test_run_that_is_terminated_leaves_nothing_behind_either(demo):
     folder = os.path.dirname(demo.until(r"VMs, in (\S+)")[1])
     demo.until("logging to")
