@@ -2,6 +2,7 @@
 # bash completion of vmadm and vminfo: Tab asks vmadm itself what fits (vmadm __complete).
 
 # Puts into COMPREPLY what the words can become. $@: vmadm's words, the last of them the one that is being typed.
+# What is put in is one word that means itself: VMs' owners choose their names, and none of them is for this shell to run.
 _vmadm_candidates() {
 	local typed=${*: -1} found line prefix
 	COMPREPLY=()
@@ -13,8 +14,9 @@ _vmadm_candidates() {
 			return
 		fi
 		[[ $found == *= ]] && compopt -o nospace 2>/dev/null
+		[[ $found == *[^A-Za-z0-9_.,:=@%/+-]* ]] && printf -v found %q "$found"
 		COMPREPLY+=("$found")
-	done < <(vmadm __complete "$@" 2>/dev/null)
+	done < <(vmadm __complete "${@//\\/}" 2>/dev/null) # what we have quoted is found again
 	# bash takes "=" and "," for ends of words: what stands before the last of them is there already.
 	prefix=${typed%"${typed##*[=]}"}
 	[[ $COMP_WORDBREAKS == *=* && -n $prefix ]] && COMPREPLY=("${COMPREPLY[@]#"$prefix"}")

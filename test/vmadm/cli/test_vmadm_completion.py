@@ -88,6 +88,16 @@ def test_what_stands_beside_a_vm_cannot_drive_the_terminal():
 
 
 @pytest.mark.pure
+def test_value_that_is_no_line_of_text_is_not_put_in():
+    class Client:
+        def vms(self, _query):
+            return [{**WEB, "alias": "a\nb"}, {**DB, "alias": "a\tb"}, {**DB, "alias": "ab"}]
+
+    assert completing.completed(Client(), ["list", "alias="]) == "alias=ab\n"
+    assert completing.completed(Client(), ["update", WEB["uuid"], "alias="]) == ""
+
+
+@pytest.mark.pure
 def test_every_command_of_the_usage_can_be_completed():
     in_usage = set(re.findall(r"^([a-z-]+)", usage_text("vmadm").partition("\n\n")[2].partition("\n\n")[0], re.M))
     assert in_usage | set(OUT_OF_REACH) | {"help"} == set(completing.PLACES)
@@ -133,6 +143,53 @@ def completes(shell, daemon):
         shell.until(f"{becomes}#mark", lambda lines, becomes=becomes: any(f"{becomes}#mark" in line for line in lines))
         shell.press("\x15")  # an empty line again
         shell.until("an empty line", lambda lines: not any("#mark" in line for line in lines))
+
+
+ODD = """x y$(touch ran)`touch ran`;touch ran&"q'\\z|*~#!"""
+
+
+@pytest.fixture
+def odd_vmadm(tmp_path):
+    """A folder with a vmadm that knows one value, which a shell would make something of, and shows its own words."""
+    (tmp_path / "value").write_text(f"alias={ODD}\n")
+    script = """#!/bin/sh
+case "$1" in
+__complete) shift $(($# - 1)); grep -F -- "$1" value ;;
+*) printf '<%s>' "$@"; echo ;;
+esac
+"""
+    (tmp_path / "vmadm").write_text(script)
+    (tmp_path / "vmadm").chmod(0o755)
+    return tmp_path
+
+
+def puts_in_as_it_is(shell, folder):
+    """Tab, and Tab once more behind a word that Tab has begun; then the command is run."""
+    for typed in ("vmadm list alias=x\t", "vmadm list alias=x\\ y\t"):
+        shell.press(f"{typed}\n")
+        shell.until("run", lambda lines: f"<list><alias={ODD}>" in lines)
+        shell.press("clear\n")
+        shell.until("an empty screen", lambda lines: not any("<list>" in line for line in lines))
+    assert not (folder / "ran").exists()
+
+
+def test_what_bash_puts_in_is_not_run(odd_vmadm):
+    words = ["bash", "--norc", "--noprofile", "-i"]
+    with Screen(words, {"PATH": f"{odd_vmadm}:/usr/bin:/bin", "PS1": "> "}, columns=160) as shell:
+        shell.press(f"set +H; cd {odd_vmadm}; . {CHECKOUT}/completion/vmadm.bash; echo re''ady\n")
+        shell.until("ready", lambda lines: "ready" in lines)
+        puts_in_as_it_is(shell, odd_vmadm)
+
+
+@pytest.mark.more
+def test_what_zsh_puts_in_is_not_run(odd_vmadm):
+    where = Path(CHECKOUT) / "completion"
+    (odd_vmadm / ".zshrc").write_text(f"fpath=({where} $fpath); autoload -U compinit; compinit -u -D; PS1='> '\n")
+    environ = {"PATH": f"{odd_vmadm}:/usr/bin:/bin", "ZDOTDIR": str(odd_vmadm)}
+    with Screen(["zsh", "-i"], environ, columns=160) as shell:
+        shell.press(f"cd {odd_vmadm}; echo re''ady\n")
+        shell.until("ready", lambda lines: "ready" in lines)
+        puts_in_as_it_is(shell, odd_vmadm)
 
 
 def test_bash_puts_it_in(quiet_daemon):

@@ -4,6 +4,7 @@
 
 Always: one candidate a line, with a tab and a few words about it where there are some; FILES for any file's name;
         nothing at all, and no error, where nothing is known: a shell that waits for Tab must not be written into;
+        nor anything that is no line of printable text; what of a line means something to a shell is for it to quote;
         a VM is found by the beginning of its uuid or of its alias, and its uuid is what is put in."""
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def completed(client: VminfodClient, words: list[str]) -> str:
         found = candidates(words, client.vms)
     except VminfodError:
         found = []
+    found = [(word, about) for word, about in found if word.isprintable()]
     return "".join([f"{word}\t{escaped(about)}\n" if about else f"{word}\n" for word, about in found])
 
 
@@ -176,7 +178,7 @@ def _filters(typed: str, vms: Callable[[dict[str, str]], list[dict[str, Any]]]) 
     if not equals:
         return [(f"{name}=", "") for name in COLUMNS if name.startswith(typed)]
     values = sorted({as_text(vm[field]) for vm in vms({"fields": field}) if field in vm})
-    return [(f"{field}={value}", "") for value in values if value.startswith(begun) and value.isprintable()]
+    return [(f"{field}={value}", "") for value in values if value.startswith(begun)]
 
 
 def _properties(
