@@ -138,6 +138,40 @@ def test_every_line_fits_whatever_the_size(model, width, height, followed):
 
 
 @pytest.mark.pure
+@pytest.mark.parametrize(
+    "alias, shown",
+    [
+        ("データベース", "データベース" + 8 * " "),
+        ("データベースサーバー01", "データベースサーバ~ "),
+        ("aデータベースサーバー", "aデータベースサーバ~"),
+        ("e\u0301te\u0301", "e\u0301te\u0301" + 17 * " "),
+        ("e\u0301" * 21, "e\u0301" * 19 + "~"),
+    ],
+)
+def test_a_name_takes_its_twenty_columns_in_any_script(model, alias, shown):
+    model.apply(event({**LX, "alias": alias}))
+    assert f"aaaaaaaa {shown} lx " in row(model, LX["uuid"])
+
+
+@pytest.mark.pure
+def test_a_line_that_is_cut_within_a_wide_character_loses_all_of_it(model):
+    model.apply(event({**LX, "alias": "データベース"}))
+    assert [row(model, LX["uuid"], width=width) for width in (11, 12, 13)] == [
+        "aaaaaaaa デ",
+        "aaaaaaaa デ",
+        "aaaaaaaa デー",
+    ]
+
+
+@pytest.mark.pure
+def test_what_is_kept_of_a_change_is_bounded(model):
+    model.follow(LX["uuid"])
+    change = {"prettyPath": "customer_metadata.x", "action": "added", "newValue": "x" * 1_000_000}
+    model.apply(event(LX, changes=[change] * 3))
+    assert [len(text) for _, text in model.changes] == [1000] * 3
+
+
+@pytest.mark.pure
 def test_the_selected_row_stays_on_the_screen(model):
     model.start([{**LX, "uuid": f"{number:08d}-x", "alias": f"{number:03d}"} for number in range(100)])
     choices = Choices()

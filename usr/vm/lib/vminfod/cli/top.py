@@ -145,7 +145,7 @@ class _Screen:
         self._window.erase()
         for at, (text, look) in enumerate(screen(self._model, self._choices, width, height)):
             try:
-                self._window.addnstr(at, 0, text, width, self._looks[look])
+                self._window.addstr(at, 0, text, self._looks[look])
             except self._curses.error:
                 break  # the last cell of a screen, or one that has just become smaller
         self._window.refresh()

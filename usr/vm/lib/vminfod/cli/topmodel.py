@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
 KEPT_CHANGES = 1000  # of the VM that is followed
+KEPT_CHARACTERS = 1000  # of each: a guest can write megabytes into its metadata
 RATE_OVER = 10.0  # seconds
 
 ORDERS = ("change", "alias", "state", "memory", "brand")  # what rows can be sorted by
@@ -126,7 +127,7 @@ def change_lines(event: Mapping[str, Any], cause: str) -> list[str]:
     lines = []
     for change in event["changes"]:
         old, new = (compact(change[key]) if key in change else "nothing" for key in ("oldValue", "newValue"))
-        lines.append(f"{change.get('prettyPath')}: {old} -> {new} ({cause})")
+        lines.append(f"{change.get('prettyPath')}: {old} -> {new} ({cause})"[:KEPT_CHARACTERS])
     return lines
 
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MPL-2.0
 """What `vminfo top` shows: lines of text for a screen of a given size, made of a Model and of what its user chose.
 
-Always: every line fits, whatever the size; text that strangers supply is escaped. Pure."""
+Always: every line fits, whatever the size and the script; text that strangers supply is escaped. Pure."""
 
 from __future__ import annotations
 
+from vminfod.cli.columns import cell, cut, filled
 from vminfod.cli.stdio import escaped
 from vminfod.cli.topmodel import ORDERS
 
@@ -41,7 +42,7 @@ Line = tuple[str, str]  # text, how it looks
 
 
 def screen(model: Model, choices: Choices, width: int, height: int) -> list[Line]:
-    """At most `height` lines of at most `width` characters. Moves the selection to where there are rows."""
+    """At most `height` lines of at most `width` columns. Moves the selection to where there are rows."""
     if model.followed is not None:
         return _fitted(_follow(model, height), width, height)
     head = [*_head(model), *_prompt(choices), (_columns_line(), REVERSED)]
@@ -53,7 +54,7 @@ def screen(model: Model, choices: Choices, width: int, height: int) -> list[Line
     lines = [(_row_line(row, model), _look(row)) for row in shown]
     at = choices.selected - choices.top
     if lines:
-        lines[at] = (lines[at][0].ljust(width), REVERSED)
+        lines[at] = (filled(lines[at][0], width), REVERSED)
     lines += [("", PLAIN)] * (height - len(head) - len(lines) - 1)
     return _fitted([*head, *lines, (KEYS, DIM)], width, height)
 
@@ -66,7 +67,7 @@ def once(model: Model) -> str:
 
 
 def _fitted(lines: list[Line], width: int, height: int) -> list[Line]:
-    return [(escaped(text)[: max(0, width)], look) for text, look in lines[: max(0, height)]]
+    return [(cut(escaped(text), width), look) for text, look in lines[: max(0, height)]]
 
 
 def _head(model: Model) -> list[Line]:
@@ -120,15 +121,11 @@ def _columns_line() -> str:
 
 
 def _row_line(row: Row, model: Model) -> str:
-    cells = (row.uuid.partition("-")[0], row.alias, row.brand, row.state, f"{row.memory:g} MiB", _age(row, model))
+    texts = (row.uuid.partition("-")[0], row.alias, row.brand, row.state, f"{row.memory:g} MiB", _age(row, model))
     text = " ".join(
-        [_cell(escaped(cell), width) for cell, (_, width) in zip(cells, _COLUMNS)]  # noqa: B905 - equal by construction
+        [cell(escaped(text), width) for text, (_, width) in zip(texts, _COLUMNS)]  # noqa: B905 - equal by construction
     )
     return f"{text} {f'{row.changed} ({row.cause})' if row.changed else '-'}"
-
-
-def _cell(text: str, width: int) -> str:
-    return (text if len(text) <= width else text[: width - 1] + "~").ljust(width)
 
 
 def _age(row: Row, model: Model) -> str:
