@@ -28,7 +28,7 @@ SBIN_TOOLS = (
     "ipf",
     "ipfstat",
 )
-BIN_TOOLS = ("cp", "kstat", "prctl", "pwait", "kill", "ptree", "svcs")
+BIN_TOOLS = ("cp", "rsync", "kstat", "prctl", "pwait", "kill", "ptree", "svcs")
 THIN_TOOLS = {**dict.fromkeys(SBIN_TOOLS, "usr/sbin"), **dict.fromkeys(BIN_TOOLS, "usr/bin")}
 BRAND_SCRIPTS = {  # where each lies -> the tool by which calls and faults know it
     "usr/lib/brand/joyent/jinstall": "jinstall",

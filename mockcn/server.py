@@ -64,6 +64,7 @@ COMMANDS: dict[str, Callable[[Node, list[str], Output], int]] = {
     "pwait": processes.pwait,
     "ptree": processes.ptree,
     "cp": copying.cp,
+    "rsync": copying.rsync,
     **dict.fromkeys(BRAND_SCRIPTS.values(), brandscripts.install),
     "fwadm": fwadm.main,
     "ipf": ipf.ipf,

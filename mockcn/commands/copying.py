@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""cp of files and folders of the node: `cp -[p][P]R SOURCE ... TARGET`. Links are copied as links, never followed."""
+"""cp and rsync of files and folders of the node: `cp -[p][P]R SOURCE ... TARGET`, `rsync --numeric-ids -aq SOURCE/
+TARGET`. Links are copied as links, never followed."""
 
 import getopt
 import os
@@ -26,6 +27,22 @@ def cp(node: Node, words: list[str], output: Output) -> int:
             output.error(f"cp: cannot copy {source}: {os.strerror(err.errno) if err.errno else err}")
             status = 2
     return status
+
+
+def rsync(node: Node, words: list[str], output: Output) -> int:
+    """What is in a folder into another one, beside what is there."""
+    try:
+        _, names = getopt.getopt(words, "aq", ["numeric-ids"])
+    except getopt.GetoptError as err:
+        raise CommandFailed(f"rsync: {err}\nrsync error: syntax or usage error (code 1)") from err
+    if len(names) != 2 or not names[0].endswith("/"):
+        raise CommandFailed("rsync error: syntax or usage error (code 1)")
+    source, target = (node.real(name.rstrip("/")) for name in names)
+    try:
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, copy_function=_copy_file)
+    except OSError as err:
+        raise CommandFailed(f"rsync: {err}\nrsync error: some files could not be transferred (code 23)", 23) from err
+    return 0
 
 
 def _copy(source: str, target: str, *, many: bool) -> None:

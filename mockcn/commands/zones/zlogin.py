@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MPL-2.0
-"""zlogin: a command in a zone. Shutting down is understood, anything else succeeds without a word (docs/platform.md,
-"The little tools").
+"""zlogin: a command in a zone. Shutting down is understood, and curl; anything else succeeds without a word
+(docs/platform.md, "The little tools").
 
 zlogin [options] ZONE [command ...]"""
 
 import getopt
 import os
+import shlex
 from typing import Optional
 
 from mockcn.commands.output import CommandFailed, Output
+from mockcn.commands.zones.curl import curl
 from mockcn.life import guest
 from mockcn.node import Node
 
@@ -30,6 +32,9 @@ def main(node: Node, words: list[str], output: Output) -> int:
             raise CommandFailed(f"zlogin: zone '{rest[0]}' unknown")
         if zone.kernel is None or zone.kernel.state != "running":
             raise CommandFailed(f"zlogin: login allowed only to running zones ({zone.name} is '{zone.shown_state}').")
+    command = shlex.split(" ".join(rest[1:]))  # a shell in the zone reads them
+    if command and os.path.basename(command[0]) == "curl":
+        return curl(command[1:], output)
     again = _boots_again(rest[1:])
     if again is not None:
         guest.ask_to_stop(node, zone, again=again)

@@ -2,6 +2,7 @@
 """`vmadm create`: what it runs and writes, what everybody sees, and what is left when it fails."""
 
 import json
+import filecmp
 import os
 import re
 
@@ -221,6 +222,24 @@ def test_shared_volume_mounted_at_two_places_is_one_dataset(cn):
     assert {each["source"] for each in vm["filesystems"]} == {f"/zones/{U}/volumes/{volume}"}
     cn.ok("delete", U)
     assert not [name for name in cn.control.datasets() if U in name]
+
+
+def test_volume_begins_with_what_the_image_has_in_its_place(cn):
+    places = [{"source": "create-volume", "target": target, "type": "lofs"} for target in ("/var/adm", "/new")]
+    vm = cn.create(uuid=U, filesystems=places)
+    source = {each["target"]: cn.root + each["source"] for each in vm["filesystems"]}
+    image = f"{cn.root}/zones/{IMAGE}/root/var/adm"
+    assert sorted(os.listdir(source["/var/adm"])) == sorted(os.listdir(image)) != []
+    for name in os.listdir(image):
+        assert filecmp.cmp(f"{image}/{name}", f"{source['/var/adm']}/{name}", shallow=False)
+    assert os.listdir(source["/new"]) == []
+    cn.api.delete(U)
+
+
+def test_volume_over_what_is_no_folder_makes_nothing(cn):
+    with pytest.raises(VmadmError, match="/root/etc/release"):
+        cn.create(uuid=U, filesystems=[{"source": "create-volume", "target": "/etc/release", "type": "lofs"}])
+    assert cn.is_gone(U)
 
 
 def test_vm_on_another_pool(own_cn):

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: MPL-2.0
-"""VMs of docker containers on a node: the files of the host that are mounted into them (docs/vmadm.md, "Docker")."""
+"""VMs of docker containers on a node: the files that are mounted into them, restarts and signals (docs/vmadm.md,
+"Docker")."""
 
+import contextlib
+import http.server
+import json
 import os
 import re
+import threading
 
 import pytest
 
-from vmadm import BadPayload
+from support.writing import BASE_IMAGE
+from vmadm import BadPayload, VmadmError
 
 pytest_plugins = ("support.writers",)
 
@@ -46,3 +52,185 @@ def test_bad_hosts_are_refused_before_anything_is_touched(cn):
     with pytest.raises(BadPayload, match="docker:extraHosts"):
         cn.create(docker=True, internal_metadata={"docker:extraHosts": "nonsense"})
     assert not [line for line in cn.commands() if line.startswith(("zonecfg", "zoneadm", "zfs create", "zfs clone"))]
+
+
+# Files from a URL.
+
+
+class Files(http.server.BaseHTTPRequestHandler):
+    """/hosts is a file, /binary one of all bytes, /large one too large, /moved and /round lead elsewhere."""
+
+    contents = {"/hosts": b"1.2.3.4 db\r\n", "/binary": bytes(range(256)), "/large": b"x" * ((10 << 20) + 1)}
+    moved = {"/moved": "/hosts", "/round": "/round"}
+
+    def do_GET(self):
+        content = self.contents.get(self.path)
+        self.send_response(302 if self.path in self.moved else 404 if content is None else 200)
+        if self.path in self.moved:
+            self.send_header("Location", self.moved[self.path])
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(content or b"")
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture(scope="module")
+def url():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+ADMIN = "930896af-bf8c-48d4-885c-6573a94b1853"
+CONFIG = "/opt/smartdc/config/node.config"
+
+
+@pytest.fixture(scope="module")
+def fetching(cn):
+    """The zone that fetches, by its uuid, on a node of a data centre."""
+    os.makedirs(os.path.dirname(cn.root + CONFIG))
+    with open(cn.root + CONFIG, "w", encoding="utf-8") as file:
+        file.write(f"datacenter_name='here'\nufds_admin_uuid='{ADMIN}'\n")
+    return cn.create(owner_uuid=ADMIN, tags={"smartdc_role": "hostvolume"}, autoboot=True)["uuid"]
+
+
+def mount(url, target="/etc/given"):
+    return {"source": url, "target": target, "type": "lofs", "options": ["ro"]}
+
+
+def fetched(cn, vm, target="/etc/given"):
+    with open(f"{cn.root}{vm['zonepath']}/hostvolumes{target}", "rb") as file:
+        return file.read()
+
+
+def test_file_from_a_url_is_mounted_and_fetched_at_each_start(cn, fetching, url):
+    sources = [mount(f"{url}/hosts"), mount(f"{url}/binary", "/opt/it's/data"), mount(f"{url}/moved", "/m")]
+    vm = cn.create(docker=True, filesystems=sources)
+    uuid, folder = vm["uuid"], f"{vm['zonepath']}/hostvolumes"
+    mounted = {each["target"]: each["source"] for each in vm["filesystems"] if each["source"].startswith(folder)}
+    assert mounted == {each["target"]: folder + each["target"] for each in sources}
+    assert json.loads(vm["internal_metadata"]["docker:hostvolumes"]) == {
+        each["target"]: {"url": each["source"]} for each in sources
+    }
+    assert not os.path.exists(cn.root + folder)
+    cn.forget_commands()
+    cn.ok("start", uuid)
+    found = [fetched(cn, vm, each["target"]) for each in sources]
+    assert found == [b"1.2.3.4 db\r\n", bytes(range(256)), b"1.2.3.4 db\r\n"]
+    assert os.stat(f"{cn.root}{folder}/m").st_mode & 0o777 == 0o444
+    calls = [line for line in cn.commands() if "curl" in line]
+    assert all(call.startswith(f"zlogin -Q {fetching} /opt/local/bin/curl -sS -f -m 60 ") for call in calls)
+    assert len(calls) == 3
+    cn.ok("stop", "-F", uuid)
+    cn.api.update(uuid, remove_filesystems=["/m"])
+    os.unlink(f"{cn.root}{folder}/m")
+    os.unlink(f"{cn.root}{folder}/etc/given")
+    cn.ok("start", uuid)
+    assert fetched(cn, vm) == b"1.2.3.4 db\r\n"
+    assert not os.path.exists(f"{cn.root}{folder}/m")
+    cn.api.delete(uuid)
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("/none", "error: 404"), ("/large", "Maximum file size exceeded"), ("/round", "Maximum redirects followed")],
+)
+def test_file_that_cannot_be_had_keeps_the_container_from_booting(cn, fetching, url, path, why):
+    vm = cn.create(docker=True, filesystems=[mount(url + path), mount(f"{url}/hosts", "/etc/other")])
+    text = cn.fails("start", vm["uuid"])
+    assert f"cannot fetch {url}{path}: " in text
+    assert text.endswith(why)
+    assert not os.path.exists(f"{cn.root}{vm['zonepath']}/hostvolumes/etc/given")
+    assert cn.vm(vm["uuid"])["state"] == "stopped"
+    cn.api.delete(vm["uuid"])
+
+
+def test_create_that_boots_fetches_and_a_failure_takes_the_container_away(cn, fetching, url):
+    vm = cn.create(docker=True, filesystems=[mount(f"{url}/hosts")], autoboot=True)
+    assert (vm["state"], fetched(cn, vm)) == ("running", b"1.2.3.4 db\r\n")
+    cn.api.delete(vm["uuid"])
+    uuid = "1d1f0c5e-6f6e-4b8e-9a55-0f2c8c2b7d11"
+    with pytest.raises(VmadmError, match="404"):
+        cn.create(uuid=uuid, docker=True, filesystems=[mount(f"{url}/none")], autoboot=True)
+    assert cn.is_gone(uuid)
+
+
+def test_reprovisioned_container_has_its_files_again(cn, fetching, url):
+    vm = cn.create(docker=True, filesystems=[mount(f"{url}/hosts")], autoboot=True)
+    after = cn.api.reprovision(vm["uuid"], {"image_uuid": BASE_IMAGE})
+    assert (after["state"], fetched(cn, after)) == ("running", b"1.2.3.4 db\r\n")
+    cn.api.delete(vm["uuid"])
+
+
+def test_node_without_a_data_centre_says_what_is_missing(own_cn):
+    cn = own_cn
+    vm = cn.create(docker=True, filesystems=[mount("http://127.0.0.1:9/x")])
+    uuid = vm["uuid"]
+    assert cn.fails("start", uuid) == f"Unable to start VM {uuid}: Unable to find SDC config file."
+    os.makedirs(f"{cn.root}/usbkey")
+    config = f"{cn.root}/usbkey/config"
+    with open(config, "w", encoding="utf-8") as file:
+        file.write("datacenter_name=here\n")
+    assert cn.fails("start", uuid) == f"Unable to start VM {uuid}: Unable to find admin UUID in SDC config."
+    with open(config, "a", encoding="utf-8") as file:
+        file.write(f"ufds_admin_uuid={ADMIN}\n")
+    cn.create(owner_uuid=ADMIN, tags={"smartdc_role": "hostvolume"})  # it does not run
+    assert cn.fails("start", uuid).endswith('looking for "hostvolume" zone: expected 1, got: 0')
+
+
+@pytest.mark.parametrize("target", ["/a/../../etc/passwd", "relative", "/"])
+def test_file_from_a_url_needs_a_plain_place(cn, target):
+    with pytest.raises(BadPayload):
+        cn.create(docker=True, filesystems=[mount("http://127.0.0.1:9/x", target)])
+
+
+# Restarts.
+
+
+def test_restart_by_policy_is_counted_and_a_start_by_hand_begins_anew(cn):
+    uuid = cn.create(docker=True, internal_metadata={"docker:restartpolicy": "always"})["uuid"]
+    seen = []
+    for options in ({"restart": True}, {"restart": True, "restart_delay": 200}, {"restart": True}, {}):
+        metadata = cn.api.start(uuid, **options)["internal_metadata"]
+        seen.append((metadata["docker:restartcount"], metadata.get("docker:restartdelay")))
+        cn.api.stop(uuid, force=True)
+    assert seen == [(1, None), (2, 200), (3, 200), (0, 200)]
+    stored = json.loads(cn.config(uuid, "metadata"))["internal_metadata"]
+    assert (stored["docker:restartcount"], stored["docker:restartdelay"]) == (0, 200)
+    cn.api.delete(uuid)
+
+
+def test_container_without_a_policy_does_not_boot_with_the_node(cn):
+    for policy, boots in ((None, False), ("on-failure:3", True)):
+        metadata = {"docker:restartpolicy": policy} if policy else {}
+        uuid = cn.create(docker=True, internal_metadata=metadata)["uuid"]
+        cn.ok("start", uuid)
+        assert f'autoboot="{str(boots).lower()}"' in cn.zone_xml(uuid)
+        cn.api.delete(uuid)
+
+
+# Signals.
+
+
+@pytest.mark.parametrize(("signal", "status"), [("SIGTERM", 15), ("INT", 2), ("9", 9), ("SIGHUP", 1), ("QUIT", 3)])
+def test_signal_ends_a_container_which_shows_by_which(cn, signal, status):
+    uuid = cn.create(docker=True, autoboot=True)["uuid"]
+    cn.ok("kill", "-s", signal, uuid)
+    vm = cn.api.wait_for(uuid, "stopped")
+    assert vm["exit_status"] == -status
+    assert cn.fails("kill", uuid) == f"Cannot find running init PID for VM {uuid}"
+    cn.api.delete(uuid)
+
+
+def test_container_runs_on_after_a_signal_that_it_takes_no_notice_of(cn):
+    uuid = cn.create(docker=True, autoboot=True)["uuid"]
+    pid = cn.vm(uuid)["pid"]
+    cn.ok("kill", "-s", "USR1", uuid)
+    vm = cn.api.load(uuid, fresh=True)
+    assert (vm["state"], vm["pid"]) == ("running", pid)
+    cn.api.delete(uuid)

@@ -32,6 +32,7 @@ from vmadm.actions import (
     validating,
 )
 from vmadm.actions.following import Follower
+from vmadm.actions.readying import Restart
 from vmadm.actions.session import Session, silently
 from vmadm.cli.info import info_of, vmadmd_of
 from vmadm.cli.matching import checked_filters, found, question_for
@@ -200,9 +201,14 @@ class Vmadm:
         fails the text says which image the VM has."""
         return reprovisioning.reprovision(self._session(f"reprovision {uuid}"), uuid, payload)
 
-    def start(self, uuid: str) -> Vm:
-        """Boot the VM and wait until it runs. AlreadyInState if it does."""
-        return lifecycle.start(self._session(f"start {uuid}"), uuid)
+    def start(self, uuid: str, *, restart: bool = False, restart_delay: Optional[int] = None) -> Vm:
+        """Boot the VM and wait until it runs. AlreadyInState if it does.
+
+        `restart`: it is a restart by a container's policy, which is counted in `docker:restartcount`; a start by hand
+        begins to count anew. `restart_delay`: milliseconds to wait before the next one, kept in
+        `docker:restartdelay`."""
+        by_policy = Restart(restart_delay) if restart else None
+        return lifecycle.start(self._session(f"start {uuid}"), uuid, by_policy)
 
     def stop(self, uuid: str, *, force: bool = False, timeout: Optional[float] = None) -> Vm:
         """Stop the VM. `timeout` in seconds, for docker, bhyve and kvm only. AlreadyInState if it does not run."""

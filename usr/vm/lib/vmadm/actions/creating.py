@@ -183,7 +183,7 @@ class _Making:
         if brands.is_hvm(change.brand):
             seconds *= max(1, said(change.properties.ram, 0) // RAM_A_LIMIT)
         self.expire = now + seconds
-        plain = Elements(add=tuple(each for each in change.filesystems.add if not _is_volume(each)))
+        plain = Elements(add=tuple(each for each in change.filesystems.add if not self._comes_later(each)))
         script = zonecfg.create_script(
             replace(change, filesystems=plain),
             created=_iso(now),
@@ -233,15 +233,29 @@ class _Making:
         write_config(self.session, there, dict.fromkeys(metadata.FILES, metadata.EMPTY_FILE))
         write_config(self.session, there, metadata.file_contents(metadata.changed_maps(self.change.maps, {}), {}))
 
+    def _comes_later(self, filesystem: Filesystem) -> bool:
+        """Whether its source is made below the root, once there is one."""
+        return _is_volume(filesystem) or filesystem.source.startswith(f"/{self.root}/{dockerhost.FETCHED}/")
+
     def _add_volumes(self) -> None:
-        for filesystem in [each for each in self.change.filesystems.add if _is_volume(each)]:
-            volume = filesystem.source if filesystem.source != CREATE_VOLUME else str(uuids.uuid4())
-            dataset = f"{self.root}/volumes/{volume}"
-            for name in (f"{self.root}/volumes", dataset):
-                if not exists(self.node, name):
-                    self.node.must("zfs", "create", name)
-            lines = zonecfg_blocks.filesystem_lines([replace(filesystem, source=f"/{dataset}", type="lofs")])
+        for filesystem in [each for each in self.change.filesystems.add if self._comes_later(each)]:
+            if _is_volume(filesystem):
+                filesystem = self._with_volume(filesystem)
+            lines = zonecfg_blocks.filesystem_lines([filesystem])
             self.session.must_zonecfg(self.uuid, script="\n".join(lines) + "\n")
+
+    def _with_volume(self, filesystem: Filesystem) -> Filesystem:
+        """The filesystem on a dataset of its own, which begins with what the image has in its place."""
+        volume = filesystem.source if filesystem.source != CREATE_VOLUME else str(uuids.uuid4())
+        dataset = f"{self.root}/volumes/{volume}"
+        for name in (f"{self.root}/volumes", dataset):
+            if not exists(self.node, name):
+                self.node.must("zfs", "create", name)
+        inside = f"root/{filesystem.target.strip('/')}"
+        if self.folder.exists(inside):
+            self.folder.check_no_link(inside)
+            self.node.must("rsync", "--numeric-ids", "-aq", f"{self.folder.path(inside)}/", f"/{dataset}")
+        return replace(filesystem, source=f"/{dataset}", type="lofs")
 
     def _mount_host_files(self) -> None:
         hostfiles.write(self.folder, self.host_files)

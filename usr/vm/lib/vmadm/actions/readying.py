@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid as uuids
 from typing import Any, NamedTuple, Optional
 
-from vmadm.actions import nocloud
+from vmadm.actions import hostvolumes, nocloud
 from vmadm.actions.session import Session
 from vmadm.errors import VmadmError
 from vmadm.payload import pcislots
@@ -29,6 +29,7 @@ def made_ready(session: Session, vm: Vm, restart: Optional[Restart] = None) -> V
     """The VM as it is to boot. `restart`: it is no start by hand, which counts the restarts anew. Raises VmadmError."""
     from vmadm.actions.updating import update
 
+    hostvolumes.fetch(session, vm, f"VM.js startZone ({vm['uuid']})")
     asked: dict[str, Any] = {}
     if vm["brand"] == "bhyve":
         asked["update_disks"] = _disks_that_lack(vm)

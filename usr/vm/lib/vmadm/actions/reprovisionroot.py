@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from vmadm.actions import firstboot
+from vmadm.actions import firstboot, hostvolumes
 from vmadm.actions.deleting import sharing_volumes
 from vmadm.actions.gathering import check_tags_of
 from vmadm.actions.outcome import confirmed, exactly
@@ -112,5 +112,6 @@ class RootReprovision(Reprovision):
         before = self.session.fresh(self.vm["zonename"], self.name)
         if before is None:
             raise VmNotFound(f"VM {self.uuid} was deleted meanwhile")
+        hostvolumes.fetch(self.session, before, self.name)
         self.expire = time.time() + firstboot.LIMIT
         firstboot.first_boot(self.session, before, self.expire, self.name)

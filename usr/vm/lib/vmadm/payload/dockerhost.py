@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from vmadm.errors import BadPayload
+from vmadm.errors import BadPayload, VmadmError
 from vmadm.payload import addresses
 from vmadm.payload.asked import UNSTORABLE
-from vmadm.payload.change import Change, Filesystem, Nic
+from vmadm.payload.change import Change, Filesystem, MapChange, Maps, Nic
 from vmadm.payload.unset import UNSET, said
+from vminfod.clients.plainjson import compact
 from vmload import Vm
 
 Metadata = Mapping[str, Any]
@@ -41,6 +42,8 @@ TARGETS = {
     "hostname": ("docker:hostnameFile", "/etc/hostname"),
 }
 OS_HOSTS = "/etc/inet/hosts"  # where SmartOS's own images keep theirs; /etc/hosts is a link to it there
+HOST_VOLUMES = "docker:hostvolumes"  # JSON: target -> {"url": where its file comes from}
+FETCHED = "hostvolumes"  # the folder below the zonepath where those files lie
 HOST_KEYS = ("docker:extraHosts", "docker:linkHosts")  # what the files are written again for
 
 
@@ -91,12 +94,57 @@ def mounts(change: Change, zonepath: str) -> list[Filesystem]:
     for file, (key, otherwise) in TARGETS.items():
         default = OS_HOSTS if file == "hosts" and change.brand == "joyent-minimal" else otherwise
         target = str(metadata.get(key) or default)
-        names = target.split("/")
-        if names[0] or any(name in ("", ".", "..") for name in names[1:]) or UNSTORABLE.search(target) is not None:
+        if not _is_plain(target):
             raise BadPayload([f'invalid "{key}" internal_metadata: {target} is no plain path'])
         source = f"{zonepath}/config/{file}"
         found.append(Filesystem(target=target, source=source, type="lofs", options=("rw",)))
     return found
+
+
+def host_volumes(
+    filesystems: Iterable[Filesystem], maps: Maps, root: str, texts: list[str]
+) -> tuple[tuple[Filesystem, ...], Maps]:
+    """The filesystems of a new container, those from a URL with the place of the fetched file as their source, and the
+    maps, which say where it comes from. `root` is the root dataset."""
+    found: list[Filesystem] = []
+    urls: dict[str, Any] = {}
+    for each in filesystems:
+        if not each.source.startswith(("http://", "https://")):
+            found.append(each)
+        elif not _is_plain(each.target) or UNSTORABLE.search(each.source) is not None:
+            texts.append(f"invalid filesystem {each.target}: a file from a URL needs a plain path and a plain URL")
+        else:
+            found.append(replace(each, source=f"/{root}/{FETCHED}{each.target}"))
+            urls[each.target] = {"url": each.source}
+    if not urls:
+        return tuple(found), maps
+    metadata = maps.internal_metadata
+    told = MapChange(set={**metadata.set, HOST_VOLUMES: compact(urls)}, remove=metadata.remove)
+    return tuple(found), replace(maps, internal_metadata=told)
+
+
+def host_volumes_of(vm: Vm) -> dict[str, str]:
+    """Path below the zonepath -> URL of the files that a container still has mounted. What was mounted in the place of
+    one is somebody else's, and is left out. Raises VmadmError for metadata that is none."""
+    text = (vm.get("internal_metadata") or {}).get(HOST_VOLUMES)
+    if not vm.get("docker") or not text:
+        return {}
+    try:
+        urls = {target: str(each["url"]) for target, each in json.loads(str(text)).items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise VmadmError(f'invalid "{HOST_VOLUMES}" internal_metadata: {text}') from error
+    found = {}
+    for filesystem in vm.get("filesystems") or []:
+        inside = str(filesystem.get("source")).removeprefix(f"{vm['zonepath']}/")
+        if filesystem.get("target") in urls and inside.startswith(f"{FETCHED}/") and _is_plain(f"/{inside}"):
+            found[inside] = urls[filesystem["target"]]
+    return found
+
+
+def _is_plain(path: str) -> bool:
+    """An absolute path without detours, that zonecfg can store."""
+    names = path.split("/")
+    return not names[0] and len(names) > 1 and UNSTORABLE.search(path) is None and not {"", ".", ".."} & {*names[1:]}
 
 
 def _resolv_conf(resolvers: Iterable[str], search: list[str]) -> str:

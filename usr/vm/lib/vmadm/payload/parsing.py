@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Optional
 
 from vmadm.errors import BadPayload
 from vmadm.payload import (
     Payload,
     diskrules,
+    dockerhost,
     follow,
     memoryrules,
     nicchanges,
@@ -74,6 +76,10 @@ def parse_create(payload: Payload, node: NodeFacts, uuid: str, *, arrives: bool 
     if not work.has_bad_nics():
         work.texts += routerules.check(maps.routes.set, {}, nics.after)
     filesystems = otherlists.filesystems(request.filesystems, [], work.texts)
+    if properties.docker is True and not arrives:
+        root = f"{zpool}/{zonename}"
+        mounted, maps = dockerhost.host_volumes(filesystems.add, maps, root, work.texts)
+        filesystems = replace(filesystems, add=mounted)
     devices = otherlists.pci_devices(request.pci_devices, [], work.texts)
     _finish(work, request, nics)
     return Change(
