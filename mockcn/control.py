@@ -220,6 +220,10 @@ class Control:
         """zfs receive: a new filesystem, or the next snapshot of an old one by way of %recv."""
         self.order("receive", dataset=dataset, snap=snap, written=written, interrupted=interrupted)
 
+    def set_vdev(self, name: str, vdev: str = "raidz", ashift: int = 12) -> None:
+        """What the pool is made of, as zdb shows it: `mirror`, `raidz`; sectors of 1 << `ashift` bytes."""
+        self.order("set_vdev", name=name, vdev=vdev, ashift=ashift)
+
     def pool_export(self, name: str) -> None:
         """The pool and its datasets go; the event names no dataset."""
         self.order("pool_export", name=name)

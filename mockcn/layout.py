@@ -15,6 +15,7 @@ SBIN_TOOLS = (
     "zonecfg",
     "zfs",
     "zpool",
+    "zdb",
     "sysevent",
     "imgadm",
     "nictagadm",

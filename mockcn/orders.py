@@ -201,6 +201,11 @@ class Orders:
         with self._node.lock:
             self._node.pools.receive(dataset, snap, written=written, interrupted=interrupted)
 
+    def set_vdev(self, name: str, vdev: str, ashift: int) -> None:
+        with self._node.lock:
+            pool = self._pool(name, exported=False)
+            pool.vdev, pool.ashift = vdev, ashift
+
     def pool_export(self, name: str) -> None:
         """The pool goes away: its datasets are gone from zfs list. Its events name no dataset."""
         with self._node.lock:

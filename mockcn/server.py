@@ -53,6 +53,7 @@ COMMANDS: dict[str, Callable[[Node, list[str], Output], int]] = {
     "nictagadm": nictagadm.main,
     "zlogin": zlogin.main,
     "zpool": simple.zpool,
+    "zdb": simple.zdb,
     "prctl": simple.prctl,
     "dladm": dladm.main,
     "svccfg": simple.silent,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""zpool list, and the tools of which callers want only that they succeed: prctl, svccfg, svcadm, svcs."""
+"""zpool list, zdb -C, and the tools of which callers want only that they succeed: prctl, svccfg, svcadm, svcs."""
 
 import getopt
 
@@ -36,6 +36,22 @@ def zpool(node: Node, words: list[str], output: Output) -> int:
     for name in [name for name in names if not rest or name in rest]:
         output.line("\t".join({"name": name, "health": "ONLINE"}[field] for field in fields))
     return status
+
+
+def zdb(node: Node, words: list[str], output: Output) -> int:
+    """`zdb -C POOL`: what the pool is made of."""
+    if len(words) != 2 or words[0] != "-C":
+        raise CommandFailed("Usage: zdb -C [poolname]", 1)
+    with node.lock:
+        pool = node.pools.pools.get(words[1])
+        if pool is None or pool.exported:
+            raise CommandFailed(f"zdb: can't open '{words[1]}': No such file or directory", 2)
+        lines = ["", "MOS Configuration:", f"    name: '{pool.name}'", f"    pool_guid: {pool.guid}"]
+        lines += ["    vdev_tree:", "        type: 'root'", "        children[0]:"]
+        lines += [f"            type: '{pool.vdev}'", f"            ashift: {pool.ashift}"]
+    for line in lines:
+        output.line(line)
+    return 0
 
 
 def prctl(node: Node, words: list[str], output: Output) -> int:

@@ -37,6 +37,7 @@ class Pool:
         self.txg = 1000
         self.objects = 50  # numbers given to datasets and snapshots
         self.exported = False
+        self.vdev, self.ashift = "mirror", 12  # what it is made of: mirror, raidz; sectors of 1 << ashift bytes
         self.root: Dataset
 
     def next_id(self) -> int:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MPL-2.0
 """`vmadm create`: what it runs and writes, what everybody sees, and what is left when it fails."""
 
-import json
 import filecmp
+import json
 import os
 import re
 
@@ -319,6 +319,37 @@ def test_bhyve(cn):
     assert cn.is_gone(U)
 
 
+@pytest.mark.parametrize(
+    ("vdev", "ashift", "asked", "block"),
+    [
+        ("raidz", 12, {}, 32768),
+        ("raidz", 9, {}, 8192),
+        ("mirror", 12, {}, 8192),
+        ("raidz", 12, {"block_size": 512}, 512),
+    ],
+)
+def test_blocks_of_a_new_volume_suit_the_pool(cn, vdev, ashift, asked, block):
+    cn.control.set_vdev("zones", vdev, ashift)
+    try:
+        disks = [{"size": 64, "model": "virtio", **asked}]
+        room = {"flexible_disk_size": 1024}
+        vm = cn.api.create({"uuid": U, "brand": "bhyve", "ram": 1024, "autoboot": False, "disks": disks, **room})
+        assert vm["disks"][0]["block_size"] == block
+        assert cn.node.run("zfs", "get", "-Hpo", "value", "volblocksize", f"zones/{U}/disk0").stdout == f"{block}\n"
+        after = cn.api.update(U, add_disks=[{"size": 64, "model": "virtio"}])
+        assert after["disks"][1]["block_size"] == (8192 if vdev == "mirror" or ashift == 9 else 32768)
+    finally:
+        cn.control.set_vdev("zones", "mirror", 12)
+
+
+def test_pool_that_cannot_be_asked_for_its_blocks_makes_nothing(cn):
+    cn.control.fault("zdb", "fail", stderr="zdb: can't open 'zones': I/O error\n")
+    disks = [{"size": 64, "model": "virtio"}]
+    text = cn.fails("create", payload={"uuid": U, "brand": "bhyve", "ram": 1024, "disks": disks})
+    assert "I/O error" in text
+    assert cn.is_gone(U)
+
+
 def test_cpu_shares_beyond_the_most_there_are(cn):
     assert cn.create(uuid=U, cpu_shares=70000)["cpu_shares"] == 65535
 
@@ -463,7 +494,9 @@ def test_failing_tool_at_each_step(cn, tool, match, options):
     assert cn.api.create(payload)["state"] == "running"
 
 
-@pytest.mark.parametrize(("tool", "match"), [("zfs", "create -V"), ("zfs", f"create zones/{U}"), ("zfs", "clone")])
+@pytest.mark.parametrize(
+    ("tool", "match"), [("zfs", "create -o volblocksize"), ("zfs", f"create zones/{U}"), ("zfs", "clone")]
+)
 def test_failing_disk(cn, tool, match):
     cn.control.fault(tool, "fail", match=match, stderr="no such luck\n")
     text = cn.fails(

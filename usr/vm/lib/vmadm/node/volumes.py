@@ -21,6 +21,7 @@ from vmload.units import MIB
 
 SNAPSHOT_IS_MISSING = "dataset does not exist"
 DEFAULT_BLOCK = 8192  # bytes
+RAIDZ_BLOCK = 32768  # bytes; with less most of a volume on large sectors is parity and padding
 
 Settings = Mapping[str, str]
 
@@ -86,15 +87,21 @@ def _create(node: Node, disk: Disk, volume: str, root: str, uuid: str) -> None:
         with _room(node, root, volume, size * MIB, image, needed=reserved is None):
             node.must("zfs", "clone", "-F", *options, snapshot, volume)
         return
-    block = said(disk.block_size, 0)
-    if block:
-        options += ["-o", f"volblocksize={block}"]
+    block = said(disk.block_size, 0) or _good_block(node, volume.partition("/")[0])
+    options += ["-o", f"volblocksize={block}"]
     if reserved is not None:
         options += ["-o", f"refreservation={reserved}M"]
     size = said(disk.size, 0)
-    settings = {"volblocksize": str(block or DEFAULT_BLOCK)}
+    settings = {"volblocksize": str(block)}
     with _room(node, root, volume, size * MIB, settings, needed=reserved is None):
         node.must("zfs", "create", *options, "-V", f"{size}M", volume)
+
+
+def _good_block(node: Node, pool: str) -> int:
+    """The block size of a new volume on that pool, in bytes. Raises ToolFailed."""
+    config = node.must("zdb", "-C", pool).stdout
+    is_raidz = "ashift: 12" in config and "type: 'raidz'" in config and "ashift: 9" not in config
+    return RAIDZ_BLOCK if is_raidz else DEFAULT_BLOCK
 
 
 def _image_snapshot(node: Node, pool: str, image: str, disk_uuid: str) -> str:
