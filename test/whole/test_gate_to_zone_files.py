@@ -77,7 +77,16 @@ def test_node_files_that_vmadm_names_are_not_below_a_zonepath():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
                 owner, name = ast.unparse(node.func.value), node.func.attr
                 of_node = owner in ("node", "self.node", "session.node", "self._node")
-                if of_node and name in ("read", "write", "rename", "make_folder", "remove", "exists", "touch"):
+                if of_node and name in (
+                    "read",
+                    "write",
+                    "rename",
+                    "write_device",
+                    "make_folder",
+                    "remove",
+                    "exists",
+                    "touch",
+                ):
                     named.append((path.name, ast.unparse(node.args[0]).replace("\\", "")))
     assert {(file, argument.replace('"', "'")) for file, argument in named} == {
         *[("archiving.py", each) for each in ("ARCHIVES", "making", "target", "folder", "path")],  # beside the zones
@@ -85,6 +94,8 @@ def test_node_files_that_vmadm_names_are_not_below_a_zonepath():
         ("creating.py", "f'/etc/zones/{self.change.zonename}.xml'"),
         ("deleting.py", "receiving_path(uuid)"),  # /etc/zones, as that of the others
         ("fwadm.py", "FWADM"),
+        ("hostvolumes.py", "path"),  # the data centre's configuration
+        ("nocloud.py", "path"),  # the device of one of the VM's own volumes
         ("installing.py", "path"),  # a receiving_path()
         ("installing.py", "str(source)"),  # of a mount: whether it is there
         ("receiving.py", "f'/etc/zones/{zonename}.xml'"),
