@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""From the start of the daemon to its first answer, and its memory then, against the commands and reads that any first
-load needs, side by side and without a daemon."""
+"""From the start of the daemon to its first answer, its processor time and its memory then, against the commands and
+reads that any first load needs, side by side and without a daemon."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from bench import measuring
-from bench.ground import mock_node, resident_mb
+from bench.ground import cpu_seconds, mock_node, resident_mb
 from bench.latency import ZFS_COLUMNS
 from bench.measuring import Report
 from mockcn.process import MockNode
@@ -24,11 +24,12 @@ COMMANDS = (
 )
 
 
-def start(node: MockNode) -> tuple[float, float]:
-    """Seconds to the first answer, and resident MB at that moment."""
+def start(node: MockNode) -> tuple[float, float, float]:
+    """Seconds to the first answer, those of the processor, and resident MB at that moment."""
     began = time.perf_counter()
     with RunningDaemon(node.root, "--log-level", "info").start() as daemon:
-        return time.perf_counter() - began, resident_mb(daemon.process.pid)
+        pid = daemon.process.pid
+        return time.perf_counter() - began, cpu_seconds(pid), resident_mb(pid)
 
 
 def read_all(node: MockNode, files: list[str]) -> float:
@@ -63,17 +64,20 @@ def files_of(node: MockNode) -> list[str]:
 
 
 def compare_start(report: Report, node: MockNode, what: str) -> None:
-    """Two rows for one node: time with its limit, and memory."""
+    """Three rows for one node: time with its limit, processor time, and memory."""
     files = files_of(node)
     took: list[float] = []
+    processor: list[float] = []
     memory: list[float] = []
     limit: list[float] = []
     for _ in range(report.rounds):
-        seconds, resident = start(node)
+        seconds, used, resident = start(node)
         took.append(seconds)
+        processor.append(used)
         memory.append(resident)
         limit.append(read_all(node, files))
     report.put(f"start, {what}", "s", took, "commands and reads", limit)
+    report.put(f"processor time of the start, {what}", "s", processor)
     report.put(f"resident, {what}", "MB", memory)
 
 

@@ -8,11 +8,12 @@ from unittest.mock import patch
 import pytest
 
 from support.handmade_node import HandmadeNode, uuid
-from vmload import filereads
+from vmload import filereads, readsinarow
 from vmload.filereads import FileReads
 from vmload.loader import Loader
 from vmload.loaderror import LoadError
 from vmload.reader import Reader
+from vmload.readsinarow import ReadsInARow
 from vmload.system import TimeLimits
 
 SICK = [uuid(n) for n in range(20)]
@@ -78,6 +79,62 @@ def test_what_hangs_on_a_pool_is_bounded_and_others_are_read(monkeypatch):
     assert caught.value.code == "EBUSY"
     assert reads.run("well", "one", lambda: 1) == 1
     heal.set()
+
+
+@pytest.mark.pure
+def test_reads_in_a_row_share_a_thread_and_go_round_what_hangs(monkeypatch):
+    monkeypatch.setattr(readsinarow, "PATIENCE", 0.01)
+    heal, threads = threading.Event(), {}
+
+    def read(what):
+        threads[what] = threading.current_thread()
+        if what == "hangs":
+            heal.wait(20)
+        return what.upper()
+
+    wanted = [(what, lambda what=what: read(what)) for what in ("a", "b", "hangs", "c", "d")]
+    values, errors = ReadsInARow(FileReads(0.5), "zones", wanted).run()
+    assert values == {"a": "A", "b": "B", "c": "C", "d": "D"}
+    assert {what: error.code for what, error in errors.items()} == {"hangs": "ETIMEDOUT"}
+    assert threads["a"] is threads["b"] is threads["hangs"]
+    assert threads["c"] is threads["d"] is not threads["a"], "the rest is read beside what hangs"
+    heal.set()
+    threads["hangs"].join(20)
+    assert not threads["hangs"].is_alive(), "a thread that was left behind reads nothing more"
+    assert "hangs" not in values, "who asked has had the answer"
+
+
+@pytest.mark.pure
+def test_reads_in_a_row_that_are_refused_or_fail_cost_themselves():
+    reads, heal = FileReads(0.05), threading.Event()
+    with pytest.raises(LoadError):
+        reads.run("zones", "sick", lambda: heal.wait(20))
+    wanted = [("sick", lambda: 1), ("odd", lambda: {}["nothing"]), ("well", lambda: 2)]
+    values, errors = ReadsInARow(reads, "zones", wanted).run()
+    assert values == {"well": 2} and set(errors) == {"sick", "odd"}
+    assert errors["sick"].code == "EBUSY" and isinstance(errors["odd"], KeyError)
+    heal.set()
+
+
+@pytest.mark.pure
+def test_stop_ends_reads_in_a_row():
+    reads, heal, begun = FileReads(60.0), threading.Event(), threading.Event()
+
+    def hang():
+        begun.set()
+        heal.wait(20)
+
+    def stop():
+        begun.wait(20)
+        reads.stop()
+        heal.set()
+
+    threading.Thread(target=stop).start()
+    values, errors = ReadsInARow(reads, "zones", [("first", hang), ("second", lambda: 1)]).run()
+    assert values == {}
+    assert {what: str(error) for what, error in errors.items()} == dict.fromkeys(
+        ("first", "second"), "the daemon stops"
+    )
 
 
 @pytest.mark.pure

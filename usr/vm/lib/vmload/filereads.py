@@ -46,17 +46,17 @@ class Running(Protocol[Result]):
 Begin = Callable[[str, Callable[[], Any]], Running[Any]]
 
 
-class _InAThread(Generic[T]):
-    """A Running with a thread of its own, to be waited for by blocking."""
+class Outcome(Generic[T]):
+    """A Running: what becomes of `step`, which a thread is to run(); to be waited for by blocking."""
 
-    def __init__(self, pool: str, step: Callable[[], T]):
+    def __init__(self, step: Callable[[], T]):
+        self._step = step
         self._lock = threading.Lock()
         self._outcome: Future[T] = Future()
-        threading.Thread(target=self._run, args=(step,), name=f"read on {pool}", daemon=True).start()
 
-    def _run(self, step: Callable[[], T]) -> None:
+    def run(self) -> None:
         try:
-            value = step()
+            value = self._step()
         except Exception as error:  # noqa: BLE001 raised again where the result is wanted
             self.give_up(error)
             return
@@ -78,6 +78,13 @@ class _InAThread(Generic[T]):
         with self._lock:
             if not self._outcome.done():
                 self._outcome.set_exception(error)
+
+
+def in_a_thread(pool: str, step: Callable[[], T]) -> Outcome[T]:
+    """A Begin: in a thread of its own."""
+    outcome = Outcome(step)
+    threading.Thread(target=outcome.run, name=f"read on {pool}", daemon=True).start()
+    return outcome
 
 
 class FileRead(Generic[T]):
@@ -115,7 +122,7 @@ class FileReads:
         self._under_way: dict[str, list[FileRead[Any]]] = {}  # pool -> just the reads that have not ended
         self._stopped = False
 
-    def start(self, pool: str, what: str, step: Callable[[], T], begin: Begin = _InAThread) -> FileRead[T]:
+    def start(self, pool: str, what: str, step: Callable[[], T], begin: Begin = in_a_thread) -> FileRead[T]:
         """Begin to read `what`, which lies on `pool`. Raises LoadError (code EBUSY) if too much hangs already."""
         read: FileRead[T] = FileRead(what, self._limit)
         with self._lock:
@@ -136,7 +143,7 @@ class FileReads:
             read.running.give_up(_stops())
         return read
 
-    def run(self, pool: str, what: str, step: Callable[[], T], begin: Begin = _InAThread) -> T:
+    def run(self, pool: str, what: str, step: Callable[[], T], begin: Begin = in_a_thread) -> T:
         """What step() returns or raises. Raises LoadError if that takes too long."""
         return self.start(pool, what, step, begin).result()
 

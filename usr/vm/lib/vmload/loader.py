@@ -24,11 +24,12 @@ from vmload import parts as part
 from vmload import vmobj
 from vmload.commands import Commands
 from vmload.datasets import Datasets
-from vmload.filereads import FileRead, FileReads
+from vmload.filereads import FileReads
 from vmload.listings import Begun, Listing, Listings, to_list
 from vmload.loaderror import LoadError, NoVm
 from vmload.notes import Note, silent
 from vmload.reader import Reader
+from vmload.readsinarow import ReadsInARow
 from vmload.records import FileRecords, Zone, ZoneInfo, ZoneRecords
 from vmload.runner import DIRECTLY, Runner
 from vmload.system import Identity, RunningCommand, System, TimeLimits
@@ -40,11 +41,6 @@ Identities = dict[str, Optional[Identity]]  # path -> what is there
 
 _NOTHING_READ = FileRecords()
 _LOOKS = 5  # at the files of a zone, until one is good
-
-# Seconds that a load of all waits for the files of one zone before it goes on with the next of that pool beside it; and
-# once one of them hangs.
-_PATIENCE = 2.0
-_LITTLE_PATIENCE = 0.1
 
 
 class Look(NamedTuple):
@@ -239,36 +235,34 @@ class Loader:
         values: dict[str, T] = {}
         errors: dict[str, LoadError] = {}
         with ThreadPoolExecutor(max_workers=max(1, len(pools)), thread_name_prefix="files") as side:
-            for found, failed in side.map(lambda of_pool: self._of_each_on_a_pool(of_pool, step), pools.values()):
+            for found, failed in side.map(lambda pool: self._of_each_on_a_pool(pool, pools[pool], step), pools):
                 values.update(found)
                 errors.update(failed)
         return values, errors
 
     def _of_each_on_a_pool(
-        self, zones: list[Zone], step: Callable[[Zone], T]
+        self, pool: str, zones: list[Zone], step: Callable[[Zone], T]
     ) -> tuple[dict[str, T], dict[str, LoadError]]:
         """The same of zones on one pool, one after the other. One that hangs is waited for beside the others."""
-        reads: dict[str, FileRead[T]] = {}
-        values: dict[str, T] = {}
         errors: dict[str, LoadError] = {}
-        patience = _PATIENCE
+        wanted: dict[str, tuple[str, Callable[[], T]]] = {}
         for zone in zones:
             try:
                 with _alone():
                     vmobj.check(zone)
-                    read = reads[zone.zonename] = self.file_reads.start(*_on_pool(zone), partial(step, zone))
+                wanted[zone.zonename] = (_on_pool(zone)[1], partial(step, zone))
             except LoadError as error:
                 errors[zone.zonename] = error
-                continue
-            if not read.ends_within(patience):
-                patience = _LITTLE_PATIENCE
-        for zonename, read in reads.items():
-            try:
-                with _alone():
-                    values[zonename] = read.result()
-            except LoadError as error:
-                errors[zonename] = error
-        return values, errors
+        try:
+            with _alone():
+                values, failed = ReadsInARow(self.file_reads, pool, wanted.values()).run()
+        except LoadError as no_thread:
+            return {}, {**errors, **dict.fromkeys(wanted, no_thread)}
+        for zonename, (what, _) in wanted.items():
+            if what in failed:
+                reason = failed[what]
+                errors[zonename] = reason if isinstance(reason, LoadError) else _internal(reason)
+        return {zonename: values[what] for zonename, (what, _) in wanted.items() if what in values}, errors
 
     def _steady_files(self, zone: Zone, parts: Collection[str], old: FileRecords) -> FileRecords:
         """As _files(); once more if a file was changed meanwhile: what is in it now would be shown beside an older
@@ -310,7 +304,11 @@ def _alone() -> Iterator[None]:
     except LoadError:
         raise
     except Exception as error:  # noqa: BLE001 boundary: one zone
-        raise LoadError(f"{type(error).__name__}: {error}", "INTERNAL") from error
+        raise _internal(error) from error
+
+
+def _internal(error: Exception) -> LoadError:
+    return LoadError(f"{type(error).__name__}: {error}", "INTERNAL")
 
 
 def _on_pool(zone: Zone) -> tuple[str, str]:

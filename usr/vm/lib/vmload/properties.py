@@ -46,7 +46,7 @@ def _comma_list(text: str) -> list[str]:
 
 
 TRANSLATORS: dict[Optional[str], Callable[[str], Any]] = {
-    None: lambda text: text,
+    None: shared,
     "base64": _base64,
     "boolean": _boolean,
     "number": numberrule.number,

@@ -49,108 +49,107 @@ def parse(data: bytes, note: Note = silent) -> dict[str, Any]:
 
 
 class _Walk:
-    """One pass over the document. `_path` is the names of the open elements; `vm` grows as they close."""
+    """One pass over the document. `_shapes` has `zone.device` and the like for each open element; `vm` grows as they
+    close."""
 
     def __init__(self, note: Note):
         self.vm: dict[str, Any] = {}
         self._note = note
         self._targets = properties.xml_targets()
-        self._path: list[str] = []
+        self._shapes: list[str] = []
         self._object: dict[str, Any] = {}  # the open device, filesystem or network
         self._rctl = ""  # the name of the open rctl
         self._unknown_depth: Optional[int] = None  # depth of the outermost open element that is unknown
 
     def run(self, data: bytes) -> None:
         parser = expat.ParserCreate()
-        parser.ordered_attributes = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         try:
             parser.Parse(data, True)
         except expat.ExpatError as error:
-            if error.code == _NO_ELEMENTS and not self._path:
+            if error.code == _NO_ELEMENTS and not self._shapes:
                 return  # nothing that could be half a zone
             raise LoadError(expat.ErrorString(error.code), "PARSE_ERROR") from error
         except (LookupError, ValueError) as error:  # of Python's codecs: the document names an encoding of its own
             raise LoadError(f"the zone XML has an encoding that cannot be read: {error}", "PARSE_ERROR") from error
 
-    def _start(self, element: str, listed: list[str]) -> None:
-        self._path.append(element)
+    def _start(self, element: str, attributes: dict[str, str]) -> None:
+        shape = f"{self._shapes[-1]}.{element}" if self._shapes else element
+        self._shapes.append(shape)
         if self._unknown_depth is not None:
             return
-        shape = ".".join(self._path)
         handler = _ELEMENTS.get(shape)
         if handler is None:
-            self._unknown_depth = len(self._path)
+            self._unknown_depth = len(self._shapes)
             self._note("error", f"unknown element in the zone XML: {shape}")
             return
-        handler(self, list(zip(listed[::2], map(shared, listed[1::2]))))
+        handler(self, attributes)
 
     def _end(self, element: str) -> None:
-        if self._unknown_depth is None and self._path == ["zone", "device"]:
-            self._close_device()
-        if self._unknown_depth == len(self._path):
+        if self._unknown_depth is None:
+            if self._shapes[-1] == "zone.device":
+                self._close_device()
+        elif self._unknown_depth == len(self._shapes):
             self._unknown_depth = None
-        self._path.pop()
+        self._shapes.pop()
 
     def _set(self, into: dict[str, Any], path: str, text: Optional[str]) -> None:
-        if path not in self._targets:
+        try:
+            target = self._targets[path]
+        except KeyError:
             self._note("warn", f"unknown property in the zone XML: {path}")
             return
-        target = self._targets[path]
         if target is not None and text is not None:
             into[target.member] = target.translate(text)
 
-    # What each element gives. Attributes are (name, text) in the document's order.
+    # What each element gives. Attributes are in the document's order.
 
-    def zone(self, attributes: list[tuple[str, str]]) -> None:
-        for name, text in attributes:
+    def zone(self, attributes: dict[str, str]) -> None:
+        for name, text in attributes.items():
             self._set(self.vm, f"zone.{name}", text)
 
-    def attr(self, attributes: list[tuple[str, str]]) -> None:
-        named = dict(attributes)
-        self._set(self.vm, f"zone.attr.{named.get('name')}", named.get("value"))
+    def attr(self, attributes: dict[str, str]) -> None:
+        self._set(self.vm, f"zone.attr.{attributes.get('name')}", attributes.get("value"))
 
-    def dataset(self, attributes: list[tuple[str, str]]) -> None:
-        name = dict(attributes).get("name")
+    def dataset(self, attributes: dict[str, str]) -> None:
+        name = attributes.get("name")
         if name is not None:
             self.vm.setdefault("datasets", []).append(name)
 
-    def device(self, attributes: list[tuple[str, str]]) -> None:
+    def device(self, attributes: dict[str, str]) -> None:
         self.vm["device"] = None  # stays in every VM object whose XML has a device, and users see it (quirk 1)
-        self._open("device", attributes)
+        self._open(attributes)
 
-    def filesystem(self, attributes: list[tuple[str, str]]) -> None:
-        self._open("filesystem", attributes)
+    def filesystem(self, attributes: dict[str, str]) -> None:
+        self._open(attributes)
         self.vm.setdefault("filesystems", []).append(self._object)
 
-    def network(self, attributes: list[tuple[str, str]]) -> None:
-        self._open("network", attributes)
+    def network(self, attributes: dict[str, str]) -> None:
+        self._open(attributes)
         self.vm.setdefault("nics", []).append(self._object)
 
-    def _open(self, element: str, attributes: list[tuple[str, str]]) -> None:
+    def _open(self, attributes: dict[str, str]) -> None:
         self._object = {}
-        for name, text in attributes:
-            self._set(self._object, f"zone.{element}.{name}", text)
+        for name, text in attributes.items():
+            self._set(self._object, f"{self._shapes[-1]}.{name}", text)
 
-    def net_attr(self, attributes: list[tuple[str, str]]) -> None:
-        named = dict(attributes)
-        self._set(self._object, f"zone.{self._path[1]}.net-attr.{named.get('name')}", named.get("value"))
+    def net_attr(self, attributes: dict[str, str]) -> None:
+        self._set(self._object, f"{self._shapes[-1]}.{attributes.get('name')}", attributes.get("value"))
 
-    def fsoption(self, attributes: list[tuple[str, str]]) -> None:
-        name = dict(attributes).get("name")
+    def fsoption(self, attributes: dict[str, str]) -> None:
+        name = attributes.get("name")
         if name is not None:
-            self._object.setdefault("options", []).append(name)
+            self._object.setdefault("options", []).append(shared(name))
 
-    def rctl(self, attributes: list[tuple[str, str]]) -> None:
-        self._rctl = dict(attributes).get("name", "")
+    def rctl(self, attributes: dict[str, str]) -> None:
+        self._rctl = attributes.get("name", "")
 
-    def rctl_value(self, attributes: list[tuple[str, str]]) -> None:
+    def rctl_value(self, attributes: dict[str, str]) -> None:
         if not self._rctl.startswith("zone."):
             return
-        value = dict(attributes)
-        path = f"zone.rctl.{self._rctl}.{value.get('priv')}.{value.get('action')}"
-        self._set(self.vm, path, value.get("limit"))
+        path = f"zone.rctl.{self._rctl}.{attributes.get('priv')}.{attributes.get('action')}"
+        self._set(self.vm, path, attributes.get("limit"))
 
     def _close_device(self) -> None:
         """Only now is it known whether the device is a disk (docs/vm-object.md, "Devices")."""
