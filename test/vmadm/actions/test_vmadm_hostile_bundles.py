@@ -112,6 +112,20 @@ def test_delegated_dataset_may_be_mounted_where_its_zone_likes(two):
     assert not os.path.exists(f"{two.other.root}/data")
 
 
+def test_device_files_that_come_are_none(two):
+    """A VM's root is made so, but its bundle can say otherwise, of the root or of what lies below it."""
+
+    def act(_folder, uuid):
+        two.one.node.run("zfs", "create", "-o", "devices=on", f"zones/{uuid}/child", check=True)
+        two.one.node.run("zfs", "set", "devices=on", f"zones/{uuid}", check=True)
+
+    uuid = prepared(two, act)
+    two.received(two.bundle(uuid))
+    words = ("zfs", "get", "-Hpr", "-t", "filesystem", "-o", "name,value", "devices", f"zones/{uuid}")
+    found = dict(line.split("\t") for line in two.other.node.run(*words, check=True).stdout.splitlines())
+    assert found == {f"zones/{uuid}": "off", f"zones/{uuid}/child": "off"}
+
+
 @pytest.mark.parametrize("kind", ["disk", "cdrom"])
 def test_disk_of_another_vm_is_not_attached(two, kind):
     victim = two.other.api.create(

@@ -4,7 +4,8 @@
 Who sent it is not known. zfs keeps what a stream holds below the name that it is received under, but takes its
 properties as they come, and a mountpoint is one of them; and links below the zonepath can have come, too.
 Always: each filesystem is mounted at the place that its name says, with no link on the way, or not at all;
-        a delegated one (`zoned`) is its zone's business, and is not mounted here.
+        a delegated one (`zoned`) is its zone's business, and is not mounted here;
+        device files that came in one are none, as in the root that a create makes: they would be the node's devices.
 Always: what did not come whole, or is not as it should be, is destroyed."""
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from vmadm.payload.arriving import Arrival
 
 UNMOUNTED = ("none", "legacy")  # mountpoints of what is not mounted
 PLAIN = ("root", "config", "cores")  # of the zonepath: what the platform mounts there, or boots from
-LOOKED_AT = "type,mountpoint,zoned,canmount"
+LOOKED_AT = "type,mountpoint,zoned,canmount,devices"
 
 Facts = dict[str, str]
 
@@ -35,9 +36,9 @@ def receive_dataset(
     node = session.node
     try:
         transfer.receive(node, dataset, stream, lambda: watch(dataset))
-        mounted = [
-            name for name, facts in _received(node, dataset).items() if _is_mounted(name, facts, dataset, arrival)
-        ]
+        came = _received(node, dataset)
+        mounted = [name for name, facts in came.items() if _is_mounted(name, facts, dataset, arrival)]
+        _disarm(node, came)
         _mount(node, mounted, arrival.root)
     except BaseException:
         with session.held():
@@ -76,6 +77,13 @@ def _is_mounted(name: str, facts: Facts, dataset: str, arrival: Arrival) -> bool
     if mountpoint != f"/{name}" or facts["zoned"] == "on":
         raise VmadmError(f"the stream would have {name} mounted at {mountpoint}, which is not its place")
     return is_root or facts["canmount"] == "on"
+
+
+def _disarm(node: Node, came: dict[str, Facts]) -> None:
+    """Whoever is root in the zone may open what its root has of device files."""
+    for name, facts in came.items():
+        if facts["type"] == "filesystem" and facts["zoned"] != "on" and facts["devices"] != "off":
+            node.must("zfs", "set", "devices=off", name)
 
 
 def _mount(node: Node, names: list[str], root: str) -> None:
