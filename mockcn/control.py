@@ -135,6 +135,10 @@ class Control:
         """Ask the guest to shut down, which it does in its time (shutdown=)."""
         self.order("power_button", key=key)
 
+    def nmi(self, key: str) -> None:
+        """The guest gets a non-maskable interrupt, and says so on its console."""
+        self.order("nmi", key=key)
+
     def set_pace(self, **seconds: Optional[float]) -> None:
         """How long zones take, in seconds: install=, boot=, halt=, shutdown=, guest= (null: it never gets ready)."""
         self.order("set_pace", **seconds)

@@ -28,6 +28,7 @@ SBIN_TOOLS = (
     "fwadm",
     "ipf",
     "ipfstat",
+    "bhyvectl",
 )
 BIN_TOOLS = ("cp", "rsync", "kstat", "prctl", "pwait", "kill", "ptree", "svcs")
 THIN_TOOLS = {**dict.fromkeys(SBIN_TOOLS, "usr/sbin"), **dict.fromkeys(BIN_TOOLS, "usr/bin")}
@@ -77,6 +78,12 @@ class Layout:
     def install_tools(self) -> None:
         client = stubs.compiled_client()
         for tool, folder in THIN_TOOLS.items():
+            if tool == "zlogin":
+                self._install(
+                    os.path.join(folder, tool),
+                    stubs.python("import zlogin\nsys.exit(zlogin.main(sys.argv[1:]))"),
+                )
+                continue
             self._install(os.path.join(folder, tool), stubs.thin(tool, client))
         for where, tool in BRAND_SCRIPTS.items():
             os.makedirs(os.path.join(self.root, os.path.dirname(where)))

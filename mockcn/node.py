@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from mockcn.layout import Layout
+from mockcn.life.consoles import Consoles
 from mockcn.life.pace import Pace
 from mockcn.state.events import EventBus
 from mockcn.state.faults import Faults
@@ -19,7 +20,7 @@ from mockcn.state.mounts import Mounts, write_atomically
 from mockcn.state.overlays import Overlays
 from mockcn.state.receiving import Receiving
 from mockcn.state.volumes import Volumes
-from mockcn.state.zones import Step, Zones
+from mockcn.state.zones import Step, Zone, Zones
 
 HOSTNAME = "headnode"
 MAIN_POOL_GUID = 14466837440529934112
@@ -48,15 +49,20 @@ class Node:
         self.pools.in_use = lambda dataset: self.zones.holds(
             dataset.name, zoned=self.pools.value(dataset, "zoned") == "on"
         )
-        self.zones.halted = lambda zone: self.overlays.drop_below(zone.zonepath + "/root")
+        self.zones.halted = self._halted
         self.sysinfo: dict[str, Any] = {}
         self.started = int(time.time())
         self.pace = Pace()
+        self.consoles = Consoles(layout.root)
         self.nic_tags: list[list[str]] = [list(tag) for tag in NIC_TAGS]
 
     def real(self, path: str) -> str:
         """Where the node's file `path` really lies."""
         return self.root + path
+
+    def _halted(self, zone: Zone) -> None:
+        self.overlays.drop_below(zone.zonepath + "/root")
+        self.consoles.halted(zone)
 
     def quiet(self, silent: bool) -> None:
         """No events and no writing of the index while the node is being populated."""

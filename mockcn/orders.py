@@ -124,6 +124,9 @@ class Orders:
     def power_button(self, key: str) -> None:
         guest.ask_to_stop(self._node, self._zone(key), again=False)
 
+    def nmi(self, key: str) -> None:
+        guest.got_nmi(self._node, self._zone(key))
+
     def set_pace(self, **seconds: Any) -> None:
         self._node.pace.change(seconds)
 

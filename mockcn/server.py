@@ -70,6 +70,7 @@ COMMANDS: dict[str, Callable[[Node, list[str], Output], int]] = {
     "fwadm": fwadm.main,
     "ipf": ipf.ipf,
     "ipfstat": ipf.ipfstat,
+    "bhyvectl": processes.bhyvectl,
 }
 
 

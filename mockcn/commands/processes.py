@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""kill, pwait and ptree, which on this node know one process of each zone: its init.
+"""kill, pwait and ptree, which on this node know one process of each zone: its init; and bhyvectl.
 
 Pids of the node are numbers of its own, not processes of the machine it runs on."""
 
@@ -48,6 +48,27 @@ def pwait(node: Node, words: list[str], output: Output) -> int:
             continue
         while guest.with_init(node, int(word)) is not None and not output.gone.wait(LOOK_EVERY):
             pass
+    return 0
+
+
+def bhyvectl(node: Node, words: list[str], output: Output) -> int:
+    """`bhyvectl --vm=SYSbhyve-ZONEDID --inject-nmi`"""
+    given = dict(word.partition("=")[::2] for word in words)
+    name = given.get("--vm", "")
+    if not name or "--inject-nmi" not in given:
+        raise CommandFailed("Usage: bhyvectl --vm=<vmname> [--inject-nmi]")
+    with node.lock:
+        zone = next(
+            (
+                zone
+                for zone in node.zones.zones.values()
+                if zone.brand == "bhyve" and name == f"SYSbhyve-{zone.debugid}" and zone.kernel is not None
+            ),
+            None,
+        )
+    if zone is None:
+        raise CommandFailed("VM:" + name + " is not created.")
+    guest.got_nmi(node, zone)
     return 0
 
 

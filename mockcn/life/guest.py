@@ -14,7 +14,7 @@ import signal
 import threading
 from typing import Callable, Optional
 
-from mockcn.life import transitions
+from mockcn.life import consoles, transitions
 from mockcn.node import Node
 from mockcn.state import zonexml
 from mockcn.state.zones import Kernel, Zone, ZoneError
@@ -32,7 +32,9 @@ def check_bootable(node: Node, zone: Zone) -> None:
 
 
 def booted(node: Node, zone: Zone) -> None:
-    """The zone runs now: in a while its services are done with provisioning."""
+    """The zone runs now: its serial line is there, and in a while its services are done with provisioning."""
+    if zone.brand in HARDWARE:
+        node.consoles.booted(zone, _attrs(node, zone).get("com1", ""))
     kernel, seconds = zone.kernel, node.pace.guest
     if kernel is None or seconds is None or not os.path.lexists(node.real(zone.zonepath + PROVISIONING)):
         return
@@ -44,6 +46,11 @@ def _provisioned(node: Node, zone: Zone, kernel: Kernel) -> None:
         marker = node.real(zone.zonepath + PROVISIONING)
         if zone.kernel is kernel and os.path.lexists(marker):
             os.rename(marker, node.real(zone.zonepath + PROVISIONED))
+
+
+def got_nmi(node: Node, zone: Zone) -> None:
+    """A kernel that gets an NMI says so on its console."""
+    node.consoles.say(zone, consoles.NMI)
 
 
 def ask_to_stop(node: Node, zone: Zone, *, again: bool) -> None:

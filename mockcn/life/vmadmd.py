@@ -7,6 +7,7 @@ It has the HTTP API of the platform's, on a unix socket below the node's root, s
 
     stop   kvm: presses the power button, and halts a VM that is still there when its transition expires
     reset  kvm: answered; a reset of the guest changes no state of its zone
+    sysrq  kvm: the guest gets an NMI, or its screen, which is black, is written to /tmp/vm.ppm in its zone
     info, reload_display    kvm and bhyve: a display is a TCP port, opened while the VM runs
 
 Always: a kvm zone that has gone down loses its transition, and is booted anew if that said so, whoever stopped it;
@@ -32,12 +33,15 @@ from urllib.parse import parse_qs, urlsplit
 
 from mockcn.control import Control, NodeGone, OrderRefused
 from mockcn.state import zonexml
+from mockcn.state.mounts import write_atomically
 
 SOCKET = "/var/run/vmadmd.sock"
 HARDWARE = ("bhyve", "kvm")
 RUNNING = ("running", "shutting_down")
 QUERIES = ("status", "version", "chardev", "block", "blockstats", "cpus", "pci", "kvm")  # of qemu, in this order
 NO_DISPLAY = -1
+SCREENSHOT = "/root/tmp/vm.ppm"  # below the zonepath
+BLACK_SCREEN = b"P6\n8 4\n255\n" + bytes(8 * 4 * 3)
 NOT_THERE = "No such resource"
 
 Answer = tuple[int, str]
@@ -81,6 +85,20 @@ class Guests:
         if vm["state"] not in RUNNING:
             return 500, f'Unable to reset vm from state "{vm["state"]}", must be "running".'
         return 202, f"Sent reset to {uuid}"
+
+    def sysrq(self, uuid: str, request: str) -> Answer:
+        vm = self._vm(uuid)
+        if vm is None:
+            return 500, f"Unable to load VM {uuid}"
+        if vm["brand"] != "kvm":
+            return 500, f'vmadmd only handles "sysrq" for kvm (your brand is: {vm["brand"]})'
+        if vm["state"] not in RUNNING:
+            return 500, f'Unable to send sysrq to vm from state "{vm["state"]}", must be "running".'
+        if request == "nmi":
+            self._control.nmi(uuid)
+        else:
+            write_atomically(f"{self.root}{vm['zonepath']}{SCREENSHOT}", BLACK_SCREEN)
+        return 202, f"Sent sysrq to {uuid}"
 
     def reload_display(self, uuid: str) -> Answer:
         vm = self._vm(uuid)
@@ -261,7 +279,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if action == "reload_display":
             return self.guests.reload_display(parts[1])
         if action == "sysrq" and words.get("request") in ("nmi", "screenshot"):
-            return 202, f"Sent sysrq to {parts[1]}"
+            return self.guests.sysrq(parts[1], words["request"])
         return 400, ""
 
     def _asked(self) -> tuple[list[str], dict[str, str]]:

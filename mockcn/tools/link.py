@@ -45,6 +45,7 @@ import time
 TYPE_CHECKING = False  # not from typing, whose import costs as much as the interpreter's start
 if TYPE_CHECKING:
     import signal as _signal
+    from collections.abc import Callable
     from typing import NoReturn, Optional
 else:
     import _signal
@@ -133,12 +134,22 @@ def apply(fault: dict[str, str]) -> None:
 
 def run(tool: str, argv: list[str]) -> NoReturn:
     """A thin tool from start to end: ask the node, copy its answer to stdout and stderr, exit with its status."""
+    os._exit(_answered(tool, argv, lambda piece: _write(1, piece)))
+
+
+def asked(tool: str, argv: list[str]) -> tuple[int, bytes]:
+    """(status, standard output) of the node's part of a tool that then goes on by itself."""
+    said = bytearray()
+    return _answered(tool, argv, said.extend), bytes(said)
+
+
+def _answered(tool: str, argv: list[str], show: Callable[[bytes], None]) -> int:
     _connect()
     _send("run", tool, argv)
     while True:
         kind, payload = _frame()
         if kind == b"o":
-            _write(1, payload)
+            show(payload)
         elif kind == b"e":
             _write(2, payload)
         elif kind == b"i":
@@ -146,7 +157,7 @@ def run(tool: str, argv: list[str]) -> NoReturn:
         elif kind == b"r":
             _send_input(int.from_bytes(payload, "big"))
         elif kind == b"x":
-            os._exit(int(payload))
+            return int(payload)
         elif kind == b"k":
             os.kill(os.getpid(), int(payload))
         else:

@@ -24,7 +24,7 @@ ROOMS = {
     "mockcn": set(),
     "vmadm": set(),
     "vmadm.cli": {"vmadm", "vmadm.actions", "vmadm.node", "vmadm.payload", "vminfod.cli", "vminfod.clients", "vmload"},
-    "vmadm.library": {"vmadm", "vmadm.actions", "vmadm.cli", "vminfod.clients", "vmload"},
+    "vmadm.library": {"vmadm", "vmadm.actions", "vmadm.cli", "vmadm.payload", "vminfod.clients", "vmload"},
     "vmadm.actions": {"vmadm", "vmadm.node", "vmadm.payload", "vminfod.clients", "vmload"},
     "vmadm.node": {"vmadm", "vmadm.payload", "vminfod.clients", "vmload"},
     "vmadm.payload": {"vmadm", "vminfod.clients", "vmload"},

@@ -69,6 +69,8 @@ def test_the_page_of_vminfo_has_its_commands_and_their_options():
 def as_mdoc(usage):
     """A line of vmadm's usage as the page writes it."""
     text = usage.replace("[-s <signal>|-<signal>]", "Oo Fl s Ar signal | Fl Ns Ar signal Oc")
+    text = text.replace("[--serial|--vnc]", "Oo Fl -serial | Fl -vnc Oc")
+    text = text.replace("<nmi|screenshot>", "Cm nmi | screenshot")
     text = re.sub(r"\[-(\w+) (?:<(\w+)>|([\w,.]+))\]", lambda m: f"Oo Fl {m[1]} Ar {m[2] or m[3]} Oc", text)
     text = re.sub(r"\[-(\w+)\]", r"Oo Fl \1 Oc", text)
     text = re.sub(r"\[([\w=]+ \.\.\.|\w+,?\.*)\]", r"Op Ar \1", text)

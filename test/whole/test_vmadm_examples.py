@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SECTION = (CHECKOUT / "docs" / "vmadm.md").read_text().partition("\n## Examples\n")[2].partition("\n## ")[0]
 BLOCKS = re.findall(r"^```console\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
 COMMANDS = [pair for block in BLOCKS for pair in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)]
-PLACEHOLDER = re.compile(r"\b(UUID|RULE)\b")
+PLACEHOLDER = re.compile(r"\b(UUID|RULE|KVM)\b")
 READS = {"list", "lookup", "get", "info", "events"}
 
 
@@ -32,7 +32,7 @@ def shown_as_pattern(shown, bound):
 
 def test_examples_print_what_they_show(tmp_path):
     bound = {}
-    with written_node(vms=0) as cn:
+    with written_node(vms=0) as cn, cn.node.vmadmd():
         path = f"{SBIN}:{cn.root}/usr/sbin:{Path(sys.executable).parent}:/usr/bin:/bin"
         for command, shown in COMMANDS:
             words = PLACEHOLDER.sub(lambda match: bound.get(match[1], match[0]), command)
@@ -52,7 +52,7 @@ def test_examples_print_what_they_show(tmp_path):
             found = re.fullmatch(shown_as_pattern(shown, bound), said)
             assert found is not None, f"$ {command}\n{said}"
             bound.update(found.groupdict())
-        assert set(bound) == {"UUID", "RULE"}
+        assert set(bound) == {"UUID", "RULE", "KVM"}
         assert os.path.exists(f"{cn.root}/var/fw/rules/{bound['RULE']}.json")
         assert cn.is_gone(bound["UUID"])
 

@@ -2,7 +2,9 @@
 """zlogin: a command in a zone. Shutting down is understood, and curl; anything else succeeds without a word
 (docs/platform.md, "The little tools").
 
-zlogin [options] ZONE [command ...]"""
+zlogin [options] ZONE [command ...]
+
+With -C the answer is where the zone's console is: the tool itself goes there (tools/zlogin.py)."""
 
 import getopt
 import os
@@ -32,6 +34,9 @@ def main(node: Node, words: list[str], output: Output) -> int:
             raise CommandFailed(f"zlogin: zone '{rest[0]}' unknown")
         if zone.kernel is None or zone.kernel.state != "running":
             raise CommandFailed(f"zlogin: login allowed only to running zones ({zone.name} is '{zone.shown_state}').")
+    if ("-C", "") in options:
+        output.line(node.consoles.zone_console(zone))
+        return 0
     command = shlex.split(" ".join(rest[1:]))  # a shell in the zone reads them
     if command and os.path.basename(command[0]) == "curl":
         return curl(command[1:], output)

@@ -2,12 +2,17 @@
 """kvm VMs: what they boot from, and what vmadmd does for vmadm: graceful stop, reboot, reset, displays."""
 
 import os
+import shlex
+import socket
 import stat
 
 import pytest
 
+from support.deadlines import SOON
 from support.running_daemon import eventually
 from vmadm import VmadmError
+from vmadm.actions import vmadmd as vmadmd_actions
+from vmadm.node.vmadmdplace import SOCKET
 
 pytest_plugins = ("support.writers",)
 
@@ -150,3 +155,153 @@ def test_display_of_a_running_vm_stays_as_it_is_without_vmadmd(cn, kvm):
     cn.ok("stop", "-F", kvm["uuid"])
     cn.ok("update", kvm["uuid"], payload={"vnc_password": "secret"})
     assert cn.vm(kvm["uuid"])["vnc_password"] == "secret"
+
+
+def test_boot_options_hold_for_one_boot(cn, kvm):
+    uuid, root = kvm["uuid"], f"{cn.root}{kvm['zonepath']}/root"
+    before = cn.zone_xml(uuid)
+    cn.ok("stop", "-F", uuid)
+    with open(f"{root}/install.iso", "w"):
+        pass
+    disk = kvm["disks"][0]["path"]
+    cn.ok("start", uuid, "order=c,once=d", "cdrom=/install.iso,ide", f"disk={disk},scsi")
+    script = cn.node.read(f"{kvm['zonepath']}/root/startvm")
+    words = shlex.split(
+        script.partition('exec /smartdc/bin/qemu-exec "$qemu" ')[2].partition("\n\n")[0].replace("\\\n", "")
+    )
+    drives = [words[at + 1] for at, word in enumerate(words) if word == "-drive"]
+    assert drives == [
+        f"file={disk},if=virtio,index=0,media=disk,boot=on",
+        "file=/install.iso,if=ide,index=1,media=cdrom",
+        f"file={disk},if=scsi,index=2,media=disk",
+    ]
+    assert words[words.index("-boot") + 1] == "order=c,once=d"
+    cn.ok("stop", "-F", uuid)
+    cn.api.start(uuid, order="nc", drives=[("cdrom", "/install.iso", "virtio")])
+    script = cn.node.read(f"{kvm['zonepath']}/root/startvm")
+    assert '"order=nc"' in script and "file=/install.iso,if=virtio,index=1,media=cdrom" in script
+    cn.ok("stop", "-F", uuid)
+    cn.ok("start", uuid)
+    script = cn.node.read(f"{kvm['zonepath']}/root/startvm")
+    assert '"order=cd"' in script and "install.iso" not in script
+    assert cn.zone_xml(uuid) == before
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("cdrom=/none.iso,ide", "Cannot find disk: /none.iso"),
+        ("cdrom=/../../etc/passwd,ide", "Cannot find disk: /../../etc/passwd"),
+        ("disk=DISK,ahci", '"ahci" is not a valid disk model for kvm brand. Valid are: virtio,scsi,ide'),
+        ("disk=DISK,ide,boot=on", '"ide,boot=on" is not a valid disk model for kvm brand. Valid are: virtio,scsi,ide'),
+    ],
+)
+def test_drive_that_cannot_be_is_refused_before_anything_is_touched(cn, kvm, word, text):
+    uuid = kvm["uuid"]
+    cn.ok("stop", "-F", uuid)
+    script = cn.node.read(f"{kvm['zonepath']}/root/startvm")
+    cn.forget_commands()
+    word = word.replace("DISK", kvm["disks"][0]["path"])
+    assert cn.fails("start", uuid, word) == f"Unable to start VM {uuid}: {text}"
+    assert cn.node.read(f"{kvm['zonepath']}/root/startvm") == script
+    assert not any(line.startswith(("zoneadm", "zonecfg")) for line in cn.commands())
+
+
+def test_drive_behind_a_link_of_the_tenants_is_refused(cn, kvm):
+    uuid = kvm["uuid"]
+    cn.ok("stop", "-F", uuid)
+    os.symlink("/etc", f"{cn.root}{kvm['zonepath']}/root/away")
+    assert "Cannot find disk: /away/passwd" in cn.fails("start", uuid, "cdrom=/away/passwd,ide")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["order=c", "order=d"], "You can only specify 'order' once when starting a VM"),
+        (["cdrom=/x.iso"], "Parameter to cdrom must be: path,model"),
+        (["disk=,ide"], "Parameter to disk must be: path,model"),
+        (["order="], "Parameter to order must be a boot order, such as cd,once=d"),
+        (["once=d"], "Invalid argument to start: once"),
+        (["quick"], "Invalid argument to start: quick"),
+    ],
+)
+def test_boot_options_that_are_none_are_wrong_words(cn, words, text):
+    done = cn.vmadm("start", "0c6f1f0e-0000-4000-8000-00000000000a", *words)
+    assert (done.code, done.out, done.err.splitlines()[0]) == (2, "", text)
+    assert "Usage: vmadm" in done.err
+
+
+def test_boot_options_of_other_brands_are_taken_and_ignored(cn):
+    zone = cn.create()["uuid"]
+    assert cn.ok("start", zone, "order=cd", "cdrom=/no.iso,none") == f"Successfully started VM {zone}"
+    bhyve = cn.api.create({"brand": "bhyve", "ram": 256, "vcpus": 1, "disks": DISKS, "autoboot": False})["uuid"]
+    assert "Cannot find disk: /no.iso" in cn.fails("start", bhyve, "cdrom=/no.iso,virtio")
+    assert cn.ok("start", bhyve, "order=cd") == f"Successfully started VM {bhyve}"
+
+
+def test_sysrq_asks_vmadmd(cn, kvm, vmadmd):
+    uuid = kvm["uuid"]
+    with serial_line(cn, kvm) as line:
+        assert cn.ok("sysrq", uuid, "nmi") == f"Sent NMI to VM {uuid}"
+        assert until(line, b"NMI received")
+    assert cn.ok("sysrq", uuid, "screenshot") == f"Sent screenshot sysrq to VM {uuid}"
+    with open(f"{cn.root}{kvm['zonepath']}/root/tmp/vm.ppm", "rb") as picture:
+        assert picture.read(2) == b"P6"
+    assert cn.api.sysrq(uuid, "screenshot")["uuid"] == uuid
+
+
+def test_sysrq_that_cannot_be_sent_says_why(cn, kvm):
+    uuid = kvm["uuid"]
+    assert 'Unable to post "sysrq" to vmadmd: No such file or directory' in cn.fails("sysrq", uuid, "nmi")
+    cn.ok("stop", "-F", uuid)
+    said = cn.fails("sysrq", uuid, "nmi")
+    assert said == 'Unable to send request to vm from state "stopped", must be "running" or "stopping".'
+    zone = cn.api.start(cn.create()["uuid"])["uuid"]
+    said = cn.fails("sysrq", zone, "nmi")
+    assert said == 'The sysrq command is only supported for VMs  with brand "bhyve" or "kvm".'
+    assert cn.fails("sysrq", "ffffffff-0000-4000-8000-00000000000f", "nmi") == "bad statusCode: 404"
+    for words, text in (
+        ([uuid], 'Wrong number of parameters to "sysrq"'),
+        ([uuid, "nmi", "nmi"], 'Wrong number of parameters to "sysrq"'),
+        ([uuid, "reboot"], "Invalid sysrq type: reboot"),
+        (["nobody", "nmi"], "Invalid or missing UUID for sysrq"),
+    ):
+        done = cn.vmadm("sysrq", *words)
+        assert (done.code, done.out, done.err.splitlines()[0]) == (2, "", text)
+        assert "Usage: vmadm" in done.err
+
+
+def test_vmadmd_that_never_answers_is_given_up_and_leaves_no_transition(cn, kvm, monkeypatch):
+    monkeypatch.setattr(vmadmd_actions, "ANSWER_LIMIT", 0.2)
+    path = f"{cn.root}{SOCKET}"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        try:
+            with pytest.raises(VmadmError, match='Unable to post "stop" to vmadmd: timed out'):
+                cn.api.stop(kvm["uuid"])
+            with pytest.raises(VmadmError, match='Unable to post "sysrq" to vmadmd: timed out'):
+                cn.api.sysrq(kvm["uuid"])
+        finally:
+            os.unlink(path)
+    vm = cn.vm(kvm["uuid"])
+    assert (vm["state"], "transition_to" in vm) == ("running", False)
+
+
+def serial_line(cn, vm):
+    line = socket.socket(socket.AF_UNIX)
+    folder = os.open(f"{cn.root}{vm['zonepath']}/root/tmp", os.O_DIRECTORY)
+    try:
+        line.connect(f"/proc/self/fd/{folder}/vm.console")
+    finally:
+        os.close(folder)
+    assert until(line, b"login: ")
+    return line
+
+
+def until(line, text):
+    said = b""
+    line.settimeout(SOON)
+    while text not in said and (piece := line.recv(4096)):
+        said += piece
+    return text in said

@@ -11,6 +11,7 @@ from __future__ import annotations
 _API = frozenset(
     (
         "Vmadm",
+        "console",
         "create",
         "create_snapshot",
         "delete",
@@ -29,6 +30,7 @@ _API = frozenset(
         "send",
         "start",
         "stop",
+        "sysrq",
         "unset_transition",
         "update",
         "validate",

@@ -19,11 +19,13 @@ from contextlib import contextmanager
 from typing import Any, Literal, Optional, Protocol, Union, overload
 
 from vmadm.actions import (
+    consoles,
     creating,
     deleting,
     failing,
     installing,
     lifecycle,
+    nmi,
     receiving,
     reprovisioning,
     sending,
@@ -37,6 +39,7 @@ from vmadm.actions.session import Session, silently
 from vmadm.cli.info import info_of, vmadmd_of
 from vmadm.cli.matching import checked_filters, found, question_for
 from vmadm.errors import DaemonAway, VmNotFound, WrongState
+from vmadm.payload.bootoptions import ORDER, boot_options
 from vminfod.client import HTTPStatusError, VminfodClient, VminfodError
 from vminfod.clients.stream import VminfodEventStream
 from vminfod.clients.vmfilter import trimmed
@@ -201,14 +204,28 @@ class Vmadm:
         fails the text says which image the VM has."""
         return reprovisioning.reprovision(self._session(f"reprovision {uuid}"), uuid, payload)
 
-    def start(self, uuid: str, *, restart: bool = False, restart_delay: Optional[int] = None) -> Vm:
+    def start(
+        self,
+        uuid: str,
+        *,
+        order: Optional[str] = None,
+        drives: Iterable[tuple[str, str, str]] = (),
+        restart: bool = False,
+        restart_delay: Optional[int] = None,
+    ) -> Vm:
         """Boot the VM and wait until it runs. AlreadyInState if it does.
+
+        For a kvm VM, and this boot only: `order`, as qemu has it ("cd,once=d"), and further `drives`, each its media
+        ("disk" or "cdrom"), its path, of one of the VM's disks or of a file in its zone, and its model.
 
         `restart`: it is a restart by a container's policy, which is counted in `docker:restartcount`; a start by hand
         begins to count anew. `restart_delay`: milliseconds to wait before the next one, kept in
         `docker:restartdelay`."""
+        session = self._session(f"start {uuid}")
         by_policy = Restart(restart_delay) if restart else None
-        return lifecycle.start(self._session(f"start {uuid}"), uuid, by_policy)
+        asked = [] if order is None else [(ORDER, order)]
+        options = boot_options([*asked, *[(media, f"{path},{model}") for media, path, model in drives]])
+        return lifecycle.start(session, uuid, by_policy, options=options)
 
     def stop(self, uuid: str, *, force: bool = False, timeout: Optional[float] = None) -> Vm:
         """Stop the VM. `timeout` in seconds, for docker, bhyve and kvm only. AlreadyInState if it does not run."""
@@ -221,6 +238,18 @@ class Vmadm:
     def kill(self, uuid: str, signal: str = "SIGTERM") -> Vm:
         """Send a signal to the first process of the VM; gives the VM object as it was then. Waits for nothing."""
         return lifecycle.kill(self._session(f"kill {uuid}"), uuid, signal)
+
+    def console(self, uuid: str, *, serial: bool = False, stdin: Descriptor = 0, stdout: Descriptor = 1) -> None:
+        """Connect the descriptors to the VM's console until Ctrl-] is typed (of a zone: with a dot behind it), or the
+        console ends. A terminal is set raw meanwhile. `serial`: only of a hardware VM.
+        Only one call at a time may have a terminal."""
+        session = self._session(f"console {uuid}")
+        consoles.console(session, uuid, serial=serial, stdin=_descriptor(stdin), stdout=_descriptor(stdout))
+
+    def sysrq(self, uuid: str, request: str = "nmi") -> Vm:
+        """Send a hardware VM an NMI, or with "screenshot" have a kvm VM's screen written to /tmp/vm.ppm in its zone;
+        gives the VM object as it was."""
+        return nmi.sysrq(self._session(f"sysrq {uuid}"), uuid, request)
 
     def delete(self, uuid: str) -> None:
         """Take the VM away, whatever state it is in."""
@@ -304,4 +333,5 @@ create_snapshot, delete_snapshot = _here.create_snapshot, _here.delete_snapshot
 rollback_snapshot, reprovision = _here.rollback_snapshot, _here.reprovision
 send, receive, install = _here.send, _here.receive, _here.install
 load, lookup, events, info = _here.load, _here.lookup, _here.events, _here.info
+console, sysrq = _here.console, _here.sysrq
 wait_for, mark_failed, unset_transition = _here.wait_for, _here.mark_failed, _here.unset_transition

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Optional
 
 from vmadm.actions.atonce import at_once
+from vmadm.actions.bootdrives import check_options
 from vmadm.actions.following import Check, Follower
 from vmadm.actions.gathering import check_tags_of
 from vmadm.actions.outcome import confirmed, exactly, judged
@@ -23,6 +24,7 @@ from vmadm.errors import AlreadyInState, CannotRead, NotReached, ToolFailed, Vma
 from vmadm.node import startvm, zonecfg
 from vmadm.node.machine import FIRST, Result, failure
 from vmadm.node.zonefolder import ZoneFolder
+from vmadm.payload.bootoptions import NOTHING, BootOptions
 from vmload import Vm, brands
 
 START_LIMIT = 300.0  # seconds until the VM runs, or has run
@@ -40,9 +42,10 @@ ALREADY_HALTED = "zone is already halted"
 # Starting.
 
 
-def start(session: Session, uuid: str, restart: Optional[Restart] = None) -> Vm:
-    """Boot the VM and wait until it runs. `restart`: by a container's policy. Raises AlreadyInState if it does, and
-    other VmadmErrors."""
+def start(session: Session, uuid: str, restart: Optional[Restart] = None, *, options: BootOptions = NOTHING) -> Vm:
+    """Boot the VM, a kvm VM with `options` this once, and wait until it runs. `restart`: by a container's policy.
+
+    Raises AlreadyInState if it does, and other VmadmErrors."""
     name = f"VM.js startZone ({uuid})"
     try:
         vm = look_for(session, uuid, name)
@@ -56,9 +59,10 @@ def start(session: Session, uuid: str, restart: Optional[Restart] = None) -> Vm:
         elif state != "stopped":
             raise WrongState(f'Cannot start vm from state "{state}", must be "stopped".')
         check_tags_of(session.node, vm)
+        check_options(session, vm, options)
         vm = made_ready(session, vm, restart)
         with Follower(session, vm["zonename"], name) as follower:
-            boot(session, vm)
+            boot(session, vm, options)
             follower.until(has_run(vm), START_LIMIT, f"timed out waiting for VM {uuid} to run")
     except VmadmError as error:
         error.args = (f"Unable to start VM {uuid}: {error}",)
@@ -83,10 +87,11 @@ def _seen_through(session: Session, vm: Vm, name: str) -> Vm:
     return vm
 
 
-def boot(session: Session, vm: Vm) -> None:
-    """Boot the zone, and have it booted with the node from now on. Raises ToolFailed, NotWritten."""
+def boot(session: Session, vm: Vm, options: BootOptions = NOTHING) -> None:
+    """Boot the zone, a kvm VM with `options`, and have it booted with the node from now on. Raises ToolFailed,
+    NotWritten."""
     if vm["brand"] == "kvm":
-        startvm.write(ZoneFolder(session.node, vm["zonepath"]), vm)
+        startvm.write(ZoneFolder(session.node, vm["zonepath"]), vm, options)
     prefixed(session.node.run("zoneadm", "-u", vm["uuid"], "boot", "-X"), "zoneadm")
     if not vm.get("docker") or vm.get("internal_metadata", {}).get("docker:restartpolicy"):
         set_autoboot(session, vm, True)

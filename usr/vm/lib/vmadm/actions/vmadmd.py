@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What vmadm leaves to vmadmd, the daemon that holds a kvm VM's monitor: graceful stop, reboot, reset, and displays
+"""What vmadm leaves to vmadmd, the daemon that holds a kvm VM's monitor: graceful stop, reboot, reset, sysrq, and
+displays
 (docs/platform.md, "vmadmd").
 
 Always: a command that needs vmadmd finds out whether it is there before it changes anything (check_there())."""
@@ -52,6 +53,11 @@ def reboot_kvm(session: Session, vm: Vm) -> None:
 def reset_kvm(session: Session, vm: Vm) -> None:
     """Have vmadmd press the guest's reset button: its zone runs on. Raises VmadmError."""
     _post(session, vm, "reset", "action=reset")
+
+
+def sysrq_kvm(session: Session, vm: Vm, request: str) -> None:
+    """Have vmadmd send the guest an NMI (`nmi`), or write what its screen shows (`screenshot`). Raises VmadmError."""
+    _post(session, vm, "sysrq", f"action=sysrq&request={request}")
 
 
 def reload_display(session: Session, vm: Vm) -> None:

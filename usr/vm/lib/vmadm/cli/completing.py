@@ -50,6 +50,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
 }
 # Command -> option -> what its value is; "" for one that has none.
 OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "console": {"--serial": "", "--vnc": ""},
     "create": {"-f": "file"},
     "events": {"-f": "", "-j": "", "-r": ""},
     "kill": {"-s": "signal"},
@@ -137,7 +138,7 @@ def _of_kind(
         "command": tuple(PLACES),
         "info": INFO,
         "signal": SIGNALS,
-        "boot": ("order=", "disk=", "cdrom=", "once="),
+        "boot": ("order=", "disk=", "cdrom="),
         "sysrq": ("nmi", "screenshot"),
         "validate": ("create", "update"),
     }

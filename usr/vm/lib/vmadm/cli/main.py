@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from vmadm.cli.usage import ALIASES, OUT_OF_REACH, WRITES, help_text, usage_text
+from vmadm.cli.usage import ALIASES, WRITES, help_text, usage_text
 from vmadm.errors import BadUsage, CannotRunHere, CommandFailed
 from vminfod.bunyan import FATAL, LEVELS
 from vminfod.cli.stdio import NO_ANSWER, STDERR, complain, put, put_last, run_to_end, say_waiting_for_answer
@@ -60,9 +60,6 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> int:
     if "--help" in words[: words.index("--") if "--" in words else None]:
         return _help([word])
     command = ALIASES.get(word, word)
-    if command in OUT_OF_REACH:
-        complain(f"vmadm {word} is out of reach of this implementation: docs/vmadm.md says what it would take")
-        return FAILED
     if command in WRITES:
         from vmadm.cli.writes import write
 

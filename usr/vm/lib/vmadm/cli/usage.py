@@ -5,9 +5,10 @@ from __future__ import annotations
 
 ALIASES = {"boot": "start", "destroy": "delete", "halt": "stop", "json": "get", "recv": "receive"}
 
-# They change a VM, and live in modules that reads need not import.
+# They change a VM or sit on it, and live in modules that reads need not import.
 WRITES = frozenset(
     (
+        "console",
         "create",
         "create-snapshot",
         "delete",
@@ -21,17 +22,16 @@ WRITES = frozenset(
         "send",
         "start",
         "stop",
+        "sysrq",
         "update",
         "validate",
     )
 )
 
-# Part of vmadm's interface, but out of reach: not in the usage text, and distinguished from words that are wrong.
-OUT_OF_REACH = frozenset(("console", "sysrq"))
-
 _COMMANDS = """\
 create [-f <file>]
 create-snapshot <uuid> <snapshot>
+console [--serial|--vnc] <uuid>
 delete <uuid>
 delete-snapshot <uuid> <snapshot>
 events [-fjr] [uuid]
@@ -46,8 +46,9 @@ receive [-f <file>]
 reprovision [-f <file>] <uuid>
 rollback-snapshot <uuid> <snapshot>
 send <uuid> [target]
-start <uuid>
+start <uuid> [option=value ...]
 stop [-F] [-t <seconds>] <uuid>
+sysrq <uuid> <nmi|screenshot>
 update [-f <file>] <uuid>
     or update <uuid> property=value [property=value ...]
 validate create [-f <file>]
@@ -59,7 +60,8 @@ validate update <brand> [-f <file>]
 ABOUT = {
     "create": "Make a VM of a payload, a JSON object in the file or on standard input, and boot it if it is to.",
     "create-snapshot": "Take a snapshot of all that belongs to the VM, under this name.",
-    "console": "Sit down at the VM's console; ~. leaves it.",
+    "console": "Sit down at the VM's console. Ctrl-] leaves it; of a zone's, Ctrl-] and a dot at the start of a line. "
+    "--serial: only of a hardware VM. --vnc: print where the VM's VNC display is.",
     "delete": "Stop the VM and destroy it with its data; its snapshots and disks go, too.",
     "delete-snapshot": "Destroy that snapshot.",
     "events": "Print what changes, of all VMs or of one, until Ctrl-C. -j: as JSON, -f: whole dates and names, "
@@ -81,9 +83,11 @@ ABOUT = {
     "rollback-snapshot": "Set the VM back to that snapshot: it is stopped, what came later is gone, and it is booted "
     "again.",
     "send": "Write the VM with all its data to standard output, for `vmadm receive` on another node. It is stopped.",
-    "start": "Boot the VM. Hardware VMs take boot options: order=, disk=, cdrom=, for this time only.",
+    "start": "Boot the VM. A kvm VM takes boot options, for this time only: order=cd,once=d, what it boots from and in "
+    "which order; disk=path,model and cdrom=path,model, further drives.",
     "stop": "Shut the VM down. -F: at once; -t: how many seconds it has before it is halted.",
-    "sysrq": "Send an NMI to a hardware VM, or have a screenshot of it taken.",
+    "sysrq": "Send an NMI to a hardware VM (nmi), or have a kvm VM's screen written to /tmp/vm.ppm in its zone "
+    "(screenshot).",
     "update": "Change properties of the VM: a payload in the file or on standard input, or pairs behind the uuid.",
     "validate": "Say what is wrong with a payload, without making or changing anything.",
 }

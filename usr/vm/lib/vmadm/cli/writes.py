@@ -15,13 +15,13 @@ from typing import Any, Optional
 
 from vmadm.actions.atonce import check_not_within
 from vmadm.actions.session import Session, silently
-from vmadm.cli import moving
+from vmadm.cli import moving, operating
 from vmadm.cli.cmdline import Option, is_uuid, parsed_words, uuid_operand
 from vmadm.cli.matching import operands as pairs
-from vmadm.errors import BadUsage, CannotRunHere, CommandFailed, VmadmError
+from vmadm.errors import BadUsage, CannotRunHere, VmadmError
 from vmadm.node import logfile
 from vmadm.node.interrupts import Interrupts
-from vmadm.payload import Payload
+from vmadm.payload import Payload, bootoptions
 from vminfod.cli.stdio import complain
 from vminfod.clients.address import address_from_environment
 from vminfod.clients.clientlog import StderrLog
@@ -33,13 +33,12 @@ from vmload import uuids
 FILE_OPTION = (Option("f", "file", takes_value=True),)
 STOP_OPTIONS = (Option("F", "force"), Option("t", "timeout", takes_value=True))
 KILL_OPTIONS = (Option("s", "signal", takes_value=True),)
-BOOT_OPERANDS = ("order", "disk", "cdrom")  # of hardware VMs
 DEFAULT_SIGNAL = "SIGTERM"
 STDIN = "/dev/stdin"
 
 
 def write(command: str, word: str, words: list[str], environ: Mapping[str, str], debug: StderrLog) -> int:
-    """Run one command, `word` as typed; gives the exit code. Raises BadUsage, CannotRunHere, CommandFailed."""
+    """Run one command, `word` as typed; gives the exit code. Raises BadUsage, CannotRunHere."""
     act = COMMANDS[command](word, words)
     root = environ.get("VMADM_ROOT") or "/"
     check_place(root)
@@ -71,7 +70,8 @@ def write(command: str, word: str, words: list[str], environ: Mapping[str, str],
             complain(str(error))
             return error.exit_code
         log.info("done")
-    complain(line)  # last of all: agents take the last line on stderr for the message
+    if line:
+        complain(line)  # last of all: agents take the last line on stderr for the message
     return 0
 
 
@@ -82,7 +82,7 @@ def check_place(root: str) -> None:
 
 
 # Each function takes the word as typed and the words after it, and gives what is to be done with a session; that gives
-# the line to print.
+# the line to print, if there is one.
 
 
 def _create(word: str, words: list[str]) -> Any:
@@ -115,16 +115,15 @@ def _update(word: str, words: list[str]) -> Any:
 def _start(word: str, words: list[str]) -> Any:
     _, left = parsed_words(words, ())
     uuid = uuid_operand(left, word)
-    for key in pairs(left[1:]):
-        if key not in BOOT_OPERANDS:
-            raise BadUsage(f"Invalid argument to start: {key}")
-    if left[1:]:
-        raise CommandFailed("boot options need vmadmd, which is out of reach: start the VM without them")
+    try:
+        options = bootoptions.from_words(left[1:])
+    except bootoptions.BadBootOptions as error:
+        raise BadUsage(str(error)) from error
 
     def act(session: Session) -> str:
         from vmadm.actions.lifecycle import start
 
-        start(session, uuid)
+        start(session, uuid, options=options)
         return f"Successfully started VM {uuid}"
 
     return act
@@ -265,6 +264,8 @@ COMMANDS = {
     "delete-snapshot": _snapshot,
     "rollback-snapshot": _snapshot,
     "validate": _validate,
+    "console": operating.console,
+    "sysrq": operating.sysrq,
     "send": moving.send,
     "receive": moving.receive,
     "install": moving.install,

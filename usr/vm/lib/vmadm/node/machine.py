@@ -5,7 +5,8 @@ Paths are the node's own (`/etc/zones/U.xml`). The root, `/` on SmartOS and a fo
 front of them here, so that nothing above knows which of the two it is working on.
 Always: a file appears whole or not at all (written beside its place and renamed into it). What lies below a zonepath
         is not touched here, because a tenant can put links there, but through a ZoneFolder (zonefolder.py).
-        Commands run in a session of their own: a Ctrl-C in the terminal is for vmadm, not for a half-done install."""
+        Commands run in a session of their own: a Ctrl-C in the terminal is for vmadm, not for a half-done install.
+        (But zlogin, which is given the terminal.)"""
 
 from __future__ import annotations
 
@@ -84,12 +85,13 @@ class Node:
                 raise ToolFailed(f"cannot run {tool}: {error.strerror}", tool=tool, stderr="") from error
             return _finished(child, tool, stdin, limit)
 
-    def start(self, tool: str, *words: str, **streams: Any) -> subprocess.Popen[bytes]:
+    def start(self, tool: str, *words: str, own_session: bool = True, **streams: Any) -> subprocess.Popen[bytes]:
         """Start a command with these `streams` (as subprocess.Popen has them), which the caller waits for: for what
-        takes as long as it takes. An interruption does not wait for it. Raises ToolFailed if it cannot be run."""
+        takes as long as it takes. An interruption does not wait for it. `own_session` False: it has our terminal, with
+        its keys and signals. Raises ToolFailed if it cannot be run."""
         try:
             return subprocess.Popen(
-                [self._path(tool), *words], env=_environment(None), start_new_session=True, **streams
+                [self._path(tool), *words], env=_environment(None), start_new_session=own_session, **streams
             )
         except OSError as error:
             raise ToolFailed(f"cannot run {tool}: {error.strerror}", tool=tool, stderr="") from error

@@ -13,6 +13,7 @@ import re
 from typing import Any
 
 from vmadm.node.zonefolder import ZoneFolder
+from vmadm.payload.bootoptions import NOTHING, BootOptions
 from vminfod.clients.plainjson import pretty
 from vmload import Vm
 
@@ -33,15 +34,15 @@ EXPANDED = re.compile(r'([\\"$`])')  # by a shell, between double quotes
 NO_DISPLAY = -1
 
 
-def write(folder: ZoneFolder, vm: Vm) -> None:
-    """Write both files of the VM whose zonepath is `folder`. Raises NotWritten."""
+def write(folder: ZoneFolder, vm: Vm, options: BootOptions = NOTHING) -> None:
+    """Write both files of the VM whose zonepath is `folder`, which boots with `options`. Raises NotWritten."""
     folder.write(METADATA, pretty({"internal_metadata": vm.get("internal_metadata") or {}}) + "\n")
-    folder.write(STARTVM, script(vm), 0o755)
+    folder.write(STARTVM, script(vm, options), 0o755)
 
 
-def script(vm: Vm) -> str:
+def script(vm: Vm, options: BootOptions = NOTHING) -> str:
     """The text of `startvm`."""
-    words = " \\\n    ".join([*(_quoted(word) for word in arguments(vm)), *_own_words(vm)])
+    words = " \\\n    ".join([*(_quoted(word) for word in arguments(vm, options)), *_own_words(vm)])
     return (
         "#!/usr/bin/bash\n\n"
         f"exec >{LOG} 2>&1\n"
@@ -53,14 +54,16 @@ def script(vm: Vm) -> str:
     )
 
 
-def arguments(vm: Vm) -> list[str]:
+def arguments(vm: Vm, options: BootOptions = NOTHING) -> list[str]:
     """qemu's arguments, but for those that the VM's owner gave as text."""
+    drives = [*(vm.get("disks") or []), *[vars(drive) for drive in options.drives]]
+    boot = f"order={options.order}" if options.order is not None else vm.get("boot") or BOOT_ORDER
     own_devices = not vm.get("qemu_opts")  # with qemu_opts the devices of the second half are theirs
     return [
         *("-m", str(vm["ram"]), "-name", vm["uuid"], "-uuid", vm["uuid"], "-cpu", vm.get("cpu_type") or CPU_TYPE),
         *(("-smp", str(vm["vcpus"])) if vm.get("vcpus", 1) > 1 else ()),
-        *[word for index, disk in enumerate(vm.get("disks") or []) for word in ("-drive", _drive(disk, index))],
-        *("-boot", vm.get("boot") or BOOT_ORDER),
+        *[word for index, disk in enumerate(drives) for word in ("-drive", _drive(disk, index))],
+        *("-boot", boot),
         *[word for index, nic in enumerate(vm.get("nics") or []) for word in _nic(vm, nic, index)],
         *("-smbios", _smbios(vm), "-pidfile", "/tmp/vm.pid", "-vga", vm.get("vga") or VGA),
         *("-chardev", "socket,id=qmp,path=/tmp/vm.qmp,server,nowait", "-qmp", "chardev:qmp"),

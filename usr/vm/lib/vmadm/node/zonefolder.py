@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
+from socket import socket
 from typing import Optional
 
 from vmadm.errors import NotWritten
@@ -47,6 +48,19 @@ class ZoneFolder:
         """Whether a regular file is there, with no link on the way to it. Raises NotWritten."""
         with self._reported("look at", inside):
             return self._files.is_file(inside)
+
+    def has_file_of_zone(self, path: str) -> bool:
+        """Whether there is anything at `path`, as the zone names it, with no link on the way. Raises NotWritten."""
+        inside = _inside(path)
+        return inside is not None and self.exists(inside)
+
+    def connection(self, path: str) -> socket:
+        """A connection to the unix socket at `path`, as the zone names it. Raises NotWritten."""
+        inside = _inside(path)
+        if inside is None:
+            raise NotWritten(f"refusing to connect to {path} in the zone: that is no plain path")
+        with self._reported("connect to", inside):
+            return self._files.connection(inside)
 
     def write(self, inside: str, text: str, mode: int = 0o644) -> None:
         """Replace a file in one step, and make the folders above it. Raises NotWritten."""
@@ -95,3 +109,9 @@ class ZoneFolder:
         except OSError as error:
             text = error.strerror or errno.errorcode.get(error.errno or 0, "unknown error")
             raise NotWritten(f"cannot {doing} {self.path(inside)}: {text}") from error
+
+
+def _inside(path: str) -> Optional[str]:
+    """The zone's own path of something, as seen from the zonepath; None for one that could lead anywhere."""
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    return None if not names or ".." in names or "\0" in path else "/".join(["root", *names])
