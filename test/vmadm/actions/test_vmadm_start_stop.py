@@ -91,12 +91,6 @@ def test_stopped_counts_after_running_was_seen():
     assert check(before)
 
 
-def test_boot_options_are_refused(cn, stopped):
-    done = cn.vmadm("start", stopped, "speed=fast")
-    assert (done.code, done.err.splitlines()[0]) == (2, "Invalid argument to start: speed")
-    assert cn.fails("start", stopped, "order=cd").startswith("boot options need vmadmd")
-
-
 def test_disks_of_an_old_bhyve_get_the_slots_and_uuids_that_they_lack(cn):
     disks = [{"size": "64", "model": "virtio"}, {"size": "64", "model": "virtio", "boot": "true"}]
     disks += [{"size": "64", "model": "virtio"}]
