@@ -97,7 +97,9 @@ def test_the_page_of_vmadm_has_each_option_with_its_long_name():
     known = {option for table in tables for option in table if isinstance(option, cmdline.Option)}
     assert len(known) > 10
     for option in known:
-        assert f"Fl {option.letter}" + (f" , -{option.name}" if option.name else "") in text, option.letter
+        only_long = option.letter == option.name
+        both = f"Fl {option.letter}" + (f" , -{option.name}" if option.name else "")
+        assert (f".It Fl -{option.name}\n" if only_long else both) in text, option.letter
 
 
 @pytest.mark.pure

@@ -81,9 +81,9 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 def _serial_line(session: Session, vm: Vm, path: str, stdin: int, stdout: int) -> None:
     line = ZoneFolder(session.node, vm["zonepath"]).connection(path)
     with closing(line), kept(stdin) as terminal:
-        session.step(f"Connected to the serial line of VM {vm['uuid']}; Ctrl-] leaves it.")
         if terminal is not None:
+            session.tell(f"Connected to the serial line of VM {vm['uuid']}; Ctrl-] leaves it.")
             terminal.set_raw()
         left = relay(line, stdin, stdout)
-    if not left:
-        session.step(f"VM {vm['uuid']} has closed its serial line.")
+    if terminal is not None and not left:
+        session.tell(f"VM {vm['uuid']} has closed its serial line.")

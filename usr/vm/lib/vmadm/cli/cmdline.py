@@ -20,7 +20,8 @@ UUID_DASHES = (8, 13, 18, 23)
 
 
 class Option:
-    """One option of a command: its letter, its long name if it has one, and whether it takes a value.
+    """One option of a command: its letter, its long name if it has one, and whether it takes a value. One that has
+    only a long name has that for its letter, too.
 
     `off_letter`: a second letter, which switches the flag off. Where a flag has one it makes a difference whether it
     was switched off or not named at all, and parsed_words() gives "false" for it."""
