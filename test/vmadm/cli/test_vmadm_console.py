@@ -15,6 +15,7 @@ from support.deadlines import SOON
 from support.running_daemon import SBIN, eventually
 from support.screens import Screen
 from support.writing import NOBODY
+from vminfod.client import VminfodClient
 
 pytest_plugins = ("support.writers",)
 
@@ -207,6 +208,14 @@ def test_bhyve_vm_has_the_console_that_its_com1_is(cn):
     assert (done.code, done.out, done.err) == (0, f"{uuid} login: hello", "")
     assert not any(command.startswith("zlogin") for command in cn.commands())
     assert cn.fails("sysrq", uuid, "screenshot") == 'Invalid sysrq "screenshot" valid values: "nmi".'
+
+
+def test_console_is_had_also_of_a_vm_that_is_held_or_cannot_be_read(cn, kvm):
+    uuid = kvm["uuid"]
+    with VminfodClient("test", port=cn.daemon.port, socket=f"{cn.root}/var/run/vminfod.sock").transaction(uuid):
+        assert cn.vmadm("console", uuid, stdin="held").out == f"{uuid} login: held"
+    cn.control.fault("zfs", "hang", match=uuid, times=None)
+    assert cn.vmadm("console", uuid, stdin="hangs").out == f"{uuid} login: hangs"
 
 
 def test_vnc_is_where_the_display_is(cn, kvm, zone):

@@ -113,6 +113,8 @@ def test_library_is_found_under_the_packages_own_name():
         "delete_snapshot",
         "rollback_snapshot",
         "validate",
+        "console",
+        "sysrq",
     ]
     for _ in range(2):  # the first look imports modules, which must not hide the functions
         assert all(callable(getattr(vmadm, name)) for name in names)

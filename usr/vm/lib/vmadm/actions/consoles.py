@@ -13,7 +13,7 @@ import subprocess
 from contextlib import closing
 from typing import Optional
 
-from vmadm.actions.lifecycle import look_for
+from vmadm.actions.lifecycle import known
 from vmadm.actions.session import Session
 from vmadm.errors import VmadmError, WrongState
 from vmadm.node.serialline import relay
@@ -30,7 +30,7 @@ END_LIMIT = 5.0  # seconds that zlogin has to end when it is asked to
 def console(session: Session, uuid: str, *, serial: bool = False, stdin: int = 0, stdout: int = 1) -> None:
     """Connect the descriptors to the VM's console until the operator leaves, or it ends. `serial`: only of a
     hardware VM. Raises WrongState, and other VmadmErrors."""
-    vm = look_for(session, uuid, f"VM.js console ({uuid})")
+    vm = known(session, uuid, f"VM.js console ({uuid})")
     if vm.get("state") != "running":
         raise WrongState(f'cannot connect to console when state is "{vm.get("state")}" must be "running".')
     brand = str(vm["brand"])
@@ -65,7 +65,8 @@ def _zone_console(session: Session, zonename: str, stdin: int, stdout: int) -> N
         try:
             child.wait()
         except BaseException:
-            _end(child)
+            with session.held():
+                _end(child)
             raise
 
 

@@ -330,6 +330,12 @@ def look_for(session: Session, uuid: str, name: str, *, last_known: bool = False
         return session.look_or_last_known(uuid, name) if last_known else session.look(uuid, name)
 
 
+def known(session: Session, uuid: str, name: str) -> Vm:
+    """The VM as it is served, for the commands that only turn to it. Raises VmNotFound, as look_for()."""
+    with not_found_as_ever(uuid):
+        return session.known(uuid, name)
+
+
 @contextmanager
 def not_found_as_ever(uuid: str) -> Iterator[None]:
     """The word of those commands for a VM that is not there to begin with."""

@@ -5,7 +5,7 @@ Always: nothing of the node changes; bhyve is asked with bhyvectl, kvm by way of
 
 from __future__ import annotations
 
-from vmadm.actions.lifecycle import look_for
+from vmadm.actions.lifecycle import known
 from vmadm.actions.session import Session
 from vmadm.actions.vmadmd import sysrq_kvm
 from vmadm.errors import VmadmError, WrongState
@@ -20,15 +20,15 @@ def sysrq(session: Session, uuid: str, request: str) -> Vm:
     """Send the request, `nmi` or `screenshot`; gives the VM as it was. A screenshot is `/tmp/vm.ppm` in its zone.
 
     Raises VmadmError: WrongState, or the brand has no such request, or who was asked did not answer."""
-    vm = look_for(session, uuid, f"VM.js sysrq ({uuid})")
+    vm = known(session, uuid, f"VM.js sysrq ({uuid})")
     state, brand = vm.get("state"), vm["brand"]
     if state not in STATES:
         raise WrongState(f'Unable to send request to vm from state "{state}", must be "running" or "stopping".')
     if brand not in REQUESTS:
         raise VmadmError('The sysrq command is only supported for VMs  with brand "bhyve" or "kvm".')
     if request not in REQUESTS[brand]:
-        known = ",".join([f'"{each}"' for each in REQUESTS[brand]])
-        raise VmadmError(f'Invalid sysrq "{request}" valid values: {known}.')
+        valid = ",".join([f'"{each}"' for each in REQUESTS[brand]])
+        raise VmadmError(f'Invalid sysrq "{request}" valid values: {valid}.')
     if brand == "bhyve":
         session.node.must("bhyvectl", f"--vm=SYSbhyve-{vm['zonedid']}", "--inject-nmi")
     else:

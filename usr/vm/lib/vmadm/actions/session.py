@@ -119,12 +119,18 @@ class Session:
     def check_known(self, uuid: str, name: str) -> None:
         """vminfod answers, and knows the VM: cheaper than look(), for before a lock is waited for. Raises VmNotFound,
         DaemonAway."""
+        self.known(uuid, name)
+
+    def known(self, uuid: str, name: str) -> Vm:
+        """The VM as it is served: for what changes nothing, and has to go on where zfs hangs or the VM is held. Raises
+        VmNotFound, CannotRead, DaemonAway."""
         try:
-            self.client(name).get(vm_path(uuid))
+            vm: Vm = self.client(name).get(vm_path(uuid))
+            return vm
         except HTTPStatusError as error:
             if error.code != 404:
                 raise nothing_changed(error) from error
-            self.look(uuid, name)  # a VM that is seconds old may not be served yet
+            return self.look(uuid, name)  # a VM that is seconds old may not be served yet
         except VminfodError as error:
             raise nothing_changed(error) from error
 

@@ -41,11 +41,11 @@ def console(word: str, words: list[str]) -> Act:
 
 def _display(session: Session, uuid: str) -> str:
     """Where a VNC viewer finds the VM's display: HOST:PORT. Raises VmadmError."""
-    from vmadm.actions.lifecycle import look_for
+    from vmadm.actions.lifecycle import known
     from vmadm.cli.info import info_of, vmadmd_of
 
     name = f"VM.js console ({uuid})"
-    vm = look_for(session, uuid, name)
+    vm = known(session, uuid, name)
     vmadmd = vmadmd_of(session.node.root or "/", name, VMADMD_LIMIT, session.log)
     display = info_of(vm, ["vnc"], vmadmd).get("vnc")
     if not display:

@@ -18,6 +18,8 @@ from typing import Any, Optional
 
 from vmadm.node import terminalguard
 
+GUARD_LIMIT = 10.0  # seconds that it may take to end when it is told that it has nothing to do
+
 
 class KeptTerminal:
     """A terminal whose settings are kept; `kept()` gives one."""
@@ -41,7 +43,11 @@ class KeptTerminal:
             termios.tcsetattr(self._descriptor, termios.TCSANOW, self._before)
         self._tell(terminalguard.DONE)
         if self._guard is not None:
-            self._guard.communicate()
+            try:
+                self._guard.communicate(timeout=GUARD_LIMIT)
+            except subprocess.TimeoutExpired:
+                self._guard.kill()
+                self._guard.wait()
 
     def _tell(self, text: str) -> None:
         if self._guard is not None and self._guard.stdin is not None:
