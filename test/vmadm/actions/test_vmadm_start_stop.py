@@ -119,6 +119,15 @@ def test_bhyve_with_two_disks_in_a_slot_is_not_started(cn):
     assert cn.vm(uuid)["state"] == "stopped"
 
 
+def test_bhyve_with_two_boot_disks_is_not_started_and_both_are_named(cn):
+    disks = [{"size": "64", "model": "virtio", "boot": "true"}] * 2
+    uuid = cn.add(brand="bhyve", image="", ram=1024, state="stopped", disks=disks)
+    text = cn.fails("start", uuid)
+    assert text.startswith(f"Unable to start VM {uuid}: multiple boot disks: ")
+    assert all(f"/dev/zvol/rdsk/zones/{uuid}/disk{number}" in text for number in (0, 1))
+    assert cn.vm(uuid)["state"] == "stopped"
+
+
 def test_container_that_is_started_by_hand_counts_its_restarts_anew(cn):
     uuid = cn.create(docker=True, internal_metadata={"docker:restartcount": 3})["uuid"]
     assert cn.api.start(uuid)["internal_metadata"]["docker:restartcount"] == 0

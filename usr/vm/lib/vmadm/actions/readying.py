@@ -14,6 +14,7 @@ from vmadm.actions import hostvolumes, nocloud
 from vmadm.actions.session import Session
 from vmadm.errors import VmadmError
 from vmadm.payload import pcislots
+from vmadm.payload.diskrules import multiple_boot
 from vmload import Vm
 
 RESTARTS, DELAY = "docker:restartcount", "docker:restartdelay"
@@ -43,6 +44,9 @@ def _disks_that_lack(vm: Vm) -> list[Vm]:
     """Disks that an older vmadm made, and cloud-init's, get the PCI slot and the uuid that they lack. Raises
     VmadmError."""
     disks = vm.get("disks") or []
+    boot = [disk for disk in disks if disk.get("boot")]
+    if len(boot) > 1:
+        raise VmadmError(multiple_boot(boot))
     taken = pcislots.Taken()
     slots = pcislots.assign(disks, taken, legacy=True)
     if taken.errors:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Optional
 
 from vmadm.errors import VmadmError
-from vmadm.node.machine import Node
+from vmadm.node.machine import Node, failure
 from vmadm.node.zfs import destroy_volume, number, quota_words
 from vmadm.payload.change import Disk, DiskChange
 from vmadm.payload.unset import UNSET, said
@@ -99,7 +99,12 @@ def _create(node: Node, disk: Disk, volume: str, root: str, uuid: str) -> None:
 
 def _good_block(node: Node, pool: str) -> int:
     """The block size of a new volume on that pool, in bytes. Raises ToolFailed."""
-    config = node.must("zdb", "-C", pool).stdout
+    asked = node.run("zdb", "-C", pool)
+    if asked.status != 0:
+        if node.run("zfs", "list", "-H", "-o", "name", pool).status == 0:
+            raise failure("zdb", asked)
+        return DEFAULT_BLOCK  # zfs is the one to say that there is no such pool
+    config = asked.stdout
     is_raidz = "ashift: 12" in config and "type: 'raidz'" in config and "ashift: 9" not in config
     return RAIDZ_BLOCK if is_raidz else DEFAULT_BLOCK
 

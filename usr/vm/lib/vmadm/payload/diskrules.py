@@ -152,10 +152,11 @@ def check_boot(
     kept = [disk for disk in vm.get("disks") or [] if disk.get("path") not in {*whole, *removed}]
     boot = [disk for disk in (*kept, *whole.values()) if disk.get("boot") is True]
     is_told = sum(disk.boot is True for disk in asked.add) > 1  # by _check_boot()
-    return [_multiple_boot(boot)] if len(boot) > 1 and not is_told else []
+    return [multiple_boot(boot)] if len(boot) > 1 and not is_told else []
 
 
-def _multiple_boot(disks: Iterable[Payload]) -> str:
+def multiple_boot(disks: Iterable[Payload]) -> str:
+    """What is said of disks of one VM, each of which is to be booted from."""
     return "multiple boot disks: " + " and ".join([f'"{compact(each)}"' for each in disks])
 
 
@@ -163,7 +164,7 @@ def _check_boot(disks: Sequence[DiskChange], shown: Shown, texts: list[str]) -> 
     """A VM boots from one disk."""
     boot = [each for each, disk in zip(shown, disks) if disk.boot is True]
     if len(boot) > 1:
-        texts.append(_multiple_boot(boot))
+        texts.append(multiple_boot(boot))
 
 
 def _complete(
