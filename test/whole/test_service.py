@@ -208,18 +208,20 @@ def test_nothing_that_start_began_outlives_the_daemon(own_node, tmp_path):
 
 
 def test_stop_ends_a_daemon_that_was_stopped_by_a_signal(own_node, tmp_path):
-    """It answers nothing, and is found by its pid file."""
-    with RunningDaemon(own_node.root).start() as daemon:
+    """It answers nothing, and is found by its pid file, and known by its name: so it is started as itself."""
+    with RunningDaemon(own_node.root, environ={}).start() as daemon:
         os.kill(daemon.process.pid, signal.SIGSTOP)
         stopped = run_method(["stop"], SVCPROP=svcprop(tmp_path, {"root": own_node.root}))
         assert (stopped.returncode, stopped.stderr) == (0, "")
         assert daemon.wait() == 0
 
 
-def test_stop_does_not_take_another_process_for_the_daemon(tmp_path):
+@pytest.mark.parametrize("words", [["sleep", "60"], ["tail", "-f", "/dev/null", "vminfod.log"]])
+def test_stop_does_not_take_another_process_for_the_daemon(tmp_path, words):
     """The pid file of a daemon that was killed can name a process that came later."""
     (tmp_path / "var/run").mkdir(parents=True)
-    with subprocess.Popen(["sleep", "60"]) as bystander:
+    (tmp_path / "vminfod.log").write_text("")
+    with subprocess.Popen(words, cwd=tmp_path) as bystander:
         (tmp_path / "var/run/vminfod.pid").write_text(f"{bystander.pid}\n")
         assert run_method(["stop"], SVCPROP=svcprop(tmp_path, {"root": str(tmp_path)})).returncode == 0
         assert bystander.poll() is None

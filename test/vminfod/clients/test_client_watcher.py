@@ -398,3 +398,14 @@ def test_who_does_not_iterate_on_holds_the_watcher_back_and_nothing_is_lost(monk
         wait_until(lambda: watcher._mirror.rev == 5, "it waits with the fourth")
         seen += [next(taking)["rev"] for _ in range(9)]
     assert seen == list(range(2, 12))
+
+
+def test_iteration_that_nobody_began_and_nobody_wants_holds_nothing_back(monkeypatch):
+    monkeypatch.setattr(watcher_module, "UNREAD", 2)
+    go = threading.Event()
+    events = [event("modify", "a", **rev(number)) for number in range(2, 12)]
+    behind = serving(ready(vm("a"), **rev(1)), go, *events)
+    with behind as server, VminfodWatcher("demo", port=server.port, log=callers_log()) as watcher:
+        iter(watcher)
+        go.set()
+        watcher.wait_for_rev(11, LIMIT)

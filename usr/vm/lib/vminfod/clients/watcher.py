@@ -159,10 +159,13 @@ class VminfodWatcher:
                 self._changed.notify_all()
 
         self.on("event", take)
-        return self._taken(unread, taking, take)
+        taken = self._taken(unread, taking, take)
+        next(taken)
+        return taken
 
     def _taken(self, unread: deque[Event], taking: list[bool], take: Callable[[Any], object]) -> Iterator[Event]:
         try:
+            yield {}  # for __iter__: one that has not begun would end without a word when nobody wants it any more
             while True:
                 with self._changed:
                     self._changed.wait_for(lambda: unread or self._stopped or self._ended)
