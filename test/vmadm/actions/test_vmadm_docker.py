@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from support.writing import BASE_IMAGE
+from support.writing import BASE_IMAGE, IMAGE, LX_IMAGE
 from vmadm import BadPayload, VmadmError
 
 pytest_plugins = ("support.writers",)
@@ -233,4 +233,87 @@ def test_container_runs_on_after_a_signal_that_it_takes_no_notice_of(cn):
     cn.ok("kill", "-s", "USR1", uuid)
     vm = cn.api.load(uuid, fresh=True)
     assert (vm["state"], vm["pid"]) == ("running", pid)
+    cn.api.delete(uuid)
+
+
+# What an image has in the places of mounts.
+
+
+@contextlib.contextmanager
+def image_with_link(cn, place, target):
+    """Clones of the image have a link at `place`, for as long as this lasts."""
+    name, own = f"zones/{IMAGE}", place.replace("/", "-")
+    link = f"{cn.root}/{name}/root/{place}"
+
+    def zfs(*words):
+        cn.node.run("zfs", *words, check=True)
+
+    os.symlink(target, link)
+    zfs("snapshot", f"{name}@{own}")
+    os.unlink(link)
+    zfs("rename", f"{name}@final", f"{name}@kept")
+    zfs("rename", f"{name}@{own}", f"{name}@final")
+    try:
+        yield
+    finally:
+        zfs("rename", f"{name}@final", f"{name}@{own}")
+        zfs("rename", f"{name}@kept", f"{name}@final")
+
+
+def test_link_in_the_place_of_a_hosts_file_is_replaced_and_not_followed(cn, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    with image_with_link(cn, "etc/hostname", victim):
+        vm = cn.create(docker=True, hostname="web")
+    mounted = f"{cn.root}{vm['zonepath']}/root/etc/hostname"
+    assert os.path.isfile(mounted)
+    assert not os.path.islink(mounted)
+    assert victim.read_text() == "untouched"
+    assert cn.node.read(f"{vm['zonepath']}/config/hostname") == "web\n"
+    cn.api.delete(vm["uuid"])
+
+
+def test_folder_in_the_place_of_a_hosts_file_makes_no_container(cn):
+    uuid = "1d1f0c5e-6f6e-4b8e-9a55-0f2c8c2b7d12"
+    with pytest.raises(VmadmError, match="/root/etc/svc"):
+        cn.create(uuid=uuid, docker=True, internal_metadata={"docker:hostsFile": "/etc/svc"})
+    assert cn.is_gone(uuid)
+
+
+def test_link_on_the_way_to_a_volumes_place_is_not_followed(cn, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "secret").write_text("of the node")
+    volumes = [{"source": "create-volume", "target": "/srv/data", "type": "lofs"}]
+    with image_with_link(cn, "srv", tmp_path):
+        vm = cn.create(filesystems=volumes)
+    assert os.listdir(cn.root + vm["filesystems"][0]["source"]) == []
+    cn.api.delete(vm["uuid"])
+
+
+def test_link_in_the_place_of_a_volume_makes_no_vm(cn, tmp_path):
+    uuid = "1d1f0c5e-6f6e-4b8e-9a55-0f2c8c2b7d13"
+    volumes = [{"source": "create-volume", "target": "/opt", "type": "lofs"}]
+    with image_with_link(cn, "opt", tmp_path), pytest.raises(VmadmError, match="symbolic link"):
+        cn.create(uuid=uuid, filesystems=volumes)
+    assert cn.is_gone(uuid)
+
+
+def test_container_on_lx_has_linuxs_places_and_its_log_by_driver(cn):
+    metadata = {"docker:tty": True, "docker:logdriver": "none"}
+    vm = cn.create(brand="lx", image_uuid=LX_IMAGE, kernel_version="4.3.0", docker=True, internal_metadata=metadata)
+    assert {each["target"] for each in vm["filesystems"]} == {"/etc/resolv.conf", "/etc/hosts", "/etc/hostname"}
+    assert (vm["init_name"], vm["zlog_mode"]) == ("/native/usr/vm/sbin/dockerinit", "-t-")
+    assert 'name="zlog-mode" type="string" value="-t-"' in cn.zone_xml(vm["uuid"])
+    cn.api.delete(vm["uuid"])
+
+
+def test_vm_becomes_a_containers_and_keeps_its_id_when_it_is_none_any_more(cn):
+    vm = cn.create(internal_metadata_namespaces=["mine"])
+    uuid = vm["uuid"]
+    there = cn.api.update(uuid, docker=True)
+    assert there["internal_metadata_namespaces"] == ["mine", "docker"]
+    after = cn.api.update(uuid, docker=False)
+    assert not after.get("docker")
+    assert 'name="docker"' not in cn.zone_xml(uuid)
+    assert after["internal_metadata"]["docker:id"] == there["internal_metadata"]["docker:id"]
     cn.api.delete(uuid)
