@@ -2,6 +2,7 @@
 """How the daemon begins and ends: what it refuses, in which words, with which exit status; that it leaves nothing
 behind; and what it writes into its log."""
 
+import gc
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import pytest
 
 from support.processes import children_of, gone
 from support.running_daemon import SBIN, RunningDaemon, eventually, free_port
-from vminfod.main import main
+from vminfod.main import main, start
 
 pytest_plugins = ["support.onenode"]
 
@@ -294,3 +295,20 @@ def test_log_without_a_reader_is_counted_and_harms_no_client(quiet_node):
         assert len(daemon.vms()) == 30
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+
+
+def test_python_looks_for_cycles_again_once_the_daemon_serves():
+    looked = []
+
+    class Daemon:
+        def start(self):
+            looked.append(gc.isenabled())
+
+    gc.disable()  # as the program does
+    try:
+        start(Daemon())
+        assert looked == [False] and gc.isenabled()
+        assert gc.get_freeze_count() > 0, "what was loaded by then is not looked at again"
+    finally:
+        gc.unfreeze()
+        gc.enable()

@@ -56,7 +56,6 @@ def main(arguments: list[str]) -> int:
     largeblocks.go_back_when_freed()
     sys.setswitchinterval(_SWITCH_INTERVAL)
     gc.set_threshold(*_COLLECT_AFTER)
-    gc.freeze()  # what was imported stays, and need not be looked at again
     _log_unexpected_errors(logger)
     stop = Flag()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -75,7 +74,7 @@ def main(arguments: list[str]) -> int:
         handler,
     )
     gevent.signal_handler(signal.SIGHUP, daemon.refresh)
-    starting = gevent.spawn(daemon.start)
+    starting = gevent.spawn(start, daemon)
     starting.name = "start"
     # A signal during the first load, which can take minutes, stops the start as well.
     gevent.wait([starting, stop], count=1)
@@ -92,6 +91,14 @@ def main(arguments: list[str]) -> int:
         daemon.stop()
         logger.close()
     return 0
+
+
+def start(daemon: Vminfod) -> None:
+    """Until it serves Python does not look for cycles (usr/vm/sbin/vminfod): what is imported and loaded by then stays
+    mostly, and is not looked at later either. Raises CannotStart."""
+    daemon.start()
+    gc.freeze()
+    gc.enable()
 
 
 def why_not_here() -> Optional[str]:

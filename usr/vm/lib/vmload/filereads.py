@@ -50,13 +50,16 @@ class Outcome(Generic[T]):
     """A Running: what becomes of `step`, which a thread is to run(); to be waited for by blocking."""
 
     def __init__(self, step: Callable[[], T]):
-        self._step = step
+        self._step: Optional[Callable[[], T]] = step  # until it runs
         self._lock = threading.Lock()
         self._outcome: Future[T] = Future()
 
     def run(self) -> None:
+        """In the thread, once."""
+        step, self._step = self._step, None  # it knows its FileRead, which knows this: a ring that nothing would free
+        assert step is not None
         try:
-            value = self._step()
+            value = step()
         except Exception as error:  # noqa: BLE001 raised again where the result is wanted
             self.give_up(error)
             return

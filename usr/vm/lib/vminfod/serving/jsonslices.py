@@ -26,12 +26,13 @@ def is_heavy(value: Any, most: int = HEAVY) -> bool:
     while rest:
         one = rest.pop()
         left -= _EACH
-        if isinstance(one, str):
+        kind = type(one)  # JSON has no others, and a VM has hundreds of values
+        if kind is str:
             left -= len(one)
-        elif isinstance(one, dict):
+        elif kind is dict:
             left -= sum(map(len, one)) + _EACH * len(one)
             rest.extend(one.values())
-        elif isinstance(one, list):
+        elif kind is list:
             left -= _EACH * len(one)
             rest.extend(one)
         if left < 0:

@@ -76,7 +76,7 @@ def unwatchable(path: str) -> Optional[str]:
         return "not an absolute path"
     if b"\0" in name or name.split() != [name]:
         return "white space or NUL in it"
-    if len(name) > PATH_MOST or any(len(part) > NAME_MOST for part in name.split(b"/")):
+    if len(name) > NAME_MOST and (len(name) > PATH_MOST or max(map(len, name.split(b"/"))) > NAME_MOST):
         return "too long"
     return None
 
@@ -108,17 +108,15 @@ def parse_message(line: bytes) -> Union[Ready, Answer, FileChange, ChildError]:
 
 
 def _time(value: Any) -> int:
-    if (
-        not isinstance(value, list)
-        or len(value) != 2
-        or not all(isinstance(part, int) and not isinstance(part, bool) for part in value)
-    ):
-        raise BadLine("message without a time")
-    return int(value[0] * 1_000_000_000 + value[1])
+    if isinstance(value, list) and len(value) == 2:
+        seconds, nanoseconds = value
+        if type(seconds) is int and type(nanoseconds) is int:  # no bool
+            return seconds * 1_000_000_000 + nanoseconds
+    raise BadLine("message without a time")
 
 
 def _number(record: dict[str, Any], name: str) -> int:
     value = record.get(name)
-    if not isinstance(value, int) or isinstance(value, bool):
+    if type(value) is not int:  # no bool
         raise BadLine(f"message whose {name} is no number")
     return value
