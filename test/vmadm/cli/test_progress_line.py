@@ -82,6 +82,7 @@ def test_terminal_is_shown_how_far_it_is_and_in_the_end_only_the_outcome(two, tm
     with open(path, "rb") as file:
         said = said_on_a_terminal(["receive"], two.other.environ, stdin=file)
     assert re.fullmatch(
-        rf"(\r\x1b\[Kzones/{uuid}: [0-9.]+ K?i?B of [0-9.]+ KiB[^\r]*)+\r\x1b\[KSuccessfully received VM {uuid}\r\n",
+        rf"(\r\x1b\[Kzones/{uuid}: [0-9.]+ K?i?B of [0-9.]+ KiB[^\r]*)+\r\x1b\[K"
+        rf"(\[ *[0-9.]+ s\] [0-9]+/[0-9]+: [^\r]+\r\n)+Successfully received VM {uuid}\r\n",
         said,
     ), said

@@ -35,7 +35,7 @@ def send(word: str, words: list[str]) -> Act:
 
         if on_terminal(STDOUT):
             raise VmadmError("Cannot send VM to a TTY.")
-        with _progress() as show:
+        with _progress(session) as show:
             sending.send(session, uuid, STDOUT, show)
         return f"Successfully sent VM {uuid}"
 
@@ -52,7 +52,7 @@ def receive(word: str, words: list[str]) -> Act:
     def act(session: Session) -> str:
         from vmadm.actions import receiving
 
-        with _opened(path) as source, _progress() as show:
+        with _opened(path) as source, _progress(session) as show:
             vm = receiving.receive(session, source, show)
         return f"Successfully received VM {vm['uuid']}"
 
@@ -92,9 +92,10 @@ def _opened(path: str) -> Iterator[int]:
 
 
 @contextmanager
-def _progress() -> Iterator[Optional[Show]]:
+def _progress(session: Session) -> Iterator[Optional[Show]]:
     if not wanted():
         yield None
         return
     with ProgressLine() as progress:
+        session.tell, session.step = progress.making_room(session.tell), progress.making_room(session.step)
         yield progress.show

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Optional
 
 from vminfod.cli.stdio import STDERR, escaped, on_terminal
@@ -30,8 +31,21 @@ class ProgressLine:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
         if self._written:
             _put(CLEAR)
+            self._written = 0.0
+
+    def making_room(self, tell: Callable[[str], None]) -> Callable[[str], None]:
+        """`tell`, for lines that come between: the progress is gone before each of them."""
+
+        def told(text: str) -> None:
+            self._clear()
+            tell(text)
+
+        return told
 
     def show(self, what: str, done: int, whole: Optional[int]) -> None:
         """`done` bytes of `whole`, or of nobody knows how many, at this moment."""
