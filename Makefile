@@ -27,7 +27,7 @@ VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' usr/vm/lib/vminfod/__init_
 help:
 	@echo "make run [VMS=30] [SNAPSHOTS=0] [PORT=9090] [IMPORT=DIR]   a mock compute node with vminfod on it"
 	@echo "make test                                                 lint and all tests"
-	@echo "make test-all                                             what needs the network or packages of Debian, too"
+	@echo "make test-all                                             all examples, what needs the network or packages of Debian, too"
 	@echo "make release-check                                        whether a version can go out"
 	@echo "make test-fast                                            the tests without process, socket or file: seconds"
 	@echo "make test-vectors                                         what recorded creates and updates change: minutes"
@@ -54,7 +54,7 @@ run: $(VENV)/installed
 
 test: lint
 	$(VENV)/bin/python -m pytest -n $(JOBS)
-	@echo "left out: what needs the network or Debian's $(DEBIAN) (make test-all); recorded outcomes (make test-vectors)"
+	@echo "left out: what needs the network or Debian's $(DEBIAN), and what shows a rule once more (make test-all); recorded outcomes (make test-vectors)"
 
 debian-packages:
 	@echo $(DEBIAN)
@@ -63,6 +63,7 @@ debian-packages:
 DEBIAN = curl jq mandoc mtools prometheus systemd zsh
 test-all: test test-vectors
 	$(VENV)/bin/python -m pytest -n $(JOBS) -m more
+	VMINFOD_EXAMPLES=all $(VENV)/bin/python -m pytest -n $(JOBS) $$(grep -rl 'examples(' test --include='test_*.py')
 
 # What has to hold before a version goes out: all tests (the documents' links and an installation from an archive among
 # them), the changes say what is new in it, and nothing lies about that is not committed.
@@ -74,7 +75,7 @@ release-check: test-all
 	@echo "$(VERSION) can go out: git tag v$(VERSION)"
 
 test-fast: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -q -n 2 -m pure $$(grep -rl 'mark\.pure' test --include='test_*.py')
+	$(VENV)/bin/python -m pytest -q -n 2 -m "pure and not more" $$(grep -rl 'mark\.pure' test --include='test_*.py')
 
 test-vectors: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -q -m vectors

@@ -175,6 +175,7 @@ def test_extra_snapshots_are_spread(root: str) -> None:
         assert len({name.split("@")[0] for name in after if "@vmsnap-auto-" in name}) >= 10
 
 
+@pytest.mark.more
 def test_big_node_gets_ready_and_lists_everything(root: str) -> None:
     with process.start(root, vms=1000, snapshots=100_000) as node:
         assert node.ready["vms"] == 1000

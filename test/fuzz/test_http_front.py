@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.examples import examples
+
 GOOD = b"GET /vms/x?fresh=false HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 PATHS = [
     b"/",
@@ -101,7 +103,7 @@ def port(quiet_daemon):
 
 
 @settings(
-    max_examples=100,
+    max_examples=examples(100),
     deadline=None,
     database=None,
     derandomize=True,

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from support.examples import examples
 from support.payload_vectors import recorded_node
 from vmadm.errors import BadPayload
 from vmadm.payload.nodefacts import facts_needed
@@ -202,7 +203,7 @@ def judge(parse, payload, *rest):
     assert repr(payload) == before
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=examples(250), deadline=None, derandomize=True)
 @given(payload=payloads(), brand=some.sampled_from(BRANDS))
 def test_update_is_refused_or_a_change(payload, brand):
     check_asked(facts_needed(payload))
@@ -212,7 +213,7 @@ def test_update_is_refused_or_a_change(payload, brand):
     assert repr(vm) == before
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=examples(250), deadline=None, derandomize=True)
 @given(payload=payloads(), brand=some.sampled_from(BRANDS))
 def test_create_is_refused_or_a_change(payload, brand):
     check_asked(facts_needed(payload))

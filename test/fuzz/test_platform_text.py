@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.examples import examples
 from support.handmade_node import U, device, nic, rctl, zone_xml
 from vminfod.bytelines import LineSplitter
 from vminfod.watchers.filemessages import parse_message
@@ -124,7 +125,9 @@ def records(good: dict) -> st.SearchStrategy[bytes]:
 def fuzz(test):
     """Enough examples to meet each branch, few enough for the short suite; the same in every run."""
     quick = [HealthCheck.too_slow, HealthCheck.filter_too_much]
-    return settings(max_examples=125, deadline=None, database=None, derandomize=True, suppress_health_check=quick)(test)
+    return settings(
+        max_examples=examples(125), deadline=None, database=None, derandomize=True, suppress_health_check=quick
+    )(test)
 
 
 def value_or(error, function, *arguments, **options):

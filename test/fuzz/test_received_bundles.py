@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from support.examples import examples
 from support.moving import hardware_vm, head, joined, pouring, split
 from vmadm import VmadmError
 from vmadm.errors import BadPayload
@@ -30,7 +31,7 @@ FACTS = NodeFacts(
     pools=frozenset(("zones", "tank")),
     images={("zones", IMAGE): Image("zone-dataset"), ("zones", DISK_IMAGE): Image("zvol", image_size=1024)},
 )
-EXAMPLES = int(os.environ.get("VMADM_BUNDLES", "16"))  # on the node
+EXAMPLES = int(os.environ.get("VMADM_BUNDLES", examples(24)))  # on the node
 
 OS_VM = {
     "uuid": UUID,
@@ -128,7 +129,7 @@ def vm_objects(draw):
 
 
 @pytest.mark.pure
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=examples(150), deadline=None, derandomize=True, database=None)
 @given(vm=vm_objects())
 def test_object_is_refused_or_names_nothing_but_its_own(vm):
     try:
@@ -164,7 +165,7 @@ def test_object_is_refused_or_names_nothing_but_its_own(vm):
 
 
 @pytest.mark.pure
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=examples(150), deadline=None, derandomize=True, database=None)
 @given(
     fields=some.lists(
         some.one_of(some.binary(max_size=300), some.integers().map(lambda n: str(n).encode())), max_size=9

@@ -11,7 +11,7 @@ from simulation.seeds import PARTS, ROUNDS, short_plans
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.more) for part in range(1, PARTS))])
 def test_every_guarantee_holds(part, tmp_path):
     result = run(short_plans()[part], os.path.join(tmp_path, f"part-{part}.steps"))
     assert not result.broken, str(result)

@@ -29,13 +29,14 @@ def read_volume(image: bytes) -> Volume:
     assert 4085 <= clusters < 65525, "not FAT16"
 
     def content(first: int, length: int) -> bytes:
-        found, cluster = b"", first
+        found, cluster = bytearray(), first
         while length and cluster < 0xFFF8:
             assert 2 <= cluster < clusters + 2
-            found += image[data_at + (cluster - 2) * size :][:size]
+            at = data_at + (cluster - 2) * size
+            found += image[at : at + size]
             cluster = fat[cluster]
         assert length <= len(found) < length + size
-        return found[:length]
+        return bytes(found[:length])
 
     label, files, long = "", {}, ""
     for at in range(root_at, data_at, 32):

@@ -84,6 +84,7 @@ def test_every_module_is_compiled_and_nothing_names_the_place_where_it_was_made(
         assert CHECKOUT.encode() not in (image / path[1:]).read_bytes(), path
 
 
+@pytest.mark.more
 def test_an_archive_holds_what_an_installation_has(image, tmp_path):
     made = subprocess.run(["make", "dist", f"PYTHON={sys.executable}"], cwd=CHECKOUT, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr

@@ -4,6 +4,7 @@
 A room may import from itself and from the rooms named beside it, all of which lie below it."""
 
 import ast
+import functools
 import os
 import sys
 from pathlib import Path
@@ -90,13 +91,14 @@ def imports_of(path):
             assert node.level == 0, f"{path}: relative import"
             for name in node.names:
                 full = f"{node.module}.{name.name}"
-                is_module = any(
-                    (base / (full.replace(".", "/") + end)).exists()
-                    for base in (LIB, CHECKOUT)
-                    for end in (".py", "/__init__.py")
-                )
-                found.add(full if is_module else node.module)
+                found.add(full if is_module(full) else node.module)
     return found
+
+
+@functools.cache
+def is_module(name):
+    path = name.replace(".", "/")
+    return any((base / (path + end)).exists() for base in (LIB, CHECKOUT) for end in (".py", "/__init__.py"))
 
 
 def complaints(path):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
 """docs/known-bugs.md says of each known bug which tests hold its fix: here the page is held to the suite."""
 
-import ast
 import re
 from pathlib import Path
 
@@ -35,12 +34,11 @@ def rows():
 
 
 def functions_of_the_suite():
-    found = set()
-    for path in (CHECKOUT / "test").rglob("test_*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                found.add(f"{path.stem}::{node.name}")
-    return found
+    return {
+        f"{path.stem}::{name}"
+        for path in (CHECKOUT / "test").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.M)
+    }
 
 
 def test_each_known_bug_has_one_row():

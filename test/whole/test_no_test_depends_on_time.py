@@ -33,14 +33,17 @@ def name_of(call: ast.AST) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
-def walk(node: ast.AST, in_loop: bool = False) -> Iterator[tuple[ast.AST, bool]]:
+def walk(node: ast.AST) -> Iterator[tuple[ast.AST, bool]]:
     """All nodes, each with whether a `while` loop of its own function is around it."""
-    for child in ast.iter_child_nodes(node):
-        inside = in_loop or isinstance(child, ast.While)
-        if isinstance(child, (ast.FunctionDef, ast.Lambda)):
-            inside = False
-        yield child, inside
-        yield from walk(child, inside)
+    waiting = [(node, False)]
+    while waiting:
+        parent, around = waiting.pop()
+        for child in ast.iter_child_nodes(parent):
+            inside = around or isinstance(child, ast.While)
+            if isinstance(child, (ast.FunctionDef, ast.Lambda)):
+                inside = False
+            yield child, inside
+            waiting.append((child, inside))
 
 
 def is_switch(call: ast.Call) -> bool:

@@ -17,7 +17,7 @@ pytest_plugins = ["support.writers"]
 
 WRITERS = 4
 VMS = 12
-WRITES = 40  # that each test does, at least
+WRITES = 24  # that each test does, at least
 
 
 class Writers:
@@ -96,6 +96,7 @@ def test_no_read_after_a_write_is_stale(fleet):
     Writers(*fleet).run()
 
 
+@pytest.mark.more
 def test_nor_if_the_node_loses_events_at_random(fleet):
     fleet[0].control.drop_events(None, chance=0.5)
     Writers(*fleet).run()

@@ -23,6 +23,7 @@ def large_node():
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.more
 @pytest.mark.long
 def test_change_is_on_the_stream_while_a_refresh_loads_a_thousand_vms(large_node):
     node = large_node

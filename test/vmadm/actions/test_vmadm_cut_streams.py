@@ -10,13 +10,14 @@ import subprocess
 
 import pytest
 
+from support.examples import examples
 from support.moving import ON_DISK, VMADM, hardware_vm, os_vm, split
 from support.running_daemon import eventually
 from support.writing import LIMIT
 
 pytest_plugins = ["support.movers"]
 
-CUTS = int(os.environ.get("VMADM_CUTS", "10"))
+CUTS = int(os.environ.get("VMADM_CUTS", examples(16)))
 SEED = int(os.environ.get("VMADM_SEED", "1"))
 
 

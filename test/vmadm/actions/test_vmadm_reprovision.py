@@ -49,7 +49,21 @@ CHANGES = (
 )
 KEPT_AT = next(number for number, text in enumerate(CHANGES) if text.endswith("-reprovisioned-root"))
 LOOKS = ("zfs list", "zfs get", "imgadm", "nictagadm")
-STEPS = [pytest.param(number, id=f"{number}-{text.split(' U')[0][:40]}") for number, text in enumerate(CHANGES)]
+ALL = range(len(CHANGES))
+FEW = (5, 10, KEPT_AT, KEPT_AT + 2)  # the first and the last that is taken back, and that is completed
+FAILING = (0, 4, KEPT_AT - 2, KEPT_AT + 1)
+
+
+def steps(few, all_of_them=ALL):
+    """Each step as a parameter; all but a few for `make test-all`."""
+    return [
+        pytest.param(
+            number,
+            id=f"{number}-{CHANGES[number].split(' U')[0][:40]}",
+            marks=[pytest.mark.more] * (number not in few),
+        )
+        for number in all_of_them
+    ]
 
 
 def change(number, uuid):
@@ -280,7 +294,7 @@ def test_zone_without_a_root_is_refused(cn):
 # A step that fails.
 
 
-@pytest.mark.parametrize("number", [step for step in STEPS if "destroy" not in step.id])
+@pytest.mark.parametrize("number", [step for step in steps(FAILING) if "destroy" not in step.id])
 def test_vm_is_whole_after_a_step_that_fails_and_the_message_says_which(cn, number, monkeypatch):
     monkeypatch.setattr(lifecycle, "SHUTDOWN_LIMIT", 0.2)
     uuid = candidate(cn)
@@ -382,7 +396,7 @@ def killed_before(cn, uuid, number):
     cn.control.clear_faults()
 
 
-@pytest.mark.parametrize("number", STEPS)
+@pytest.mark.parametrize("number", steps(FEW))
 def test_start_makes_a_vm_whole_whose_reprovision_was_killed_between_any_two_steps(cn, number):
     uuid = candidate(cn)
     killed_before(cn, uuid, number)
@@ -398,7 +412,7 @@ def test_start_makes_a_vm_whole_whose_reprovision_was_killed_between_any_two_ste
         assert f"an interrupted reprovision was completed: the VM has its new image {NEW}" in done.err
 
 
-@pytest.mark.parametrize("number", [5, 9, 10, 12, KEPT_AT, KEPT_AT + 2, KEPT_AT + 3])
+@pytest.mark.parametrize("number", steps((10, KEPT_AT + 2), [5, 9, 10, 12, KEPT_AT, KEPT_AT + 2, KEPT_AT + 3]))
 def test_another_reprovision_begins_from_what_a_killed_one_left(cn, number):
     uuid = candidate(cn)
     killed_before(cn, uuid, number)
@@ -407,7 +421,7 @@ def test_another_reprovision_begins_from_what_a_killed_one_left(cn, number):
     assert cn.vm(uuid)["state"] == "running"
 
 
-@pytest.mark.parametrize("number", [5, 9, 10, 12, KEPT_AT, KEPT_AT + 2])
+@pytest.mark.parametrize("number", steps((10, KEPT_AT + 2), [5, 9, 10, 12, KEPT_AT, KEPT_AT + 2]))
 def test_delete_takes_away_what_a_killed_reprovision_left(cn, number):
     uuid = candidate(cn)
     killed_before(cn, uuid, number)

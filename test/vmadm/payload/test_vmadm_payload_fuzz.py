@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from support.examples import examples
 from support.payload_vectors import recorded_node
 from vmadm.payload.findings import look_through
 from vmadm.payload.nodefacts import facts_needed
@@ -35,7 +36,7 @@ values = some.recursive(
 payloads = some.dictionaries(some.one_of(some.sampled_from(NAMES), some.text(max_size=5)), values, max_size=6)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 @given(
     payload=payloads,
     brand=some.sampled_from(sorted(brands.table()["brands"])),

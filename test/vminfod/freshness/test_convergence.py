@@ -29,7 +29,7 @@ def end_of_run(daemon, listener):
     listener.close()
 
 
-@pytest.mark.parametrize("seed", [3, 404])
+@pytest.mark.parametrize("seed", [3, pytest.param(404, marks=pytest.mark.more)])
 def test_events_alone_keep_everything_right(node, daemon, seed):
     for part in range(3):
         node.control.churn(100, seed=seed + part)
@@ -91,7 +91,7 @@ def test_children_killed_midway_cost_nothing_that_lasts(node, daemon):
     "kind, options",
     [
         ("fail", {"stderr": "cannot allocate memory\n"}),
-        ("cut", {"bytes_out": 30}),
+        pytest.param("cut", {"bytes_out": 30}, marks=pytest.mark.more),
     ],
 )
 def test_tools_that_fail_for_a_while_cost_nothing_that_lasts(node, refreshing, kind, options):

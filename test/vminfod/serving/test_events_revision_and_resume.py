@@ -126,6 +126,7 @@ def test_resume_from_an_unknown_revision_is_gone_and_says_so(follow, since):
     assert "read the list anew" in body["error"]
 
 
+@pytest.mark.more
 @pytest.mark.long
 def test_events_that_are_too_old_are_gone_and_those_kept_can_be_had(node):
     """The ring is bounded in bytes too: here a few events of a very large VM fill it."""

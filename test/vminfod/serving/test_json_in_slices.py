@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.examples import examples
 from support.recording_log import RecordingLog
 from vminfod.serving import jsonslices, jsontext
 from vminfod.serving.cache import Cache
@@ -39,7 +40,7 @@ def tiny(monkeypatch):
 
 
 @pytest.mark.usefixtures("tiny")
-@settings(deadline=None, max_examples=100, derandomize=True)
+@settings(deadline=None, max_examples=examples(100), derandomize=True)
 @given(values)
 def test_slices_give_the_same_bytes(value):
     whole = jsontext.encode(value)
@@ -82,7 +83,7 @@ def test_past_three_objects_the_most_costly_members_change_as_one(in_slices):
     assert ready.changes[-1]["oldValue"] == old["tags"] and ready.changes[-1]["newValue"] == {}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.dictionaries(st.sampled_from("abc"), st.dictionaries(texts, texts), min_size=3), st.data())
 def test_changes_cost_no_more_than_the_old_and_the_new_object(old, data):
     new = {key: data.draw(st.dictionaries(st.sampled_from(sorted(old[key]) or [""]) | texts, texts)) for key in old}
