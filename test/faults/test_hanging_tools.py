@@ -10,7 +10,7 @@ from support.running_daemon import RunningDaemon, eventually
 
 pytest_plugins = ["support.onenode"]
 
-SHORT = "0.7"  # seconds that a command about one zone has, where a test waits for that
+SHORT = "2"  # seconds that a command about one zone has, where a test waits for that; one that is well needs less
 MANY = 6  # more than run at once
 
 

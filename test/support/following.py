@@ -136,6 +136,12 @@ class Follow:
         assert self.control.tell("fswatcher", "deaf", path=zone) == 1
         self.nothing_by_files()  # it reads what it was told before it reads of a file that was changed after
 
+    def lose(self, match: str) -> None:
+        """The next event that holds `match` is lost. Those of what was done before are not, and have been read: one
+        that is late would have the daemon read what the lost one was to tell."""
+        self.nothing()
+        self.control.drop_events(match=match)
+
     def zfs(self, *words: str) -> None:
         """Run zfs on the node. subprocess.CalledProcessError if it fails."""
         self.node.run("zfs", *words, check=True)

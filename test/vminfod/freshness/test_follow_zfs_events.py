@@ -64,7 +64,7 @@ def test_set_is_one_listing_of_that_dataset_and_one_modify(follow):
 
 def test_events_of_a_vm_that_come_together_are_followed_by_one_listing(follow):
     zone = follow.add(delegated=True)
-    follow.control.drop_events(match=zone)
+    follow.lose(zone)
     follow.zfs("set", "quota=20G", f"zones/{zone}")
     follow.nothing_by_zfs()
     follow.control.forget_calls()
@@ -128,7 +128,7 @@ def test_last_snapshot_whose_destruction_was_not_reported_goes_with_the_next_lis
     """Bug S13."""
     zone = follow.add(snapshots=["vmsnap-only"])
     gone = snapshot_of(follow.vms[zone], "only")
-    follow.control.drop_events(match="vmsnap-only")
+    follow.lose("vmsnap-only")
     follow.zfs("destroy", f"zones/{zone}@vmsnap-only")
     follow.nothing_by_zfs()
     follow.zfs("set", "quota=20G", f"zones/{zone}")
@@ -188,7 +188,7 @@ def test_inherit_is_a_change(follow):
 def test_unknown_action_is_a_change(follow):
     """Bug S6: its own event would have told, but is lost."""
     zone = follow.add()
-    follow.control.drop_events(match=zone)
+    follow.lose(zone)
     follow.zfs("set", "quota=20G", f"zones/{zone}")
     history(follow, "transmogrify", f"zones/{zone}")
     assert follow.modified(zone) == [("quota", "changed", 10, 20)]

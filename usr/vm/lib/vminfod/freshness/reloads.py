@@ -226,13 +226,17 @@ class Reloads:
             while not reading.ready():
                 reading.join(_PATIENCE)
                 touched_at = self._touched_at.get(zonename)
-                if not reading.ready() and touched_at != served_at:
+                if not reading.ready() and touched_at != served_at and not self._zoneadm_runs(zonename):
                     served_at = touched_at
                     self._take_ahead(zonename, stale)
             applied: Applied = reading.get()
             return applied
         finally:
             reading.kill(block=False)
+
+    def _zoneadm_runs(self, zonename: str) -> bool:
+        """Whether zoneadm is being asked about the zone. Where it hangs another that is asked the same would, too."""
+        return any(one.words[0] == "zoneadm" and zonename in one.words for one in self._loader.running())
 
     def _take_ahead(self, zonename: str, hanging: Stale) -> None:
         """Serve what can be read of the zone without zfs, unless the reading that hangs has been taken by then. Nothing
