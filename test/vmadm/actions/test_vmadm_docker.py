@@ -7,10 +7,12 @@ import http.server
 import json
 import os
 import re
+import signal
 import threading
 
 import pytest
 
+from support.deadlines import SOON
 from support.writing import BASE_IMAGE, IMAGE, LX_IMAGE
 from vmadm import BadPayload, VmadmError
 
@@ -58,12 +60,17 @@ def test_bad_hosts_are_refused_before_anything_is_touched(cn):
 
 
 class Files(http.server.BaseHTTPRequestHandler):
-    """/hosts is a file, /binary one of all bytes, /large one too large, /moved and /round lead elsewhere."""
+    """/hosts is a file, /binary one of all bytes, /large one too large, /moved and /round lead elsewhere; /slow takes
+    until `go_on` is set."""
 
     contents = {"/hosts": b"1.2.3.4 db\r\n", "/binary": bytes(range(256)), "/large": b"x" * ((10 << 20) + 1)}
     moved = {"/moved": "/hosts", "/round": "/round"}
+    asked, go_on = threading.Event(), threading.Event()
 
     def do_GET(self):
+        if self.path == "/slow":
+            self.asked.set()
+            self.go_on.wait(SOON)
         content = self.contents.get(self.path)
         self.send_response(302 if self.path in self.moved else 404 if content is None else 200)
         if self.path in self.moved:
@@ -150,6 +157,24 @@ def test_file_that_cannot_be_had_keeps_the_container_from_booting(cn, fetching, 
     cn.api.delete(vm["uuid"])
 
 
+def test_interrupted_start_waits_for_no_file(cn, fetching, url):
+    vm = cn.create(docker=True, filesystems=[mount(f"{url}/slow")])
+    starting = cn.start_vmadm("start", vm["uuid"])
+    try:
+        assert Files.asked.wait(SOON)
+        starting.send_signal(signal.SIGINT)
+        _, err = starting.communicate(timeout=SOON)
+    finally:
+        Files.go_on.set()
+        starting.kill()
+        starting.wait()
+    assert starting.returncode == 130, err
+    assert "Traceback" not in err
+    assert not os.path.exists(f"{cn.root}{vm['zonepath']}/hostvolumes/etc/given")
+    assert cn.vm(vm["uuid"])["state"] == "stopped"
+    cn.api.delete(vm["uuid"])
+
+
 def test_create_that_boots_fetches_and_a_failure_takes_the_container_away(cn, fetching, url):
     vm = cn.create(docker=True, filesystems=[mount(f"{url}/hosts")], autoboot=True)
     assert (vm["state"], fetched(cn, vm)) == ("running", b"1.2.3.4 db\r\n")
@@ -217,10 +242,10 @@ def test_container_without_a_policy_does_not_boot_with_the_node(cn):
 # Signals.
 
 
-@pytest.mark.parametrize(("signal", "status"), [("SIGTERM", 15), ("INT", 2), ("9", 9), ("SIGHUP", 1), ("QUIT", 3)])
-def test_signal_ends_a_container_which_shows_by_which(cn, signal, status):
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 15), ("INT", 2), ("9", 9), ("SIGHUP", 1), ("QUIT", 3)])
+def test_signal_ends_a_container_which_shows_by_which(cn, name, status):
     uuid = cn.create(docker=True, autoboot=True)["uuid"]
-    cn.ok("kill", "-s", signal, uuid)
+    cn.ok("kill", "-s", name, uuid)
     vm = cn.api.wait_for(uuid, "stopped")
     assert vm["exit_status"] == -status
     assert cn.fails("kill", uuid) == f"Cannot find running init PID for VM {uuid}"

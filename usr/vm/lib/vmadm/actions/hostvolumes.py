@@ -31,6 +31,7 @@ def fetch(session: Session, vm: Vm, name: str) -> None:
     wanted = dockerhost.host_volumes_of(vm)
     if not wanted:
         return
+    session.step("fetch the container's files")
     zonename = _fetching_zone(session, name)
     folder = ZoneFolder(session.node, vm["zonepath"])
     children: dict[str, subprocess.Popen[bytes]] = {}
