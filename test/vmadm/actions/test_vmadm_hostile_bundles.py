@@ -5,11 +5,13 @@
 import os
 import shutil
 import subprocess
+import threading
 
 import pytest
 
 from support.moving import hardware_vm, head, joined, os_vm, split
-from support.writing import IMAGE
+from support.running_daemon import eventually
+from support.writing import IMAGE, LIMIT
 
 pytest_plugins = ["support.movers"]
 
@@ -124,6 +126,37 @@ def test_device_files_that_come_are_none(two):
     words = ("zfs", "get", "-Hpr", "-t", "filesystem", "-o", "name,value", "devices", f"zones/{uuid}")
     found = dict(line.split("\t") for line in two.other.node.run(*words, check=True).stdout.splitlines())
     assert found == {f"zones/{uuid}": "off", f"zones/{uuid}/child": "off"}
+
+
+def test_of_two_that_come_under_one_name_the_second_is_refused(two):
+    """Both before there is a zone of that name. zonecfg would make the second one's of the first."""
+    bundles, uuids = {}, [two.one.create()["uuid"], two.one.create()["uuid"]]
+    for uuid in uuids:
+        vm, [(_, stream)] = split(two.bundle(uuid))
+        vm.update(zonename="web", zonepath="/zones/web", zfs_filesystem="zones/web")
+        bundles[uuid] = joined(vm, [("zones/web", stream)])
+    two.other.forget_commands()
+    two.other.control.fault("zonecfg", "hold", match="web")
+    said = {}
+
+    def receive(uuid):
+        said[uuid] = two.receive(bundles[uuid])
+
+    threads = [threading.Thread(target=receive, args=[uuid]) for uuid in uuids]
+    threads[0].start()
+    eventually("it is about to make the zone", lambda: two.other.control.held("zonecfg") == 1)
+    threads[1].start()
+    eventually(
+        "the other has looked", lambda: len([line for line in two.other.commands() if "imgadm get" in line]) == 2
+    )
+    two.other.control.step("zonecfg")
+    for thread in threads:
+        thread.join(LIMIT)
+    assert said[uuids[0]] == (0, f"Successfully received VM {uuids[0]}")
+    assert said[uuids[1]][0] == 1 and said[uuids[1]][1].endswith("zone web exists already")
+    assert two.is_served(uuids[1]) is None
+    shown = two.is_served(uuids[0])
+    assert (shown["zonename"], shown["state"]) == ("web", "stopped")
 
 
 @pytest.mark.parametrize("kind", ["disk", "cdrom"])

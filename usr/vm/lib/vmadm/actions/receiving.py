@@ -97,11 +97,13 @@ class _Receiving:
         if left is not None:
             self.session.tell(f"VM {self.uuid} was received in part: that is taken away first")
             take_away(self.session, left, self.name)
-        self._check_free()
-        try:
-            self._configure()
-        except (VmadmError, KeyboardInterrupt) as error:
-            raise self._cleaned_up(error) from error
+        # Who comes under the same name at the same moment waits, and finds it taken: zonecfg would change that zone.
+        with self.session.config_lock(self._arrival.change.zonename):
+            self._check_free()
+            try:
+                self._configure()
+            except (VmadmError, KeyboardInterrupt) as error:
+                raise self._cleaned_up(error) from error
 
     def fill(self) -> None:
         """The datasets, and the installation. Raises VmadmError; the VM is in state receiving then."""
