@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from support.running_daemon import CHECKOUT, eventually
-from support.writing import outcome
+from support.writing import IMAGE, outcome
 from vmadm import VmadmError
 from vmadm.node import locks
 
@@ -216,3 +216,19 @@ def test_secrets_of_the_command_line_are_in_no_lock(cn):
     for name in os.listdir(f"{cn.root}/var/log/vm/logs"):
         with open(f"{cn.root}/var/log/vm/logs/{name}") as file:
             assert "topsecr" not in file.read()
+
+
+def test_of_two_that_are_made_under_one_name_the_second_is_refused(cn):
+    """Both before there is a zone of that name. zonecfg would make the second one's of the first."""
+    payload = {"brand": "joyent-minimal", "image_uuid": IMAGE, "zonename": "web", "autoboot": False}
+    cn.control.fault("zonecfg", "hold", match="web")
+    first = cn.start_vmadm("create", payload=payload)
+    eventually("it is about to make the zone", lambda: cn.control.held("zonecfg") == 1)
+    second = cn.start_vmadm("create", payload=payload)
+    assert "vm.web.config.lockfile: held by `vmadm create" in second.stderr.readline()
+    cn.control.step("zonecfg")
+    (_, made), (_, refused) = first.communicate(timeout=60), second.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (0, 1)
+    assert refused.endswith("zone web exists already\n")
+    [uuid] = re.findall("Successfully created VM (.*)\n", made)
+    assert (cn.vm(uuid)["zonename"], cn.vm(uuid)["state"]) == ("web", "stopped")

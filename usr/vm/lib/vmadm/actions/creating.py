@@ -101,8 +101,10 @@ class _Making:
             self.host_files = dockerhost.host_files(change, {})
             self.host_mounts = dockerhost.mounts(change, f"/{self.root}")
         self._check_image()
-        self._check_free()
-        self.steps.run(self._steps())
+        # Who makes another of that name at the same moment waits, and finds it taken: zonecfg would change this one.
+        with self.session.config_lock(change.zonename):
+            self._check_free()
+            self.steps.run(self._steps())
 
     def boot(self) -> Vm:
         """Boot it if it is to be, and wait until it is provisioned. Raises VmadmError."""
