@@ -94,6 +94,7 @@ def test_node_files_that_vmadm_names_are_not_below_a_zonepath():
         ("creating.py", "f'/etc/zones/{self.change.zonename}.xml'"),
         ("deleting.py", "receiving_path(uuid)"),  # /etc/zones, as that of the others
         ("fwadm.py", "FWADM"),
+        ("gathering.py", "SYSINFO"),
         ("hostvolumes.py", "path"),  # the data centre's configuration
         ("nocloud.py", "path"),  # the device of one of the VM's own volumes
         ("installing.py", "path"),  # a receiving_path()

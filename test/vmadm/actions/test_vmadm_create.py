@@ -350,6 +350,23 @@ def test_pool_that_cannot_be_asked_for_its_blocks_makes_nothing(cn):
     assert cn.is_gone(U)
 
 
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [({"Bhyve Capable": False}, "Bhyve not supported"), ({}, 'sysinfo does not have "Bhyve Capable" property')],
+)
+def test_bhyve_where_the_machine_cannot(cn, change, text):
+    sysinfo = cn.control.sysinfo()
+    plain = {key: value for key, value in sysinfo.items() if key != "Bhyve Capable"}
+    cn.control.write_sysinfo({**plain, **change})
+    try:
+        payload = {"uuid": U, "brand": "bhyve", "ram": 1024, "disks": [{"size": 64, "model": "virtio"}]}
+        assert cn.fails("create", payload=payload) == text
+        assert cn.is_gone(U)
+        cn.api.create({**PAYLOAD, "uuid": U})
+    finally:
+        cn.control.write_sysinfo(sysinfo)
+
+
 def test_cpu_shares_beyond_the_most_there_are(cn):
     assert cn.create(uuid=U, cpu_shares=70000)["cpu_shares"] == 65535
 

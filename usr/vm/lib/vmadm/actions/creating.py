@@ -19,7 +19,7 @@ from typing import Optional
 
 from vmadm.actions import firewall, firstboot
 from vmadm.actions.deleting import clean_up, exists
-from vmadm.actions.gathering import gather
+from vmadm.actions.gathering import check_hypervisor, gather
 from vmadm.actions.outcome import Expected, confirmed, exactly, of_create, there_in
 from vmadm.actions.readying import made_ready
 from vmadm.actions.session import Session
@@ -100,6 +100,7 @@ class _Making:
         if dockerhost.is_docker(change, {}):
             self.host_files = dockerhost.host_files(change, {})
             self.host_mounts = dockerhost.mounts(change, f"/{self.root}")
+        check_hypervisor(self.node, change.brand)
         self._check_image()
         # Who makes another of that name at the same moment waits, and finds it taken: zonecfg would change this one.
         with self.session.config_lock(change.zonename):

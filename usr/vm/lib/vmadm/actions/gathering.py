@@ -16,6 +16,9 @@ from vmadm.node.machine import Node
 from vmadm.payload.nicconflicts import with_tags
 from vmadm.payload.nodefacts import FactsNeeded, Image, NicTag, NodeFacts, image_of
 from vmload import Vm
+from vmload.reader import SYSINFO
+
+BHYVE_CAPABLE = "Bhyve Capable"
 
 
 def gather(session: Session, needed: FactsNeeded, name: str, uuid: Optional[str] = None) -> NodeFacts:
@@ -48,6 +51,18 @@ def nic_tags(node: Node, names: Iterable[str]) -> dict[str, NicTag]:
         raise VmadmError(f"Error validating nic tags: {error}") from error
     rows = {row[0]: row for line in listed.splitlines() if len(row := line.split(",")) >= 4}
     return {tag: _tag(rows.get(tag)) for tag in wanted if tag not in missing}
+
+
+def check_hypervisor(node: Node, brand: str) -> None:
+    """Whether the machine's processor can run VMs of that brand. Raises NotWritten, VmadmError."""
+    if brand != "bhyve":
+        return
+    try:
+        is_capable = json.loads(node.read(SYSINFO) or "")[BHYVE_CAPABLE]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise VmadmError(f'sysinfo does not have "{BHYVE_CAPABLE}" property') from error
+    if not is_capable:
+        raise VmadmError("Bhyve not supported")
 
 
 def check_tags_of(node: Node, vm: Vm, prefix: str = "") -> None:
