@@ -142,7 +142,8 @@ class Queue:
         self._drained = Event()  # set exactly while nothing is in the run list and nothing runs
         self._drained.set()
         self._idle = Event()
-        self._idle_timer: Optional[gevent.Greenlet] = None
+        # Of the loop, not a greenlet: it is set and stopped with nearly each task.
+        self._idle_timer = gevent.get_hub().loop.timer(idle_time)
         if not paused:
             self._idle.set()
         self._overflowed = False
@@ -359,18 +360,15 @@ class Queue:
             return
         if self._idle_time == 0:
             self._become_idle()
-        elif self._idle_timer is None and not self._idle.is_set():
-            self._idle_timer = gevent.spawn_later(self._idle_time, self._become_idle)
-            self._idle_timer.name = "queue idle timer"
+        elif not self._idle_timer.active and not self._idle.is_set():
+            self._idle_timer.start(self._become_idle)
 
     def _not_idle(self) -> None:
         self._idle.clear()
-        timer, self._idle_timer = self._idle_timer, None
-        if timer is not None:
-            timer.kill(block=False)
+        self._idle_timer.stop()
 
     def _become_idle(self) -> None:
-        self._idle_timer = None
+        self._idle_timer.stop()
         self._idle.set()
         if self._on_idle is not None:
             self._contained("on_idle", self._on_idle)
