@@ -290,3 +290,22 @@ def test_wrong_words_are_said_before_anything_is_asked(words, said):
 def test_help_is_the_usage(cn):
     code, out, _ = run(cn, "--help")
     assert (code, "transaction <zonename> [-l <seconds>] -- <command>" in out) == (0, True)
+
+
+def test_one_within_another_on_the_same_vm_says_so_at_once(cn, uuid):
+    """It would wait for itself until the limit of the outer one."""
+    status, out, err = run(cn, uuid, "--", VMINFO, "transaction", uuid, "--", "echo", "ran")
+    assert (status, out) == (NOT_HELD, "")
+    assert err.startswith(
+        f"VM {uuid} is held by the transaction in which this command runs (`vminfo transaction vminfo`"
+    )
+    assert err.endswith("; nothing was run\n")
+
+
+def test_one_within_another_on_another_vm_runs_and_knows_of_both(cn, uuid):
+    other = cn.add(alias="other")
+    inner = [VMINFO, "transaction", other, "--"]
+    assert run(cn, uuid, "--", *inner, "echo", "ran") == (0, "ran\n", "")
+    status, out, err = run(cn, uuid, "--", *inner, VMINFO, "transaction", uuid, "--", "echo", "ran")
+    assert (status, out) == (NOT_HELD, "")
+    assert err.startswith(f"VM {uuid} is held by the transaction in which this command runs (")

@@ -16,6 +16,7 @@ Always: it is asked for when the config lock is held, and no lock is waited for 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Optional
 
@@ -23,7 +24,7 @@ from vmadm.actions.session import FRESH_LIMIT, MADE, Session, nothing_changed, u
 from vmadm.errors import CannotRead, DaemonAway, NotReached, VmadmError
 from vminfod.client import HTTPStatusError, NoTransactions, TransactionOver, VmHeld, VminfodError
 from vminfod.clients.failures import ConnectionFailed
-from vminfod.clients.transaction import MOST, waiting_text
+from vminfod.clients.transaction import MOST, waiting_text, within
 from vmload import Vm
 
 NOT_FOUND = 404
@@ -114,16 +115,12 @@ class at_once:  # noqa: N801 - it reads as what it is: a statement
                 transaction.close()
 
 
-def check_not_within(session: Session, transaction_id: str, uuids: list[str]) -> None:
+def check_not_within(session: Session, environ: Mapping[str, str], uuids: list[str]) -> None:
     """A command that was started within somebody's transaction cannot change that VM: it would wait for itself. Raises
-    VmadmError if one of the `uuids` is held by the transaction of that id."""
+    VmadmError if one of the `uuids` is held by it."""
     try:
-        known = session.client("vmadm").status().get("transactions", [])
+        why_not = within(session.client("vmadm"), environ, uuids)
     except VminfodError as error:
         raise nothing_changed(error) from error
-    for one in known:
-        if one["transaction"] == transaction_id and one["state"] == "open" and one["uuid"] in uuids:
-            raise VmadmError(
-                f"VM {one['uuid']} is held by the transaction in which this command runs (`{one['command']}`, pid "
-                f"{one['pid']}), and vmadm has one of its own: run it before or after; nothing was changed"
-            )
+    if why_not is not None:
+        raise VmadmError(f"{why_not}, and vmadm has one of its own: run it before or after; nothing was changed")

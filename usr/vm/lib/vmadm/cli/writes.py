@@ -63,7 +63,7 @@ def write(command: str, word: str, words: list[str], environ: Mapping[str, str],
         log.info("begin", extra={"command": session.command})
         try:
             if environ.get(WITHIN):
-                check_not_within(session, environ[WITHIN], uuids_named)
+                check_not_within(session, environ, uuids_named)
             line = act(session)
         except VmadmError as error:
             log.error("failed", extra={"err": str(error)})

@@ -13,7 +13,7 @@ from vminfod.cli.foreground import CannotRun, run
 from vminfod.cli.options import BadUsage, parsed_options
 from vminfod.cli.stdio import complain
 from vminfod.clients.failures import HTTPStatusError, NoTransactions, TransactionOver, VmHeld, VminfodError
-from vminfod.clients.transaction import LEAST, MOST, WITHIN, waiting_text
+from vminfod.clients.transaction import LEAST, MOST, WITHIN, waiting_text, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,12 +56,16 @@ def run_held(client: VminfodClient, asked: Asked, environ: Mapping[str, str]) ->
         waiting=lambda asked: complain(waiting_text(client, uuid, asked)),
     )
     try:
+        held = within(client, environ, [uuid])
+        if held is not None:
+            complain(f"{held}; nothing was run")
+            return NOT_HELD
         transaction.open()
     except VminfodError as error:
         complain(f"{_why(error, uuid)}; nothing was run")
         return NOT_HELD
     try:
-        status = run(command, {**environ, WITHIN: transaction.id})
+        status = run(command, {**environ, WITHIN: f"{environ.get(WITHIN, '')} {transaction.id}".strip()})
     except CannotRun as error:
         transaction.close()
         complain(str(error))

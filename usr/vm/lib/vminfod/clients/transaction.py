@@ -29,7 +29,7 @@ from vminfod.clients.plainjson import compact, parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Any, Optional
 
@@ -47,7 +47,7 @@ GRACE = 15.0  # seconds on top of that for the answer itself
 CREATED, OK, NOT_FOUND, GONE, TIMED_OUT = 201, 200, 404, 410, 504
 KNOWS_NONE = (400, 404, 405, 501)  # what a daemon without transactions says to a POST, without a word of its own
 VM_NOT_FOUND = "VM Not Found"  # how the 404 begins that is about the VM, not the transaction
-WITHIN = "VMINFOD_TRANSACTION"  # of the environment: the transaction in which `vminfo transaction` runs a command
+WITHIN = "VMINFOD_TRANSACTION"  # of the environment: the transactions in which `vminfo transaction` runs a command
 EPOCH = "x-vminfod-epoch"  # header: which run of which daemon answers
 
 
@@ -239,6 +239,17 @@ class Transaction:
             self.commit()
         else:
             self.close()
+
+
+def within(client: VminfodClient, environ: Mapping[str, str], uuids: list[str]) -> Optional[str]:
+    """Whoever was started within a transaction and wants another one on the same VM would wait for itself: what is to
+    be said then, None if that is not so. `uuids`: the VMs that are wanted. Raises VminfodError."""
+    ids = environ.get(WITHIN, "").split()
+    for one in client.status().get("transactions", []) if ids else []:
+        if one["transaction"] in ids and one["state"] == "open" and one["uuid"] in uuids:
+            who = f"`{one['command']}`, pid {one['pid']}"
+            return f"VM {one['uuid']} is held by the transaction in which this command runs ({who})"
+    return None
 
 
 def waiting_text(client: VminfodClient, uuid: str, asked: str) -> str:
