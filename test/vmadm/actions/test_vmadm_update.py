@@ -773,3 +773,24 @@ def test_disk_that_is_updated_twice_is_refused_with_that_reason(cn):
     path = f"/dev/zvol/rdsk/zones/{uuid}/disk0"
     twice = [{"path": path, "model": model} for model in ("nvme", "ahci")]
     assert cn.fails("update", uuid, payload={"update_disks": twice}) == f"Cannot update the disk {path} more than once"
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        {"customer_metadata": {"a": "x" * (5 << 20)}},
+        {"tags": {str(number): number for number in range(31_000)}},
+    ],
+    ids=["too large", "too many"],
+)
+def test_more_than_can_be_read_again_is_refused_before_anything_is_touched(cn, uuid, maps):
+    """vminfod does not read such a file: the VM would keep its old object for ever."""
+    before = cn.vm(uuid)
+    cn.forget_commands()
+    [(name, value)] = maps.items()
+    with pytest.raises(BadPayload, match="tags|customer_metadata"):
+        cn.api.update(uuid, {f"set_{name}": value, "alias": "other"})
+    with pytest.raises(BadPayload, match="tags|customer_metadata"):
+        cn.create(**{name: value})
+    assert cn.vm(uuid) == before
+    assert [line for line in cn.commands() if line.startswith(("zfs create", "zfs set", "zonecfg"))] == []

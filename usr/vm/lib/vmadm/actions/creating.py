@@ -70,6 +70,7 @@ class _Making:
         self.steps = Steps(session.check_interrupted, session.step)
         self.expire = 0.0
         self.legacy_image = False
+        self.config_files: dict[str, str] = {}  # below the zonepath: name -> text
         self.host_files: dict[str, str] = {}  # of a docker container's VM
         self.host_mounts: list[Filesystem] = []
 
@@ -97,6 +98,7 @@ class _Making:
     def make(self, change: Change) -> None:
         """Everything up to a VM that is stopped, or about to boot. Raises VmadmError."""
         self._change = change
+        self.config_files = metadata.file_contents(metadata.changed_maps(change.maps, {}), {})
         if dockerhost.is_docker(change, {}):
             self.host_files = dockerhost.host_files(change, {})
             self.host_mounts = dockerhost.mounts(change, f"/{self.root}")
@@ -234,7 +236,7 @@ class _Making:
         self.folder.make_folder("config")
         there = {"zonepath": f"/{self.root}"}
         write_config(self.session, there, dict.fromkeys(metadata.FILES, metadata.EMPTY_FILE))
-        write_config(self.session, there, metadata.file_contents(metadata.changed_maps(self.change.maps, {}), {}))
+        write_config(self.session, there, self.config_files)
 
     def _comes_later(self, filesystem: Filesystem) -> bool:
         """Whether its source is made below the root, once there is one."""
