@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mockcn.process import MockNode
+from support.examples import few
 
 from .conftest import Follower
 
@@ -85,7 +86,7 @@ def test_chance_is_the_same_for_the_same_seed(node: MockNode, zone_events: Follo
     assert seen == sorted(seen, key=int)
 
 
-@pytest.mark.parametrize("tool", ["-c com.sun:zones:status", "EC_zfs"])
+@pytest.mark.parametrize("tool", few(["-c com.sun:zones:status", "EC_zfs"], 1))
 def test_subscriber_that_does_not_read_holds_up_no_other(node: MockNode, tool: str, zone_events: Follower) -> None:
     sleeper = node.popen("sysevent", "-rj", *tool.split())
     try:

@@ -224,6 +224,7 @@ def test_sleepers_cost_no_more_than_their_bound(node, small):
         sleeper.close()
 
 
+@pytest.mark.more
 def test_300_that_never_read_hold_one_snapshot_together(node, root):
     """They held a copy each, and the memory stayed when they had gone. Limits of their own would hide that."""
     with RunningDaemon(node.root, "--listener-backlog-bytes", str(64 * MIB)).start() as daemon:

@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from support.convergence import Listener, assert_converges, fresh_load, served
+from support.examples import few
 from support.processes import children_of, gone, is_alive
 from support.running_daemon import RunningDaemon, eventually
 
@@ -167,7 +168,7 @@ def test_lines_that_make_no_sense_are_skipped_and_counted(node, daemon, name):
     assert daemon.logged("full refresh starts"), "what the lines should have said is unknown"
 
 
-@pytest.mark.parametrize("name", SYSEVENTS)
+@pytest.mark.parametrize("name", few(SYSEVENTS, 1))
 def test_child_that_talks_nothing_but_garbage_is_replaced(node, daemon, name):
     pid = child(daemon, name)["pid"]
     node.control.raw_line("garbage\n" * 500, match=CHILDREN[name][1])
@@ -177,7 +178,7 @@ def test_child_that_talks_nothing_but_garbage_is_replaced(node, daemon, name):
     assert_converges(daemon)
 
 
-@pytest.mark.parametrize("name", SYSEVENTS)
+@pytest.mark.parametrize("name", few(SYSEVENTS, 1))
 def test_endless_line_costs_no_memory_and_ends_with_its_newline(node, daemon, name):
     before = daemon.status()["memory"]["rss"]
     for _ in range(40):
@@ -274,7 +275,7 @@ def test_file_that_the_watcher_aborts_on_leaves_the_others_watched_and_is_seen_b
         assert child(daemon, "fswatcher")["restarts"] <= 2, "this mock's fault lasts as long as the process that has it"
 
 
-@pytest.mark.parametrize("name", list(CHILDREN))
+@pytest.mark.parametrize("name", few(CHILDREN, 2))
 def test_child_that_is_stopped_is_replaced_and_what_it_missed_is_read(node, daemon, name):
     """It lives, holds its pipes, and looks healthy."""
     uuid = a_zone(daemon)
@@ -306,7 +307,8 @@ def test_sysevent_that_prints_without_a_newline_is_replaced(node):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("name", "mute"), [("zonewatcher", "com.sun:zones:status"), ("zpoolwatcher", "ESC_ZFS_history_event")]
+    ("name", "mute"),
+    few([("zonewatcher", "com.sun:zones:status"), ("zpoolwatcher", "ESC_ZFS_history_event")], 1),
 )
 def test_sysevent_that_says_nothing_while_others_speak_is_replaced(node, name, mute):
     """It lives, and its subscription is lost. What it should have said is seen long before the next full refresh."""
@@ -348,7 +350,7 @@ def test_all_children_killed_again_and_again_cost_nothing_that_lasts(node, daemo
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", list(CHILDREN))
+@pytest.mark.parametrize("name", few(CHILDREN, 1))
 def test_child_that_is_killed_whenever_it_is_up_loses_nothing_in_the_end(node, daemon, name):
     """Each change is made while it is up, while it dies, or while there is none; a listener's mirror is right, too."""
     tool, match = CHILDREN[name]

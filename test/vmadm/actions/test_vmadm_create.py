@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from support.examples import few
 from support.writing import BASE_IMAGE, IMAGE, LEGACY_IMAGE, LX_IMAGE, NOBODY, ZVOL_IMAGE
 from vmadm import BadPayload, NotReached, VmadmError
 from vmadm.actions import firstboot
@@ -475,23 +476,26 @@ CLEANED = f"what was made of VM {U} has been removed"
 
 @pytest.mark.parametrize(
     ("tool", "match", "options"),
-    [
-        ("zonecfg", f"-z {U}", {}),
-        ("zonecfg", f"-z {U}", {"at": "commit"}),
-        ("zoneadm", "install", {}),
-        ("zoneadm", "install", {"at": "cloned"}),
-        ("zoneadm", "install", {"at": "quota"}),
-        ("zoneadm", "install", {"at": "installed"}),
-        ("zfs", f"set compression=lz4 zones/{U}", {}),
-        ("zfs", f"snapshot zones/{U}@indestructible", {}),
-        ("zfs", "hold do_not_destroy", {}),
-        ("zfs", f"create -o compression=off zones/{U}/data", {}),
-        ("zonecfg", "add dataset", {}),
-        ("zonecfg", "remove attr name=provisioning", {}),
-        ("zoneadm", "boot", {}),
-        ("zoneadm", "boot", {"at": "ready"}),
-        ("zonecfg", "remove attr name=transition", {}),
-    ],
+    few(
+        [
+            ("zonecfg", f"-z {U}", {}),
+            ("zonecfg", f"-z {U}", {"at": "commit"}),
+            ("zoneadm", "install", {}),
+            ("zoneadm", "install", {"at": "cloned"}),
+            ("zoneadm", "install", {"at": "quota"}),
+            ("zoneadm", "install", {"at": "installed"}),
+            ("zfs", f"set compression=lz4 zones/{U}", {}),
+            ("zfs", f"snapshot zones/{U}@indestructible", {}),
+            ("zfs", "hold do_not_destroy", {}),
+            ("zfs", f"create -o compression=off zones/{U}/data", {}),
+            ("zonecfg", "add dataset", {}),
+            ("zonecfg", "remove attr name=provisioning", {}),
+            ("zoneadm", "boot", {}),
+            ("zoneadm", "boot", {"at": "ready"}),
+            ("zonecfg", "remove attr name=transition", {}),
+        ],
+        5,
+    ),
 )
 def test_failing_tool_at_each_step(cn, tool, match, options):
     cn.control.fault(tool, "fail", match=match, stderr="no such luck\n", **options)

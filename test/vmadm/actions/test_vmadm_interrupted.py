@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from support.examples import few
 from support.running_daemon import eventually
 from support.writing import IMAGE
 from vmadm import DaemonAway, Interrupted
@@ -36,7 +37,7 @@ def wait_until_held(cn, tool):
     eventually(f"{tool} is held", lambda: cn.control.held(tool))
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", few(SIGNALS, 1))
 def test_interrupted_create_lets_the_command_end_and_leaves_nothing(cn, number):
     cn.forget_commands()
     cn.control.fault("zoneadm", "hold", match="install")
@@ -83,7 +84,7 @@ def test_second_signal_does_not_stop_the_cleaning_up(cn):
     assert cn.is_gone(U)
 
 
-@pytest.mark.parametrize(("tool", "words"), [("zonecfg", "-z"), ("zoneadm", "install"), ("zoneadm", "boot -X")])
+@pytest.mark.parametrize(("tool", "words"), few([("zonecfg", "-z"), ("zoneadm", "install"), ("zoneadm", "boot -X")], 2))
 def test_create_that_is_killed_leaves_what_delete_removes(cn, tool, words):
     cn.control.fault(tool, "hold", match=words)
     child = cn.start_vmadm("create", payload=PAYLOAD)
@@ -210,7 +211,7 @@ COMMANDS = {  # what is called, the command of the node during which vminfod goe
 }
 
 
-@pytest.mark.parametrize("what", COMMANDS)
+@pytest.mark.parametrize("what", few(COMMANDS, 2))
 def test_daemon_that_goes_away_meanwhile_is_reported(own_cn, what, monkeypatch):
     monkeypatch.setattr(session, "AWAY", 0.3)
     act, command = COMMANDS[what]

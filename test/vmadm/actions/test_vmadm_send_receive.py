@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from support import moving
+from support.examples import few
 from support.moving import MOTD, ON_DISK, VMADM, cut, hardware_vm, head, joined, os_vm, pouring, runs, split
 from support.running_daemon import eventually
 from support.writing import LIMIT, NOBODY, outcome
@@ -250,7 +251,7 @@ def test_checks_of_a_create_hold(two):
     assert two.is_served(uuid) is None
 
 
-@pytest.mark.parametrize("word", ["send", "install"])
+@pytest.mark.parametrize("word", few(["send", "install"], 1))
 def test_unknown_vm(two, word):
     text = {
         "send": "bad statusCode: 404",
@@ -370,7 +371,7 @@ def test_json_that_says_other_than_the_datasets_is_reported(two):
     assert two.other.ok("install", uuid) == f"Successfully installed VM {uuid}"
 
 
-@pytest.mark.parametrize("step", ["install -q", "detach", "attach"])
+@pytest.mark.parametrize("step", few(["install -q", "detach", "attach"], 1))
 def test_installation_that_fails_is_finished_or_deleted(two, step):
     uuid = os_vm(two)
     two.other.control.fault("zoneadm", "fail", match=step, stderr="no luck\n")
@@ -396,7 +397,7 @@ def is_held(two, child):
     return "list" not in words[-1]
 
 
-@pytest.mark.parametrize("when", KILLED_AT)
+@pytest.mark.parametrize("when", few(KILLED_AT, 2))
 def test_installation_that_is_killed_is_finished_or_the_vm_received_again(two, when):
     uuid, (held, remedy) = os_vm(two), KILLED_AT[when]
     bundle = two.bundle(uuid)
@@ -427,7 +428,7 @@ def test_installation_that_is_killed_is_finished_or_the_vm_received_again(two, w
     assert two.other.is_gone(uuid)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", few([signal.SIGINT, signal.SIGTERM], 1))
 def test_interrupted_receive_does_not_wait_for_the_end_of_the_stream(two, number):
     uuid = os_vm(two)
     bundle = two.bundle(uuid)

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from vminfod.clients import patterntime
 from vminfod.clients.failures import BadPattern
 from vminfod.clients.patterntime import PatternTooSlow, matches
 from vminfod.clients.vmfilter import filters_of, matching
@@ -41,7 +42,8 @@ def test_pattern_in_any_thread(run):
     assert run(lambda: matches("^É.$", ["éa", "e", "xé1"])) == [True, False, False]
 
 
-def test_pattern_that_takes_too_long_is_ended_in_the_main_thread():
+def test_pattern_that_takes_too_long_is_ended_in_the_main_thread(monkeypatch):
+    monkeypatch.setattr(patterntime, "LIMIT", 0.1)
     before = signal.getsignal(signal.SIGVTALRM)
     with pytest.raises(PatternTooSlow):
         matches(*FOREVER)
@@ -49,6 +51,7 @@ def test_pattern_that_takes_too_long_is_ended_in_the_main_thread():
     assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
 
 
+@pytest.mark.more
 def test_pattern_that_takes_too_long_is_ended_in_another_thread():
     assert isinstance(in_a_thread(lambda: matches(*FOREVER)), PatternTooSlow)
 

@@ -11,6 +11,7 @@ import uuid
 import pytest
 
 from support.convergence import differences
+from support.examples import few
 from support.following import cause_of, part
 from support.running_daemon import eventually
 
@@ -726,13 +727,16 @@ def test_dataset_of_another_name_that_is_mounted_at_a_zonepath_later_becomes_the
 
 @pytest.mark.parametrize(
     ("action", "text"),
-    [
-        ("set", "mountpoint=none"),
-        ("inherit", "mountpoint="),
-        ("set", "canmount=off"),
-        ("rename", "-> zones/elsewhere"),
-        ("destroy", " "),
-    ],
+    few(
+        [
+            ("set", "mountpoint=none"),
+            ("inherit", "mountpoint="),
+            ("set", "canmount=off"),
+            ("rename", "-> zones/elsewhere"),
+            ("destroy", " "),
+        ],
+        2,
+    ),
 )
 def test_files_are_read_when_something_else_may_be_mounted_at_the_zonepath(alone, action, text):
     zone = alone.add(state="stopped", files={"tags": {"n": 1}})
