@@ -120,9 +120,11 @@ class WrittenNode:
         return vm
 
     def add(self, **fields: Any) -> str:
-        """A VM that vmadm had no part in; its uuid, once the daemon serves it."""
+        """A VM that vmadm had no part in; its uuid, once the daemon serves all of it: what its making still tells then
+        makes no event."""
         fields.setdefault("image", IMAGE)
         uuid: str = self.control.add_vm(**fields)["uuid"]
+        self.daemon.get(f"/vms/{uuid}?fresh=true")
         state = fields.get("state", "running")
         shown = {"running": "running", "stopped": "installed"}.get(state, state)
         eventually("the new VM is served", lambda: (self.get(uuid) or {}).get("zone_state") == shown)
