@@ -75,9 +75,7 @@ class Relay:
         with self._lock:
             self._open.add((client, daemon))
         with contextlib.suppress(OSError, ValueError):  # broken, by us or by them: that is what it is for
-            request = client.recv(65536)
-            self.requests.append(request.split(b"\r\n")[0].decode())
-            daemon.sendall(request)
+            self._ask(daemon, client.recv(65536))
             sent = 0
             while limit is None or sent < limit:
                 for ready in select.select([client, daemon], [], [])[0]:
@@ -86,12 +84,18 @@ class Relay:
                     data = ready.recv(65536 if limit is None else min(65536, limit - sent))
                     if not data:
                         raise ConnectionResetError
-                    if ready is daemon:
-                        client.sendall(data)
-                        sent += len(data)
+                    if ready is client:  # which keeps the connection for its next request
+                        self._ask(daemon, data)
+                        continue
+                    client.sendall(data)
+                    sent += len(data)
                     if sent == limit:
                         break
         self._end(client, daemon)
+
+    def _ask(self, daemon, request):
+        self.requests.append(request.split(b"\r\n")[0].decode())
+        daemon.sendall(request)
 
     def _end(self, client, daemon):
         with self._lock:
