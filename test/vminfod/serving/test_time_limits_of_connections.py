@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import gevent
 
+from support.running_daemon import eventually
 from vminfod.serving import httpconnection, httpserver, listening
 from vminfod.serving.ready import Answer
 
@@ -107,11 +108,11 @@ def test_connection_whose_end_is_watched_may_be_idle_as_long_as_it_is_patient():
         for sock, path in ((patient, b"/patient"), (impatient, b"/impatient")):
             sock.sendall(b"GET %b HTTP/1.1\r\n\r\n" % path)
         assert until_end(impatient).endswith(b"watched")
-        assert FakeApi.ended == ["/impatient"]
+        eventually("its end is told", lambda: FakeApi.ended == ["/impatient"])  # a moment after the socket's
         patient.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
         patient.shutdown(socket.SHUT_WR)
         assert until_end(patient).endswith(b"slow")
-        assert FakeApi.ended == ["/impatient", "/patient"]
+        eventually("the other's is", lambda: FakeApi.ended == ["/impatient", "/patient"])
 
 
 def test_client_whose_end_is_watched_and_that_sends_on_without_end_is_closed():
@@ -123,7 +124,7 @@ def test_client_whose_end_is_watched_and_that_sends_on_without_end_is_closed():
             for _ in range(1000):
                 sock.sendall(b"x" * 4096)
         until_end(sock)
-        assert FakeApi.ended == ["/patient"]
+        eventually("its end is told", lambda: FakeApi.ended == ["/patient"])
 
 
 def test_headers_that_do_not_end_get_408():
