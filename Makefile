@@ -7,7 +7,7 @@ SNAPSHOTS ?= 0
 PORT ?= 9090
 IMPORT ?=
 # Tests wait more than they compute: more at once than there are cores.
-JOBS ?= 4
+JOBS ?= 6
 # The simulation: docs/testing.md.
 SEED ?= 1
 ROUNDS ?= 16

@@ -6,6 +6,7 @@ import select
 import socket
 import struct
 import threading
+import time
 
 STEP_LIMIT = 30  # seconds that it stays muted before a forgotten unmute() fails the test instead of hanging it
 
@@ -79,8 +80,7 @@ class Relay:
             sent = 0
             while limit is None or sent < limit:
                 for ready in select.select([client, daemon], [], [])[0]:
-                    if not self._loud.wait(STEP_LIMIT):
-                        raise TimeoutError
+                    self._wait_until_loud(client, daemon)
                     data = ready.recv(65536 if limit is None else min(65536, limit - sent))
                     if not data:
                         raise ConnectionResetError
@@ -92,12 +92,25 @@ class Relay:
                     if sent == limit:
                         break
         self._end(client, daemon)
+        # By this thread alone: a select() whose descriptors another closes can wait for ever, and keeps them open.
+        client.close()
+        daemon.close()
+
+    def _wait_until_loud(self, client, daemon):
+        until = time.monotonic() + STEP_LIMIT
+        while not self._loud.wait(0.02):
+            with self._lock:
+                if (client, daemon) not in self._open:
+                    raise ConnectionResetError
+            if time.monotonic() > until:
+                raise TimeoutError
 
     def _ask(self, daemon, request):
         self.requests.append(request.split(b"\r\n")[0].decode())
         daemon.sendall(request)
 
     def _end(self, client, daemon):
+        """Have the thread of that connection reset it."""
         with self._lock:
             if (client, daemon) not in self._open:
                 return
@@ -106,4 +119,3 @@ class Relay:
         for end in (client, daemon):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RD if end is client else socket.SHUT_RDWR)  # wakes who waits for it
-            end.close()

@@ -86,7 +86,12 @@ def test_every_module_is_compiled_and_nothing_names_the_place_where_it_was_made(
 
 @pytest.mark.more
 def test_an_archive_holds_what_an_installation_has(image, tmp_path):
-    made = subprocess.run(["make", "dist", f"PYTHON={sys.executable}"], cwd=CHECKOUT, capture_output=True, text=True)
+    made = subprocess.run(
+        ["make", "--no-print-directory", "dist", f"PYTHON={sys.executable}"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+    )
     assert made.returncode == 0, made.stderr
     archive = os.path.join(CHECKOUT, made.stdout.split()[-1])
     with tarfile.open(archive) as members:
