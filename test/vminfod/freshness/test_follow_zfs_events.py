@@ -531,6 +531,19 @@ def test_storm_below_a_delegated_dataset_costs_nothing(follow):
     assert follow.listed() == []
 
 
+def test_event_of_a_dataset_that_no_vm_has_is_no_task_unless_somebody_is_being_read(follow):
+    """And one of a VM's is: what is read then is newer than the event."""
+    zone = follow.add()
+    follow.nothing()  # all that its making caused is behind us: nothing is being read
+    follow.zfs("create", "zones/nobodys")
+    follow.zfs("set", "quota=3G", f"zones/{zone}")
+    follow.until(zone, lambda vm: vm.get("quota") == 3)
+    tasks = [record["task"]["description"] for record in follow.daemon.logged("task started")]
+    assert [task for task in tasks if f"dsname: zones/{zone} " in task]
+    assert [task for task in tasks if "nobodys" in task] == []
+    assert follow.daemon.logged("zfs event")  # it was heard
+
+
 def test_storm_of_what_concerns_no_vm_neither_holds_up_events_nor_a_refresh(follow):
     """Backups that are received, children of delegated datasets, hidden datasets of a rollback or receive: each made
     the original list something, until its queue could not be paused for a refresh any more (OS-7436)."""

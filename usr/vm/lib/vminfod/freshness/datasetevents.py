@@ -39,6 +39,11 @@ class DatasetEvents:
             while self._events and (oldest is None or self._events[0][0] < oldest):
                 self._events.popleft()
 
+    @property
+    def are_wanted(self) -> bool:
+        """Whether a reading is under way, so that events are remembered."""
+        return bool(self._readings)
+
     def add(self, dataset: str, cause: Cause) -> None:
         """Something happened to `dataset`, whoever uses it."""
         if self._readings:

@@ -118,14 +118,18 @@ class Sources:
 
     def _zfs_event(self, event: Union[ZfsEvent, PoolEvent]) -> None:
         self._heard("zpoolwatcher")
-        moment = moment_of(event.date_ms, event.seen_at)
         if isinstance(event, PoolEvent):
+            moment = moment_of(event.date_ms, event.seen_at)
             cause = Cause("zfs", {"pool": event.pool, "action": event.action}, moment)
             self._enqueue(f"handle pool event - pool: {event.pool}", lambda rules: rules.pool_event(event, cause))
             return
         dataset = event.name
-        cause = Cause("zfs", {"dataset": dataset, "action": event.action}, moment)
         self._log.debug("zfs event", dsname=dataset, action=event.action, property=event.detail[0][:100])
+        # A node can have a storm of events of datasets that no VM has: a task for each would cost ten times the reading
+        # of its line. While the queue is paused others may be about to come to be known: those wait like all else.
+        if not self._queue.paused and self._staleness.is_about_no_vm(event):
+            return
+        cause = Cause("zfs", {"dataset": dataset, "action": event.action}, moment_of(event.date_ms, event.seen_at))
         description = f"handle zfs event - dsname: {dataset} action: {event.effect.value}"
         if event.new_name is not None:
             description += f" to: {event.new_name}"

@@ -70,6 +70,14 @@ class Staleness:
         else:
             self._reloads.mark(event.zonename, _OF_ZONE_EVENT, cause=cause)
 
+    def is_about_no_vm(self, event: ZfsEvent) -> bool:
+        """Whether dataset_event() would mark nothing, and nobody would want to know of the event later: while no
+        reading is under way, whoever comes to use that dataset is read after the event. Only looks."""
+        if event.effect is Effect.PROMOTED or event.detail[0] == "mountpoint" or self._dataset_events.are_wanted:
+            return False
+        names = [event.dataset, *([event.renamed_to[0]] if event.renamed_to else [])]
+        return not any(self._cache.zones_using(name) or self._cache.zones_using_below(name) for name in names)
+
     def dataset_event(self, event: ZfsEvent, cause: Cause) -> None:
         """Something happened to a dataset or a snapshot."""
         if event.effect is Effect.PROMOTED:
