@@ -214,7 +214,8 @@ def test_reading_that_hangs_keeps_no_other_request_waiting(follow):
     follow.control.fault("zfs", "hang", match=zone)
     waiting = threading.Thread(target=lambda: answers.append(fresh(follow, zone, "&timeout=60", within=60.0)))
     waiting.start()
-    eventually("zfs hangs", lambda: zone in follow.daemon.status()["reloading"])
+    # Not before: what waits for a slot would be asked together with the other, and take the fault along.
+    eventually("zfs hangs", lambda: follow.control.held("zfs"))
     follow.zfs("set", "quota=20G", f"zones/{other}")
     assert follow.modified(other) == [("quota", "changed", 10, 20)]
     assert fresh(follow, other).json()["quota"] == 20
