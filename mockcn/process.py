@@ -168,7 +168,8 @@ def start(
     stderr: list[str] = []
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_pump, args=[child.stdout, lines.put], name="node's stdout", daemon=True).start()
-    threading.Thread(target=_pump, args=[child.stderr, stderr.append], name="node's stderr", daemon=True).start()
+    reader = threading.Thread(target=_pump, args=[child.stderr, stderr.append], name="node's stderr", daemon=True)
+    reader.start()
     node = MockNode(str(root), child, stderr)
     deadline = time.monotonic() + timeout
     try:
@@ -176,6 +177,7 @@ def start(
         node.ready = json.loads(line)
     except (queue.Empty, ValueError) as err:
         node.stop()
+        reader.join(STOPPED_WITHIN)  # it has ended, but its words may still be on their way
         why = "in time" if time.monotonic() >= deadline else f"and ended with {child.returncode}"
         raise NotStarted(f"the mock node did not get ready {why}: {node.said().strip()}") from err
     return node
