@@ -69,6 +69,8 @@ def words(*typed):
         (["validate", "u"], ["update"]),
         (["validate", "update", "b"], ["bhyve", "builder"]),
         (["help", "conso"], ["console"]),
+        (["info", DB["uuid"], "v"], ["vnc"]),
+        (["info", WEB["uuid"], ""], []),
         (["console", "--"], ["--serial", "--vnc"]),
         (["console", "--serial", "we"], [WEB["uuid"]]),
         (["sysrq", WEB["uuid"], ""], ["nmi", "screenshot"]),

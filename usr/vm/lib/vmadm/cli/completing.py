@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from vminfod.client import VminfodClient
 
 FILES = ":files"
-LIMIT = 2.0  # seconds that Tab may take
 
 # Command -> what stands in the places after it: a VM, a snapshot of it, ... The last one stands in all that follow.
 PLACES: Mapping[str, tuple[str, ...]] = {
@@ -64,7 +63,6 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "validate": {"-f": "file"},
 }
 SIGNALS = ("SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGSTOP", "SIGCONT", "SIGTERM", "SIGUSR1", "SIGUSR2")
-INFO = ("all", "block", "blockstats", "chardev", "cpus", "kvm", "pci", "spice", "status", "version", "vnc")
 
 
 def completed(client: VminfodClient, words: list[str]) -> str:
@@ -129,6 +127,11 @@ def _of_kind(
     if kind == "snapshot":
         found = vms({"fields": "uuid,snapshots", "uuid": operands[0]})
         return _beginning(typed, [(s["name"], s.get("created_at", "")) for vm in found for s in vm["snapshots"]])
+    if kind == "info":
+        from vmload import brands
+
+        found = vms({"fields": "brand", "uuid": operands[0]})
+        return _beginning(typed, [(each, "") for vm in found for each in brands.info_types(vm["brand"])])
     if kind == "brand":
         from vmload import brands
 
@@ -136,7 +139,6 @@ def _of_kind(
         return _beginning(typed, [(name, "") for name in sorted(brands.table()["brands"])] if is_update else [])
     fixed = {
         "command": tuple(PLACES),
-        "info": INFO,
         "signal": SIGNALS,
         "boot": ("order=", "disk=", "cdrom="),
         "sysrq": ("nmi", "screenshot"),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "vmadm"
 FAILED, BAD_USAGE = 1, 2
+TAB_LIMIT = 2.0  # seconds that a shell may have to wait for what Tab puts in
 SILENT = FATAL + 1  # agents take anything on stderr for an error, so that nothing is logged unless asked for
 
 
@@ -93,7 +94,7 @@ def _read(command: str, word: str, words: list[str], environ: Mapping[str, str])
         port=port,
         socket=socket,
         log=debug_log(environ),
-        timeout=read_limit(environ),
+        timeout=TAB_LIMIT if command == "__complete" else read_limit(environ),
         waiting=say_waiting_for_answer,
     )
     if command == "__complete":
