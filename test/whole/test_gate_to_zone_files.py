@@ -22,8 +22,7 @@ MAY = {
     "vmadm/node/logfile.py": "/var/log/vm/logs",
     "vmadm/cli/main.py": "the debug log that the operator names",
     "vmadm/node/transfer.py": "what a command says on standard error, in a file without a name",
-    "vmadm/cli/writes.py": "the payload that the operator names",
-    "vmadm/cli/moving.py": "the bundle that the operator names",
+    "vmadm/cli/inputs.py": "the payload or the bundle that the operator names",
     "vmadm/cli/info.py": "the socket of a mock node's vmadmd",
 }
 OF_OS = {

@@ -5,7 +5,6 @@ Where standard error is a terminal it shows how far the stream is."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,13 +12,12 @@ from typing import Optional
 
 from vmadm.actions.session import Session
 from vmadm.cli.cmdline import Option, parsed_words, uuid_operand
+from vmadm.cli.inputs import opened
 from vmadm.cli.progress import ProgressLine, wanted
 from vmadm.errors import BadUsage, VmadmError
 from vminfod.cli.stdio import STDOUT, on_terminal
-from vminfod.clients.plainjson import compact
 
 RECEIVE_OPTIONS = (Option("f", "file", takes_value=True),)
-STDIN = 0
 
 Act = Callable[[Session], str]
 Show = Callable[[str, int, Optional[int]], None]
@@ -52,7 +50,7 @@ def receive(word: str, words: list[str]) -> Act:
     def act(session: Session) -> str:
         from vmadm.actions import receiving
 
-        with _opened(path) as source, _progress(session) as show:
+        with opened(path) as source, _progress(session) as show:
             vm = receiving.receive(session, source, show)
         return f"Successfully received VM {vm['uuid']}"
 
@@ -71,24 +69,6 @@ def install(word: str, words: list[str]) -> Act:
         return f"Successfully installed VM {uuid}"
 
     return act
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[int]:
-    if path == "-":
-        yield STDIN
-        return
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise VmadmError(f"File: {path} does not exist.") from error
-    except OSError as error:
-        why = compact({"code": error.errno, "message": error.strerror})
-        raise VmadmError(f"Error reading: {path} {why}") from error
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

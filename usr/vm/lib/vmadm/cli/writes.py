@@ -17,6 +17,7 @@ from vmadm.actions.atonce import check_not_within
 from vmadm.actions.session import Session, silently
 from vmadm.cli import moving, operating
 from vmadm.cli.cmdline import Option, is_uuid, parsed_words, uuid_operand
+from vmadm.cli.inputs import STDIN_PATH, read_payload
 from vmadm.cli.matching import operands as pairs
 from vmadm.errors import BadUsage, CannotRunHere, VmadmError
 from vmadm.node import logfile
@@ -25,8 +26,7 @@ from vmadm.payload import Payload, bootoptions
 from vminfod.cli.stdio import complain
 from vminfod.clients.address import address_from_environment
 from vminfod.clients.clientlog import StderrLog
-from vminfod.clients.failures import ParseError
-from vminfod.clients.plainjson import compact, parsed
+from vminfod.clients.plainjson import compact
 from vminfod.clients.transaction import WITHIN
 from vmload import uuids
 
@@ -34,7 +34,6 @@ FILE_OPTION = (Option("f", "file", takes_value=True),)
 STOP_OPTIONS = (Option("F", "force"), Option("t", "timeout", takes_value=True))
 KILL_OPTIONS = (Option("s", "signal", takes_value=True),)
 DEFAULT_SIGNAL = "SIGTERM"
-STDIN = "/dev/stdin"
 
 
 def write(command: str, word: str, words: list[str], environ: Mapping[str, str], debug: StderrLog) -> int:
@@ -279,7 +278,7 @@ def _file(options: dict[str, str], doing: str) -> str:
         return path
     if sys.stdin is not None and sys.stdin.isatty():
         raise BadUsage(f"Will not {doing} from stdin when stdin is a tty.")
-    return STDIN
+    return STDIN_PATH
 
 
 def _is_terminal() -> bool:
@@ -304,25 +303,3 @@ def _seconds(options: dict[str, str]) -> Optional[float]:
     if not (text.isascii() and text.isdigit()):
         raise BadUsage(f"Invalid timeout: {text}")
     return float(text)
-
-
-def read_payload(path: str) -> Payload:
-    """The JSON object in a file. Raises CommandFailed with the texts that vmadm always had for that."""
-    try:
-        if path == STDIN:
-            data = sys.stdin.buffer.read() if sys.stdin is not None else b""
-        else:
-            with open(path, "rb") as file:
-                data = file.read()
-    except FileNotFoundError as error:
-        raise VmadmError(f"File: {path} does not exist.") from error
-    except OSError as error:
-        why = compact({"code": error.errno, "message": error.strerror})
-        raise VmadmError(f"Error reading: {path} {why}") from error
-    try:
-        payload = parsed(data)
-    except ParseError as error:
-        raise VmadmError(f"Invalid JSON payload: {error.message}") from error
-    if not isinstance(payload, dict):
-        raise VmadmError("Invalid JSON payload: an object is expected")
-    return payload
