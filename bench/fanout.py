@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from subprocess import Popen
 from typing import Any
 
-from bench import PEERS, measuring
+from bench import PEERS, measuring, slopes
 from bench.changes import write_tags_below
 from bench.ground import Ground, ground, peer
 from bench.listening import Follower, Listeners
@@ -99,7 +99,7 @@ def say(report: Report, rows: dict[int, dict[str, Any]]) -> None:
     """How the time grows with the listeners."""
     ours = {count: row["ours"]["median"] for count, row in rows.items()}
     peers = {count: row["peers"]["median"] for count, row in rows.items()}
-    report.grows("changes", "ms", 100, "listeners", ours, "bare loop", peers)
+    report.grows(slopes.row("changes", "ms", 100, "listeners", ours, "bare loop", peers))
 
 
 def measure(report: Report, options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from bench import fanout, measuring
+from bench import fanout, measuring, slopes
 from bench.ground import Ground, mock_node
 from bench.latency import Bench
 from bench.measuring import Report
@@ -54,7 +54,8 @@ def say(report: Report, sizes: list[int], per: int, what: str, row_of: Callable[
         rows = {number: report.row(row_of(name, number)) for number in sizes}
         ours = {number: row["ours"]["median"] for number, row in rows.items()}
         peers = {number: row["peers"]["median"] for number, row in rows.items() if "peer" in row}
-        report.grows(name, unit, per, what, ours, next(iter(rows.values())).get("peer"), peers)
+        peer = next(iter(rows.values())).get("peer")
+        report.grows(slopes.row(name, unit, per, what, ours, peer, peers))
 
 
 def measure(report: Report, options: argparse.Namespace) -> None:

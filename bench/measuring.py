@@ -14,10 +14,8 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Optional
-
-from bench import slopes
 
 Side = Callable[[], float]
 
@@ -63,18 +61,8 @@ class Report:
         """The row of that name. StopIteration if there is none."""
         return next(row for row in self.rows if row["name"] == name)
 
-    def grows(
-        self,
-        name: str,
-        unit: str,
-        per: int,
-        what: str,
-        ours: Mapping[int, float],
-        peer_name: Optional[str] = None,
-        peers: Optional[Mapping[int, float]] = None,
-    ) -> None:
-        """How figures grow with the number of `what`: a line, in words. `per`: for how many the slope is given."""
-        row = slopes.row(name, unit, per, what, ours, peer_name, peers)
+    def grows(self, row: dict[str, Any]) -> None:
+        """How figures grow with the number of something (slopes.row()): a line, in words."""
         self.slopes.append(row)
         print(f"{row['name']}: {row['words']}", flush=True)
         if "peer" in row:

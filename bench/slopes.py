@@ -53,7 +53,8 @@ def row(
     peer_name: Optional[str] = None,
     peers: Optional[Mapping[int, float]] = None,
 ) -> dict[str, Any]:
-    """The slope as a report has it; `ours` and `peers`: figures by number of `what`."""
+    """The slope as a report has it; `ours` and `peers`: figures by number of `what`; `per`: for how many it is
+    given."""
     each = slope(ours)
     made: dict[str, Any] = {
         "name": f"{name}, over {what}",

@@ -77,28 +77,29 @@ class Guests:
         return 202, f"Stopped {uuid}"
 
     def reset(self, uuid: str) -> Answer:
-        vm = self._vm(uuid)
-        if vm is None:
-            return 500, f"Unable to load VM {uuid}"
-        if vm["brand"] != "kvm":
-            return 500, f'vmadmd only handles "reset" for kvm (your brand is: {vm["brand"]})'
-        if vm["state"] not in RUNNING:
-            return 500, f'Unable to reset vm from state "{vm["state"]}", must be "running".'
-        return 202, f"Sent reset to {uuid}"
+        _, refusal = self._running_kvm(uuid, "reset", "reset vm")
+        return refusal or (202, f"Sent reset to {uuid}")
 
     def sysrq(self, uuid: str, request: str) -> Answer:
-        vm = self._vm(uuid)
-        if vm is None:
-            return 500, f"Unable to load VM {uuid}"
-        if vm["brand"] != "kvm":
-            return 500, f'vmadmd only handles "sysrq" for kvm (your brand is: {vm["brand"]})'
-        if vm["state"] not in RUNNING:
-            return 500, f'Unable to send sysrq to vm from state "{vm["state"]}", must be "running".'
+        vm, refusal = self._running_kvm(uuid, "sysrq", "send sysrq to vm")
+        if refusal is not None:
+            return refusal
         if request == "nmi":
             self._control.nmi(uuid)
         else:
             write_atomically(f"{self.root}{vm['zonepath']}{SCREENSHOT}", BLACK_SCREEN)
         return 202, f"Sent sysrq to {uuid}"
+
+    def _running_kvm(self, uuid: str, word: str, doing: str) -> tuple[dict[str, Any], Optional[Answer]]:
+        """The VM that is asked for `word`; and the refusal, if it is none that can do it."""
+        vm = self._vm(uuid)
+        if vm is None:
+            return {}, (500, f"Unable to load VM {uuid}")
+        if vm["brand"] != "kvm":
+            return vm, (500, f'vmadmd only handles "{word}" for kvm (your brand is: {vm["brand"]})')
+        if vm["state"] not in RUNNING:
+            return vm, (500, f'Unable to {doing} from state "{vm["state"]}", must be "running".')
+        return vm, None
 
     def reload_display(self, uuid: str) -> Answer:
         vm = self._vm(uuid)

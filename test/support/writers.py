@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.running_daemon import EventLines
 from support.writing import WrittenNode, written_node
 
 
@@ -24,6 +25,14 @@ def cn() -> Iterator[WrittenNode]:
 def own_cn() -> Iterator[WrittenNode]:
     with written_node() as own:
         yield own
+
+
+@pytest.fixture
+def events(cn: WrittenNode) -> Iterator[EventLines]:
+    """What happens from here on; without the snapshot."""
+    opened = cn.daemon.events("?vms=false")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(autouse=True)

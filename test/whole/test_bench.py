@@ -74,7 +74,7 @@ def test_growth_is_said_in_words(points, said):
 
 def test_report_says_how_both_sides_grow(capsys):
     report = Report("x", rounds=1)
-    report.grows("start", "s", 1000, "VMs", {100: 1.0, 1100: 3.0}, "reads", {100: 1.0, 1100: 1.1})
+    report.grows(slopes.row("start", "s", 1000, "VMs", {100: 1.0, 1100: 3.0}, "reads", {100: 1.0, 1100: 1.1}))
     (row,) = report.as_json()["slopes"]
     assert (row["slope"], row["points"]) == (2.0, {"100": 1.0, "1100": 3.0})
     assert row["peer_slope"] == pytest.approx(0.1)

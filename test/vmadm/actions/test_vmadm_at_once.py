@@ -28,13 +28,6 @@ def client(cn):
     return VminfodClient("somebody", socket=f"{cn.root}/var/run/vminfod.sock")
 
 
-@pytest.fixture
-def events(cn):
-    opened = cn.daemon.events("?vms=false")
-    yield opened
-    opened.close()
-
-
 def next_of(events, uuid):
     """The VM's next event, whatever it is."""
     return events.until(lambda event: event["zonename"] == uuid)

@@ -109,11 +109,7 @@ def test_volume_of_a_create_that_was_killed_before_there_was_a_zone_is_named(cn,
     cn.forget_commands()
     child = cn.start_vmadm("create", payload=payload)
     wait_for(cn, f"zonecfg -z {U}")
-    child.kill()
-    child.communicate(timeout=60)
-    cn.control.kill_child("zonecfg")
-    eventually("the command has ended", lambda: not cn.control.children("zonecfg"))
-    cn.control.clear_faults()
+    cn.kill_in_midst(child, "zonecfg")
     remedy = "if a create that was killed left it, remove it with zfs destroy -r"
     assert cn.fails("create", payload=payload) == f"dataset {dataset} exists already: {remedy}"
     assert cn.fails("delete", U) == (f"Failed to delete VM {U}: VM {U} not found, but there is {dataset}: {remedy}")

@@ -389,11 +389,7 @@ def killed_before(cn, uuid, number):
         "the step",
         lambda: len([line for line in cn.commands() if line.startswith(f"{tool} {words}")]) == len(twins),
     )
-    child.kill()
-    child.communicate(timeout=60)
-    cn.control.kill_child(tool, match=words)
-    eventually("the command has ended", lambda: tool not in [each["tool"] for each in cn.control.children(tool)])
-    cn.control.clear_faults()
+    cn.kill_in_midst(child, tool, words)
 
 
 @pytest.mark.parametrize("number", steps(FEW))
@@ -448,10 +444,6 @@ def test_settling_that_is_killed_is_settled_by_the_next(cn, at):
     cn.control.fault("zfs", "hold", match=words)
     child = cn.start_vmadm("start", uuid)
     eventually("the step", lambda: [line for line in cn.commands() if line.startswith(f"zfs {words}")])
-    child.kill()
-    child.communicate(timeout=60)
-    cn.control.kill_child("zfs", match=words)
-    eventually("the command has ended", lambda: not cn.control.children("zfs"))
-    cn.control.clear_faults()
+    cn.kill_in_midst(child, "zfs", words)
     cn.ok("start", uuid)
     assert whole(cn, uuid) == "old"

@@ -172,11 +172,7 @@ def test_killed_reprovision_is_settled_by_start(cn, number):
     cn.control.fault("zfs", "hold", match=words)
     child = cn.start_vmadm("reprovision", uuid, payload=PAYLOAD)
     eventually("the step", lambda: [line for line in cn.commands() if line.startswith(f"zfs {words}")])
-    child.kill()
-    child.communicate(timeout=60)
-    cn.control.kill_child("zfs", match=words)
-    eventually("the command has ended", lambda: not cn.control.children("zfs"))
-    cn.control.clear_faults()
+    cn.kill_in_midst(child, "zfs", words)
     cn.ok("start", uuid)
     assert whole(cn, uuid) == ("new" if number > KEPT_AT else "old")
     assert cn.vm(uuid)["state"] == "running"

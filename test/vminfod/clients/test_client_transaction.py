@@ -28,13 +28,6 @@ def client(cn):
     return VminfodClient("demo", socket=f"{cn.root}/var/run/vminfod.sock")
 
 
-@pytest.fixture
-def events(cn):
-    opened = cn.daemon.events("?vms=false")
-    yield opened
-    opened.close()
-
-
 def set_quota(cn, uuid, gib):
     cn.node.run("zfs", "set", f"quota={gib}G", f"zones/{uuid}", check=True)
 

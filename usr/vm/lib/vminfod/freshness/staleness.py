@@ -75,8 +75,8 @@ class Staleness:
         reading is under way, whoever comes to use that dataset is read after the event. Only looks."""
         if event.effect is Effect.PROMOTED or event.detail[0] == "mountpoint" or self._dataset_events.are_wanted:
             return False
-        names = [event.dataset, *([event.renamed_to[0]] if event.renamed_to else [])]
-        return not any(self._cache.zones_using(name) or self._cache.zones_using_below(name) for name in names)
+        cache = self._cache
+        return not any(cache.zones_using(name) or cache.zones_using_below(name) for name, _ in event.touched)
 
     def dataset_event(self, event: ZfsEvent, cause: Cause) -> None:
         """Something happened to a dataset or a snapshot."""
@@ -84,8 +84,7 @@ class Staleness:
             # Snapshots moved here from an origin that the event does not name.
             self._refreshes.request(cause)
             return
-        names = [(event.dataset, event.snapshot), *([event.renamed_to] if event.renamed_to else [])]
-        for dataset, snapshot in names:
+        for dataset, snapshot in event.touched:
             self._dataset_events.add(dataset, cause)
             if event.effect in _REACHES_DOWN and snapshot is None and self._cache.zones_using_below(dataset):
                 self._log.debug("a dataset above those of VMs changed", dataset=dataset, action=event.action)

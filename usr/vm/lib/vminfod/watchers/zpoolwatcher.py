@@ -104,6 +104,11 @@ class ZfsEvent:
         dataset, snapshot = self.renamed_to
         return dataset if snapshot is None else f"{dataset}@{snapshot}"
 
+    @property
+    def touched(self) -> list[tuple[str, Optional[str]]]:
+        """Each dataset that it is about, with the snapshot of it if that is what it is about."""
+        return [(self.dataset, self.snapshot), *([self.renamed_to] if self.renamed_to else [])]
+
 
 @dataclass(frozen=True)
 class PoolEvent:
