@@ -214,3 +214,17 @@ def test_zsh_puts_it_in(quiet_daemon, tmp_path):
         shell.press("echo re''ady\n")
         shell.until("ready", lambda lines: "ready" in lines)
         completes(shell, quiet_daemon)
+
+
+@pytest.mark.pure
+def test_tab_offers_just_the_options_that_the_usage_names():
+    for line in usage_text("vmadm").partition("\n\n")[2].partition("\n\n")[0].splitlines():
+        command, *rest = line.split(" ", 1)
+        if not command:  # another form of the command before
+            continue
+        named = set(re.findall(r"-[a-zA-Z1]\b|--\w+", " ".join(rest))) - {"-<"}
+        if command == "events":
+            named = {"-f", "-j", "-r"}  # glued together there
+        if command == "validate":
+            named = {"-f"}
+        assert set(words(command, "-")) == named, command

@@ -20,22 +20,30 @@ UUID_DASHES = (8, 13, 18, 23)
 
 
 class Option:
-    """One option of a command: its letter, its long name if it has one, and whether it takes a value. One that has
-    only a long name has that for its letter, too.
+    """One option of a command: its letter, its long name if it has one, and what its value is ("" if it takes none; a
+    kind of word as in completing.py). One that has only a long name has that for its letter, too.
 
     `off_letter`: a second letter, which switches the flag off. Where a flag has one it makes a difference whether it
-    was switched off or not named at all, and parsed_words() gives "false" for it."""
+    was switched off or not named at all, and parsed_words() gives "false" for it.
+    `has_effect`: False for one that is taken because it always was; nobody is offered it."""
 
     def __init__(
-        self, letter: str, name: Optional[str] = None, *, takes_value: bool = False, off_letter: Optional[str] = None
+        self,
+        letter: str,
+        name: Optional[str] = None,
+        *,
+        value: str = "",
+        off_letter: Optional[str] = None,
+        has_effect: bool = True,
     ) -> None:
         self.letter = letter
         self.name = name
-        self.takes_value = takes_value
+        self.value = value
         self.off_letter = off_letter
+        self.has_effect = has_effect
 
 
-EVERYWHERE = (Option("v"), Option("d"))  # accepted by every command, without effect
+EVERYWHERE = (Option("v", has_effect=False), Option("d", has_effect=False))  # of every command
 
 
 def parsed_words(words: list[str], options: tuple[Option, ...]) -> tuple[dict[str, str], list[str]]:
@@ -57,7 +65,7 @@ def parsed_words(words: list[str], options: tuple[Option, ...]) -> tuple[dict[st
         *flags, (option, on) = _named(name, known)
         for flag, is_on in flags:
             _switch(values, flag, is_on)
-        if option.takes_value:
+        if option.value:
             if not left:
                 raise BadUsage(f"Option {name} needs a value.")
             values[option.letter] = left.pop(0)
@@ -100,7 +108,7 @@ def _named(word: str, known: tuple[Option, ...]) -> list[tuple[Option, bool]]:
     if name and all(letter in letters for letter in name):
         found = [letters[letter] for letter in name]
         for option, _ in found[:-1]:
-            if option.takes_value:
+            if option.value:
                 raise BadUsage(f"Option -{option.letter} needs a value.")
         return found
     on = True
@@ -108,6 +116,6 @@ def _named(word: str, known: tuple[Option, ...]) -> list[tuple[Option, bool]]:
         name, on = name[3:], not on
     begun = [option for option in known if option.name and name and option.name.startswith(name)]
     begun = [option for option in begun if option.name == name] or begun
-    if len(begun) != 1 or begun[0].takes_value and not on:
+    if len(begun) != 1 or begun[0].value and not on:
         raise BadUsage(f"{'Ambiguous' if len(begun) > 1 else 'Unknown'} option: {word}")
     return [(begun[0], on)]

@@ -9,6 +9,7 @@ Always: one candidate a line, with a tab and a few words about it where there ar
 
 from __future__ import annotations
 
+from vmadm.cli.optiontable import OPTIONS
 from vminfod.cli.stdio import escaped
 from vminfod.clients.failures import VminfodError
 
@@ -47,21 +48,6 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "update": ("vm", "property"),
     "validate": ("validate", "brand"),
 }
-# Command -> option -> what its value is; "" for one that has none.
-OPTIONS: Mapping[str, Mapping[str, str]] = {
-    "console": {"--serial": "", "--vnc": ""},
-    "create": {"-f": "file"},
-    "events": {"-f": "", "-j": "", "-r": ""},
-    "kill": {"-s": "signal"},
-    "list": {"-H": "", "-p": "", "-o": "fields", "-s": "fields"},
-    "lookup": {"-1": "", "-j": "", "-o": "fields"},
-    "reboot": {"-F": ""},
-    "receive": {"-f": "file"},
-    "reprovision": {"-f": "file"},
-    "stop": {"-F": "", "-t": ""},
-    "update": {"-f": "file"},
-    "validate": {"-f": "file"},
-}
 SIGNALS = ("SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGSTOP", "SIGCONT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 
 
@@ -85,7 +71,7 @@ def candidates(words: list[str], vms: Callable[[dict[str, str]], list[dict[str, 
     command = ALIASES.get(before[0], before[0])
     if command not in PLACES:
         return []
-    options = OPTIONS.get(command, {})
+    options = _options(command)
     if options.get(before[-1]):
         return _of_kind(options[before[-1]], typed, [], vms)
     if typed.startswith("-"):
@@ -97,6 +83,15 @@ def candidates(words: list[str], vms: Callable[[dict[str, str]], list[dict[str, 
     return _of_kind(places[min(len(operands), len(places) - 1)], typed, operands, vms)
 
 
+def _options(command: str) -> dict[str, str]:
+    """An option as it is typed -> what its value is, "" for one that has none."""
+    return {
+        f"--{option.name}" if option.letter == option.name else f"-{option.off_letter or option.letter}": option.value
+        for option in OPTIONS.get(command, ())
+        if option.has_effect
+    }
+
+
 def _operands(words: list[str], options: Mapping[str, str]) -> list[str]:
     """Those of `words` that are neither an option nor its value."""
     operands = []
@@ -105,7 +100,7 @@ def _operands(words: list[str], options: Mapping[str, str]) -> list[str]:
         if takes:
             takes = False
         elif word in options:
-            takes = options[word] != "" or word == "-t"
+            takes = options[word] != ""
         elif not word.startswith("-"):
             operands.append(word)
     return operands
@@ -140,6 +135,7 @@ def _of_kind(
     fixed = {
         "command": tuple(PLACES),
         "signal": SIGNALS,
+        "seconds": (),
         "boot": ("order=", "disk=", "cdrom="),
         "sysrq": ("nmi", "screenshot"),
         "validate": ("create", "update"),

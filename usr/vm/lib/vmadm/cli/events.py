@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gc
 
-from vmadm.cli.cmdline import Option, is_uuid, parsed_words
+from vmadm.cli.cmdline import is_uuid, parsed_words
+from vmadm.cli.optiontable import OPTIONS
 from vmadm.errors import CommandFailed
 from vminfod.cli.eventtext import event_text, json_text, ready_text
 from vminfod.cli.stdio import end_with_reader, put, say_waiting_for_answer
@@ -25,12 +26,10 @@ if TYPE_CHECKING:
 
     from vminfod.clients.clientlog import Logger
 
-OPTIONS = (Option("f", "full"), Option("j", "json"), Option("r", "ready"))
-
 
 def follow(words: list[str], environ: Mapping[str, str], log: Logger) -> NoReturn:
     """Print events for ever. Raises CommandFailed for an unknown VM, BadAddress, VminfodError when the stream ends."""
-    options, left = parsed_words(words, OPTIONS)
+    options, left = parsed_words(words, OPTIONS["events"])
     as_json, full, with_ready = "j" in options, "f" in options, "r" in options
     uuid = left[0] if left and is_uuid(left[0]) else None  # an ill-formed one means all VMs, as it always did
     gc.enable()  # this command lives long

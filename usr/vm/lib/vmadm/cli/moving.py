@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from typing import Optional
 
 from vmadm.actions.session import Session
-from vmadm.cli.cmdline import Option, parsed_words, uuid_operand
+from vmadm.cli.cmdline import parsed_words, uuid_operand
 from vmadm.cli.inputs import opened
+from vmadm.cli.optiontable import OPTIONS
 from vmadm.cli.progress import ProgressLine, wanted
 from vmadm.errors import BadUsage, VmadmError
 from vminfod.cli.stdio import STDOUT, on_terminal
-
-RECEIVE_OPTIONS = (Option("f", "file", takes_value=True),)
 
 Act = Callable[[Session], str]
 Show = Callable[[str, int, Optional[int]], None]
@@ -42,7 +41,7 @@ def send(word: str, words: list[str]) -> Act:
 
 def receive(word: str, words: list[str]) -> Act:
     """`receive [-f <file>]`"""
-    options, _ = parsed_words(words, RECEIVE_OPTIONS)
+    options, _ = parsed_words(words, OPTIONS["receive"])
     path = options.get("f", "-")
     if path == "-" and (sys.stdin is None or sys.stdin.isatty()):
         raise BadUsage("Will not receive from stdin when stdin is a tty.")

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vmadm.actions.session import Session
-from vmadm.cli.cmdline import Option, parsed_words, uuid_operand
+from vmadm.cli.cmdline import parsed_words, uuid_operand
+from vmadm.cli.optiontable import OPTIONS
 from vmadm.errors import BadUsage, VmadmError
 from vminfod.cli.stdio import STDOUT, put
 
-CONSOLE_OPTIONS = (Option("serial", "serial"), Option("vnc", "vnc"))  # no letters: -v has a meaning of its own
 SYSRQS = {"nmi": "Sent NMI", "screenshot": "Sent screenshot sysrq"}
 STDIN = 0
 VMADMD_LIMIT = 60.0  # seconds that vmadmd may take to say where a display is
@@ -20,7 +20,7 @@ Act = Callable[[Session], str]
 
 def console(word: str, words: list[str]) -> Act:
     """`console [--vnc|--serial] <uuid>`; it ends without a line."""
-    options, left = parsed_words(words, CONSOLE_OPTIONS)
+    options, left = parsed_words(words, OPTIONS["console"])
     uuid = uuid_operand(left, word)
     if len(left) > 1:
         raise BadUsage(f'Wrong number of parameters to "{word}"')

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from vmadm.cli.cmdline import Option, parsed_words, uuid_operand
+from vmadm.cli.cmdline import parsed_words, uuid_operand
+from vmadm.cli.optiontable import OPTIONS
 from vmadm.errors import CommandFailed
 from vminfod.cli.stdio import complain, on_terminal, put
 from vminfod.client import HTTPStatusError, ParseError, vm_path
@@ -25,14 +26,6 @@ CLIENT_NAME = "vmload/index"  # what the reads of vmadm have always called thems
 
 WHY = "see `vminfo status -j`, zoneErrors"
 
-LIST_OPTIONS = (
-    Option("o", "order", takes_value=True),
-    Option("s", "sortby", takes_value=True),
-    Option("p", "parsable"),
-    Option("h", "header", off_letter="H"),
-)
-LOOKUP_OPTIONS = (Option("j", "json"), Option("o", "output", takes_value=True), Option("1", "unique"))
-
 
 def list_vms(client: VminfodClient, words: list[str]) -> None:
     """`list [-p] [-H] [-o F,..] [-s F,..] [k=v ...]`. Raises CommandFailed, VminfodError."""
@@ -40,7 +33,7 @@ def list_vms(client: VminfodClient, words: list[str]) -> None:
     from vmadm.cli.matching import checked_filters, found, operands, question_for
     from vminfod.cli import colours
 
-    options, left = parsed_words(words, LIST_OPTIONS)
+    options, left = parsed_words(words, OPTIONS["list"])
     order = options.get("o", DEFAULT_ORDER).split(",")
     sort = options.get("s", DEFAULT_SORT).split(",")
     wanted = operands(left)
@@ -64,7 +57,7 @@ def lookup(client: VminfodClient, words: list[str]) -> None:
     from vmadm.cli.lookup import found_text
     from vmadm.cli.matching import checked_filters, found, operands, question_for
 
-    options, left = parsed_words(words, LOOKUP_OPTIONS)
+    options, left = parsed_words(words, OPTIONS["lookup"])
     if "o" in options and "j" not in options:
         raise CommandFailed("Cannot specify -o without -j")
     wanted = operands(left)

@@ -16,9 +16,10 @@ from typing import Any, Optional
 from vmadm.actions.atonce import check_not_within
 from vmadm.actions.session import Session, silently
 from vmadm.cli import moving, operating
-from vmadm.cli.cmdline import Option, is_uuid, parsed_words, uuid_operand
+from vmadm.cli.cmdline import is_uuid, parsed_words, uuid_operand
 from vmadm.cli.inputs import STDIN_PATH, read_payload
 from vmadm.cli.matching import operands as pairs
+from vmadm.cli.optiontable import OPTIONS
 from vmadm.errors import BadUsage, CannotRunHere, VmadmError
 from vmadm.node import logfile
 from vmadm.node.interrupts import Interrupts
@@ -30,9 +31,6 @@ from vminfod.clients.plainjson import compact
 from vminfod.clients.transaction import WITHIN
 from vmload import uuids
 
-FILE_OPTION = (Option("f", "file", takes_value=True),)
-STOP_OPTIONS = (Option("F", "force"), Option("t", "timeout", takes_value=True))
-KILL_OPTIONS = (Option("s", "signal", takes_value=True),)
 DEFAULT_SIGNAL = "SIGTERM"
 
 
@@ -85,7 +83,7 @@ def check_place(root: str) -> None:
 
 
 def _create(word: str, words: list[str]) -> Any:
-    options, left = parsed_words(words, FILE_OPTION)
+    options, left = parsed_words(words, OPTIONS["create"])
     path = _file(options, "create")
 
     def act(session: Session) -> str:
@@ -97,7 +95,7 @@ def _create(word: str, words: list[str]) -> Any:
 
 
 def _update(word: str, words: list[str]) -> Any:
-    options, left = parsed_words(words, FILE_OPTION)
+    options, left = parsed_words(words, OPTIONS["update"])
     uuid = uuid_operand(left, word)
     given: Optional[Payload] = dict(pairs(left[1:])) if left[1:] else None
     path = _file(options, "update") if given is None else ""
@@ -129,7 +127,7 @@ def _start(word: str, words: list[str]) -> Any:
 
 
 def _stop(word: str, words: list[str]) -> Any:
-    options, left = parsed_words(words, STOP_OPTIONS)
+    options, left = parsed_words(words, OPTIONS["stop"])
     uuid = uuid_operand(left, word)
     timeout = _seconds(options)
 
@@ -143,7 +141,7 @@ def _stop(word: str, words: list[str]) -> Any:
 
 
 def _reboot(word: str, words: list[str]) -> Any:
-    options, left = parsed_words(words, STOP_OPTIONS)
+    options, left = parsed_words(words, OPTIONS["reboot"])
     uuid = uuid_operand(left, word)
     _seconds(options)
 
@@ -167,7 +165,7 @@ def _kill(word: str, words: list[str]) -> Any:
         if len(left) > 1:
             raise BadUsage("Too many arguments.")
     else:
-        options, left = parsed_words(words, KILL_OPTIONS)
+        options, left = parsed_words(words, OPTIONS["kill"])
         signal = options.get("s", DEFAULT_SIGNAL)
         if len(left) > 1:
             raise BadUsage(f"Unexpected args: {compact(left[1:])}")
@@ -184,7 +182,7 @@ def _kill(word: str, words: list[str]) -> Any:
 
 
 def _reprovision(word: str, words: list[str]) -> Any:
-    options, left = parsed_words(words, FILE_OPTION)
+    options, left = parsed_words(words, OPTIONS["reprovision"])
     uuid = uuid_operand(left, word)
     path = _file(options, "reprovision")
 
@@ -231,7 +229,7 @@ def _snapshot(word: str, words: list[str]) -> Any:
 
 
 def _validate(word: str, words: list[str]) -> Any:
-    options, left = parsed_words(words, FILE_OPTION)
+    options, left = parsed_words(words, OPTIONS["validate"])
     action = left[0] if left else ""
     if action not in ("create", "update"):
         raise BadUsage("Will not validate without a valid action.")
