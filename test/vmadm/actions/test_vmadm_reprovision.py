@@ -15,7 +15,7 @@ from support.reprovisioned import NEW, OLD, candidate, leftovers, put, whole, zf
 from support.running_daemon import SBIN, eventually
 from support.writing import BASE_IMAGE, IMAGE, LEGACY_IMAGE, LX_IMAGE, NOBODY, ZVOL_IMAGE
 from vmadm import BadPayload, NotReached, VmadmError, VmNotFound, WrongState
-from vmadm.actions import firstboot, lifecycle
+from vmadm.actions import firstboot, stopping
 
 pytest_plugins = ["support.writers"]
 
@@ -296,7 +296,7 @@ def test_zone_without_a_root_is_refused(cn):
 
 @pytest.mark.parametrize("number", [step for step in steps(FAILING) if "destroy" not in step.id])
 def test_vm_is_whole_after_a_step_that_fails_and_the_message_says_which(cn, number, monkeypatch):
-    monkeypatch.setattr(lifecycle, "SHUTDOWN_LIMIT", 0.2)
+    monkeypatch.setattr(stopping, "SHUTDOWN_LIMIT", 0.2)
     uuid = candidate(cn)
     tool, _ = fault(cn, number, uuid, "fail", stderr="no luck\n")
     try:

@@ -6,7 +6,7 @@ import pytest
 from support.running_daemon import eventually
 from support.writing import LX_IMAGE, NOBODY
 from vmadm import AlreadyInState, ToolFailed, VmadmError, WrongState
-from vmadm.actions import lifecycle
+from vmadm.actions import booting, lifecycle, stopping
 
 pytest_plugins = ["support.writers"]
 
@@ -77,7 +77,7 @@ def test_autoboot_that_cannot_be_set_is_reported_but_the_vm_runs(cn, stopped):
 def test_vm_that_ends_at_once_has_been_started():
     """Its init ran and ended before anybody looked: it is stopped, with a newer exit than before."""
     before = {"uuid": "u", "state": "stopped", "zone_state": "installed", "exit_timestamp": "2020-01-01T00:00:00.000Z"}
-    check = lifecycle.has_run(before)
+    check = booting.has_run(before)
     assert not check(before)
     assert check({**before, "exit_timestamp": "2020-01-02T00:00:00.000Z"})
 
@@ -85,7 +85,7 @@ def test_vm_that_ends_at_once_has_been_started():
 @pytest.mark.pure
 def test_stopped_counts_after_running_was_seen():
     before = {"uuid": "u", "state": "stopped", "zone_state": "installed"}
-    check = lifecycle.has_run(before)
+    check = booting.has_run(before)
     assert not check(before)
     assert not check({**before, "state": "provisioning", "zone_state": "running"})
     assert check(before)
@@ -161,7 +161,7 @@ def test_lx_is_shut_down_its_own_way(cn):
 
 
 def test_zone_that_does_not_shut_down_is_halted(cn, running, monkeypatch):
-    monkeypatch.setattr(lifecycle, "SHUTDOWN_LIMIT", 0.3)
+    monkeypatch.setattr(stopping, "SHUTDOWN_LIMIT", 0.3)
     cn.control.fault("zlogin", "fail", match="shutdown")
     cn.forget_commands()
     assert cn.api.stop(running)["state"] == "stopped"

@@ -30,6 +30,7 @@ from vmadm.actions import (
     reprovisioning,
     sending,
     snapshots,
+    stopping,
     updating,
     validating,
 )
@@ -229,7 +230,7 @@ class Vmadm:
 
     def stop(self, uuid: str, *, force: bool = False, timeout: Optional[float] = None) -> Vm:
         """Stop the VM. `timeout` in seconds, for docker, bhyve and kvm only. AlreadyInState if it does not run."""
-        return lifecycle.stop(self._session(f"stop {uuid}"), uuid, force=force, timeout=timeout)
+        return stopping.stop(self._session(f"stop {uuid}"), uuid, force=force, timeout=timeout)
 
     def reboot(self, uuid: str, *, force: bool = False) -> Vm:
         """Reboot the VM and wait until it runs again."""

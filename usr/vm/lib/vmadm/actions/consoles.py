@@ -13,7 +13,7 @@ import subprocess
 from contextlib import closing
 from typing import Optional
 
-from vmadm.actions.lifecycle import known
+from vmadm.actions.finding import known
 from vmadm.actions.session import Session
 from vmadm.errors import VmadmError, WrongState
 from vmadm.node.serialline import relay

@@ -5,7 +5,7 @@ Each step is tried whatever became of the one before: a VM that cannot be halted
 
 from __future__ import annotations
 
-from vmadm.actions import lifecycle
+from vmadm.actions import marks
 from vmadm.actions.atonce import at_once
 from vmadm.actions.session import Session
 from vmadm.errors import OutcomeMissed
@@ -34,7 +34,7 @@ def give_up(session: Session, uuid: str) -> list[Exception]:
             session.try_to(what, act, uuid=uuid)
             for what, act in (
                 ("mark the VM failed", lambda: session.must_zonecfg(uuid, zonecfg.MARK_FAILED)),
-                ("remove the transition", lambda: lifecycle.remove_transition(session, {"uuid": uuid})),
+                ("remove the transition", lambda: marks.remove_transition(session, {"uuid": uuid})),
                 ("halt the zone", lambda: session.node.must("zoneadm", "-u", uuid, "halt", "-X")),
             )
         ]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from typing import Optional
 
-from vmadm.actions import lifecycle
+from vmadm.actions import booting, marks
 from vmadm.actions.failing import give_up
 from vmadm.actions.following import Follower
 from vmadm.actions.gathering import check_tags_of
@@ -68,9 +68,9 @@ def first_boot(session: Session, vm: Vm, expire: float, name: str, *, nowait: bo
     uuid = vm["uuid"]
     with Follower(session, vm["zonename"], f"VM.js startZone ({uuid})") as follower:
         check_tags_of(session.node, vm)
-        lifecycle.boot(session, vm)
+        booting.boot(session, vm)
         if nowait:
-            follower.until(_runs, lifecycle.START_LIMIT, f"timed out waiting for VM {uuid} to boot")
+            follower.until(_runs, booting.START_LIMIT, f"timed out waiting for VM {uuid} to boot")
             return
         _until_done(session, vm, expire, name, follower)
 
@@ -83,9 +83,9 @@ def see_through(session: Session, vm: Vm, name: str) -> None:
 
 def _until_done(session: Session, vm: Vm, expire: float, name: str, follower: Follower) -> None:
     _wait_provisioned(session, vm, expire, name)
-    lifecycle.remove_transition(session, vm)
+    marks.remove_transition(session, vm)
     text = f"timed out waiting for VM {vm['uuid']} to run"
-    follower.until(lifecycle.has_run(vm), lifecycle.START_LIMIT, text)
+    follower.until(booting.has_run(vm), booting.START_LIMIT, text)
 
 
 def _wait_provisioned(session: Session, vm: Vm, expire: float, name: str) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Optional
 
-from vmadm.actions import firewall, lifecycle
+from vmadm.actions import firewall, lifecycle, marks
 from vmadm.actions.deleting import RECEIVING, exists, receiving_path
 from vmadm.actions.outcome import confirmed, exactly
 from vmadm.actions.receiveddatasets import check_plain
@@ -126,7 +126,7 @@ def _steps(session: Session, vm: Vm, kept: Payload, name: str) -> list[Step]:
         configured = False
     steps += [
         ("zfs properties", lambda: _set_properties(session, kept, root, name)),
-        ("remove the transition", lambda: lifecycle.remove_transition(session, vm)),
+        ("remove the transition", lambda: marks.remove_transition(session, vm)),
     ]
     if not configured:
         steps.append(("detach", lambda: node.must("zoneadm", "-u", uuid, "detach")))

@@ -5,7 +5,7 @@ Always: nothing of the node changes; bhyve is asked with bhyvectl, kvm by way of
 
 from __future__ import annotations
 
-from vmadm.actions.lifecycle import known
+from vmadm.actions.finding import known
 from vmadm.actions.session import Session
 from vmadm.actions.vmadmd import sysrq_kvm
 from vmadm.errors import VmadmError, WrongState

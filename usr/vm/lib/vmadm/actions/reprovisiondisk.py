@@ -6,7 +6,7 @@ Always: the zone's root and the other disks are not touched. While both volumes 
 
 from __future__ import annotations
 
-from vmadm.actions import lifecycle, settling
+from vmadm.actions import booting, marks, settling
 from vmadm.actions.following import Follower
 from vmadm.actions.outcome import Expected, confirmed, exactly
 from vmadm.actions.readying import made_ready
@@ -95,7 +95,7 @@ class DiskReprovision(Reprovision):
 
     def _unmark(self) -> None:
         self.session.try_to(
-            "remove the transition", lambda: lifecycle.remove_transition(self.session, self.vm), uuid=self.uuid
+            "remove the transition", lambda: marks.remove_transition(self.session, self.vm), uuid=self.uuid
         )
         self.show()
 
@@ -109,6 +109,6 @@ class DiskReprovision(Reprovision):
         before = confirmed(self.session, self.vm["zonename"], [exactly("transition_to", None)], self.name, "it is new")
         before = made_ready(self.session, before)
         with Follower(self.session, self.vm["zonename"], self.name) as follower:
-            lifecycle.boot(self.session, before)
+            booting.boot(self.session, before)
             text = f"timed out waiting for VM {self.uuid} to run"
-            follower.until(lifecycle.has_run(before), lifecycle.START_LIMIT, text)
+            follower.until(booting.has_run(before), booting.START_LIMIT, text)

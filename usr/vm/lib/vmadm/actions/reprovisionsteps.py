@@ -14,7 +14,7 @@ import json
 import time
 from typing import Any, Optional
 
-from vmadm.actions import firstboot, lifecycle, settling
+from vmadm.actions import firstboot, marks, settling, stopping
 from vmadm.actions.failing import FAILED
 from vmadm.actions.following import Follower
 from vmadm.actions.session import Session
@@ -103,16 +103,16 @@ class Reprovision:
     def _stop(self) -> None:
         """As `vmadm stop` does; a zone that is in the kernel without running is halted."""
         try:
-            lifecycle.stop(self.session, self.uuid)
+            stopping.stop(self.session, self.uuid)
         except AlreadyInState:
             with Follower(self.session, self.vm["zonename"], self.name) as follower:
                 self.node.must("zoneadm", "-z", self.vm["zonename"], "halt")
                 text = f"timed out waiting for VM {self.uuid} to halt"
-                follower.until(lifecycle.is_halted(self.vm), lifecycle.HALT_LIMIT, text)
+                follower.until(stopping.is_halted(self.vm), stopping.HALT_LIMIT, text)
 
     def _mark(self) -> None:
         if self.vm.get("transition_to"):
-            lifecycle.remove_transition(self.session, self.vm)
+            marks.remove_transition(self.session, self.vm)
         self.expire = time.time() + firstboot.LIMIT
         script = zonecfg.set_transition("provisioning", "running", int(self.expire * 1000))
         self.session.must_zonecfg(self.uuid, script)
@@ -148,13 +148,13 @@ class Reprovision:
         with self.session.held():
             for what, act in (
                 ("settle the reprovision", lambda: found.append(settling.settle(self.session, self.vm))),
-                ("remove the transition", lambda: lifecycle.remove_transition(self.session, self.vm)),
+                ("remove the transition", lambda: marks.remove_transition(self.session, self.vm)),
             ):
                 problem = self.session.try_to(what, act, uuid=self.uuid)
                 trouble += [problem] if problem is not None else []
             is_new = found[0].is_new if found and found[0] is not None else KEPT in self._steps.done
             if not is_new and self.vm.get("autoboot") is True:
-                lifecycle.set_autoboot(self.session, self.vm, True)
+                marks.set_autoboot(self.session, self.vm, True)
             shown = self.session.show(self.vm["zonename"], self.name) or self.vm
         raised.args = (f"{raised}; {self._state(is_new, shown, trouble)}",)
         return raised

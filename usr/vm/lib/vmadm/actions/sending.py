@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Optional
 
-from vmadm.actions import lifecycle
+from vmadm.actions import finding, stopping
 from vmadm.actions.session import Session
 from vmadm.actions.settling import check_whole
 from vmadm.actions.steps import Step, Steps
@@ -32,9 +32,9 @@ Progress = Callable[[str, int, Optional[int]], None]  # what is under way, its b
 def send(session: Session, uuid: str, target: int, progress: Optional[Progress] = None) -> Vm:
     """Send the VM into the descriptor `target`; gives it as it was sent. Raises VmadmError."""
     name = f"VM.js send ({uuid})"
-    lifecycle.look_for(session, uuid, name)  # no lock file before vminfod has answered
+    finding.look_for(session, uuid, name)  # no lock file before vminfod has answered
     with session.config_lock(uuid):
-        vm = lifecycle.look_for(session, uuid, name)
+        vm = finding.look_for(session, uuid, name)
         check_whole(session, vm)
         datasets = datasets_of(vm)
         if not datasets:
@@ -58,7 +58,7 @@ def datasets_of(vm: Vm) -> list[str]:
 
 def _stop(session: Session, vm: Vm) -> None:
     try:
-        lifecycle.stop(session, vm["uuid"])
+        stopping.stop(session, vm["uuid"])
     except AlreadyInState as error:
         raise WrongState(str(error)) from error  # neither stopped nor running: it cannot be sent
 

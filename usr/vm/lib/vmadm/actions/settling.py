@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from vmadm.actions import lifecycle
+from vmadm.actions import marks
 from vmadm.actions.session import Session
 from vmadm.errors import VmNotFound, WrongState
 from vmadm.node import zonecfg, zonecfg_blocks
@@ -66,7 +66,7 @@ def settled_vm(session: Session, vm: Vm, name: str) -> Vm:
     if settled is not None:
         session.tell(f"an interrupted reprovision was {ended(settled)}")
     if can_be_interrupted(vm) and vm.get("zone_state") == "installed":
-        lifecycle.remove_transition(session, vm)
+        marks.remove_transition(session, vm)
     elif settled is None:
         return vm
     found = session.fresh(vm["zonename"], name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
-from vmadm.actions import lifecycle
+from vmadm.actions import finding, lifecycle, stopping
 from vmadm.actions.atonce import at_once
 from vmadm.actions.outcome import Expected, gone_from, judged, there_in
 from vmadm.actions.session import Session
@@ -80,11 +80,11 @@ def rollback_snapshot(session: Session, uuid: str, snapshot: str) -> Vm:
     then. Disks that came after the snapshot stay as they are. Raises VmadmError."""
     name = f"VM.js rollback_snapshot ({uuid})"
     _check_name(snapshot)
-    with lifecycle.not_found_as_ever(uuid):
+    with finding.not_found_as_ever(uuid):
         session.check_known(uuid, name)
     with (
         session.config_lock(uuid),
-        lifecycle.not_found_as_ever(uuid),
+        finding.not_found_as_ever(uuid),
         at_once(session, uuid, name, "rollback-snapshot") as held,
     ):
         vm = held.vm
@@ -122,7 +122,7 @@ def _roll_back(session: Session, vm: Vm, snapshot: str) -> None:
 
 def _halt(session: Session, uuid: str) -> None:
     try:
-        lifecycle.halt(session, uuid)
+        stopping.halt(session, uuid)
     except AlreadyInState:
         return  # it was no longer running: good
 

@@ -41,7 +41,7 @@ def console(word: str, words: list[str]) -> Act:
 
 def _display(session: Session, uuid: str) -> str:
     """Where a VNC viewer finds the VM's display: HOST:PORT. Raises VmadmError."""
-    from vmadm.actions.lifecycle import known
+    from vmadm.actions.finding import known
     from vmadm.cli.info import info_of, vmadmd_of
 
     name = f"VM.js console ({uuid})"

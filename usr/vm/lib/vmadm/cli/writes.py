@@ -132,7 +132,7 @@ def _stop(word: str, words: list[str]) -> Any:
     timeout = _seconds(options)
 
     def act(session: Session) -> str:
-        from vmadm.actions.lifecycle import stop
+        from vmadm.actions.stopping import stop
 
         stop(session, uuid, force="F" in options, timeout=timeout)
         return f"Successfully completed stop for VM {uuid}"

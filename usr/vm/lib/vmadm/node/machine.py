@@ -200,6 +200,14 @@ def failure(tool: str, result: Result) -> ToolFailed:
     return ToolFailed(f"Command failed: {said}", tool=tool, stderr=result.stderr)
 
 
+def prefixed(result: Result, tool: str) -> None:
+    """Raise ToolFailed, with the words that stand before it, unless the command succeeded."""
+    if result.status != 0:
+        error = failure(tool, result)
+        error.args = (FIRST + str(error),)
+        raise error
+
+
 def _environment(more: Optional[dict[str, str]]) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
     return {**environment, **(more or {}), "LANG": "C", "LC_ALL": "C"}
