@@ -256,6 +256,11 @@ class Control:
         result: int = self.order("raw_line", line=line, match=match)
         return result
 
+    def mark(self) -> None:
+        """Print a line that is in order and means nothing in every `sysevent` and `fswatcher`, behind all that was
+        published and all changes of files so far: who has read it has read those, too."""
+        self.order("mark")
+
     def drop_events(self, times: Optional[int] = 1, match: str = "", chance: float = 1) -> None:
         """Lose the next `times` events that hold `match` (None: all, until cleared), each with probability `chance`."""
         self.order("event_rule", kind="drop", times=times, match=match, chance=chance)

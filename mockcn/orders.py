@@ -4,6 +4,7 @@ result are JSON values. The callers' side, with what each means, is control.py.
 
 Always: an order that is refused answers with an error and has changed nothing."""
 
+import json
 import random
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -15,7 +16,7 @@ from mockcn.node import Node
 from mockcn.population import vms
 from mockcn.population.identities import uuid_from
 from mockcn.state import zonexml
-from mockcn.state.events import ZONE_CHANNEL, Event, Rule
+from mockcn.state.events import ZONE_CHANNEL, Event, Rule, iso_now
 from mockcn.state.faults import Fault
 from mockcn.state.pools import ZfsError
 from mockcn.state.zones import Zone, ZoneError
@@ -248,6 +249,12 @@ class Orders:
 
     def raw_line(self, line: str, match: str = "") -> int:
         return self._node.events.raw(line.encode("latin-1", "replace"), match)
+
+    def mark(self) -> None:
+        """A line without meaning in every sysevent and fswatcher, behind all that they have to tell by now."""
+        line = json.dumps({"date": iso_now(), "type": "event", "class": "mark"})
+        self.raw_line(line + "\n")
+        self.tell("fswatcher", "mark")
 
     def event_rule(
         self, kind: str, match: str = "", times: Optional[int] = 1, chance: float = 1, seconds: float = 0.2

@@ -20,7 +20,8 @@ Less than the real one: a truncation is seen only if the file is found smaller t
 Installed in a mock node, paths are the node's and the node can order faults (link.py), each for the paths that contain
 one of the words of `path`: `refuse`, WATCH of them fails; `deaf`, events of them are swallowed; `lost`, those of the
 watches on them that stand, each until it is set anew; `abort`, the program aborts when it is asked for one, or
-`seconds` later; `stuck`, it then never answers again. Run as a program of its own it watches the real file system, so
+`seconds` later; `stuck`, it then never answers again. `mark` is no fault: an answer to no command, behind all events of
+what has happened so far. Run as a program of its own it watches the real file system, so
 that FSWATCHER_CMD can name it.
 Not here: any knowledge of zones."""
 
@@ -182,6 +183,12 @@ class Inotify:
         if not inode.files and not inode.names and self._inodes.pop(inode.wd, None) is not None:
             self._rm_watch(self.descriptor, inode.wd)
 
+    def has_more(self) -> bool:
+        """Whether read() would find anything."""
+        poll = select.poll()
+        poll.register(self.descriptor, select.POLLIN)
+        return bool(poll.poll(0))
+
     def read(self, everything: dict[bytes, Watch]) -> dict[Watch, None]:
         """Takes what the kernel has and flags the watches concerned, which are returned in the order of their first
         event. `everything` is flagged if the kernel's queue has overflowed."""
@@ -286,7 +293,11 @@ class Watcher:
                     return 0
 
     def fault(self, fault: dict[str, str]) -> None:
-        if fault.get("kind") == "lost":
+        if fault.get("kind") == "mark":
+            while self._kernel.has_more():
+                self._events()
+            self._say("response", key=KEY_MOST, code=0, result="SUCCESS")
+        elif fault.get("kind") == "lost":
             for watch in self._watches.values():
                 watch.lost = watch.lost or _concerns(fault, watch.path)
         elif fault.get("kind") in ("refuse", "deaf", "abort", "stuck"):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -98,3 +100,24 @@ def test_subscriber_that_does_not_read_holds_up_no_other(node: MockNode, tool: s
     finally:
         sleeper.kill()
         sleeper.communicate()
+
+
+def test_mark_comes_behind_all_that_has_happened(node: MockNode, follow: Callable[..., Follower]) -> None:
+    """In each stream, and means nothing there."""
+    zones = follow("sysevent", "-rj", "-c", "com.sun:zones:status")
+    pools = follow("sysevent", "-rj", "EC_zfs", "ESC_ZFS_history_event")
+    files = follow("fswatcher", "-rj")
+    zone = node.control.vms()[0]
+    xml = f"/etc/zones/{zone['zonename']}.xml"
+    assert files.child.stdin is not None
+    files.child.stdin.write(f"1 WATCH {xml}\n".encode())
+    files.child.stdin.flush()
+    assert [files.record().get("key") for _ in range(2)] == [None, 1]
+    assert zones.record()["type"] == pools.record()["type"] == "ready"
+    publish(node, "a")
+    node.run("zfs", "create", "zones/x", check=True)
+    os.utime(node.root + xml, (1, 1))
+    node.control.mark()
+    assert [zones.record().get("data"), zones.record()["class"]] == [{"zonename": "a"}, "mark"]
+    assert [pools.record()["class"], pools.record()["class"]] == ["EC_zfs", "mark"]
+    assert [files.record().get("pathname"), files.record()["type"]] == [xml, "response"]

@@ -8,8 +8,9 @@ import shutil
 
 import pytest
 
-from support.convergence import Listener, assert_converges, await_refresh, fresh_load, refreshes, served, settle
+from support.convergence import Listener, assert_converges, await_refresh, fresh_load, refreshes, served
 from support.running_daemon import RunningDaemon, eventually
+from support.settling import settle
 
 pytest_plugins = ["support.followers"]
 

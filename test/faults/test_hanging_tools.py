@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from support.convergence import assert_converges, settle
+from support.convergence import assert_converges
 from support.running_daemon import RunningDaemon, eventually
+from support.settling import settle
 
 pytest_plugins = ["support.onenode"]
 

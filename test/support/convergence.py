@@ -15,6 +15,7 @@ from typing import Any
 from support.deadlines import SOON
 from support.loading import Loads
 from support.running_daemon import EventLines, RunningDaemon, eventually
+from support.settling import is_idle
 
 Vms = dict[str, dict[str, Any]]  # by zone name
 
@@ -39,21 +40,6 @@ def differences(daemon: RunningDaemon) -> list[str]:
     return sorted(found)
 
 
-def is_settled(daemon: RunningDaemon, broken: Iterable[str] = ()) -> bool:
-    """Whether the daemon has nothing left to do, but for trying the `broken` zones again."""
-    status = daemon.status(full=False)
-    queue = status["queue"]["vasync_queue"]
-    return (
-        not set(status["reloading"]) - set(broken)
-        and status["status"] == "working"
-        and not queue["npending"] + queue["nqueued"]
-    )
-
-
-def settle(daemon: RunningDaemon, broken: Iterable[str] = ()) -> None:
-    eventually("the daemon has nothing left to do", lambda: is_settled(daemon, broken))
-
-
 def refreshes(daemon: RunningDaemon) -> int:
     """How many full refreshes have ended, well or not."""
     return len(daemon.logged("full refresh ended"))
@@ -68,11 +54,16 @@ def await_refresh(daemon: RunningDaemon) -> None:
 def assert_converges(daemon: RunningDaemon, broken: Iterable[str] = (), within: float = SOON) -> None:
     """What is served becomes what a fresh load gives: the newest events may still be on their way to the daemon."""
     deadline = time.monotonic() + within
-    settle(daemon, broken)
+    _await_idle(daemon, broken)
     while different := differences(daemon):
         assert time.monotonic() < deadline, f"{len(different)} differences: {different[:20]}"
         time.sleep(0.05)
-        settle(daemon, broken)
+        _await_idle(daemon, broken)
+
+
+def _await_idle(daemon: RunningDaemon, broken: Iterable[str]) -> None:
+    """Not settle(): its mark would end a line that a fault has begun."""
+    eventually("the daemon has nothing to do", lambda: is_idle(daemon, broken))
 
 
 class Listener:

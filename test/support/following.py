@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 from mockcn import process
-from support.running_daemon import RunningDaemon, eventually
+from support.running_daemon import RunningDaemon
+from support.settling import settle
 
 FIRST_TIME = 1767225600  # seconds since the epoch; files that nobody changed yet are older than any test
 
@@ -72,14 +73,9 @@ class Follow:
         return came
 
     def settle(self) -> None:
-        """Wait until the daemon has nothing left to do but to try again what cannot be read."""
-        eventually("the daemon has nothing left to do", self._is_idle)
-
-    def _is_idle(self) -> bool:
-        status = self.daemon.status(full=False)
-        queue = status["queue"]["vasync_queue"]
-        reloading = set(status["reloading"]) - set(status["zoneErrors"])
-        return not reloading and status["status"] == "working" and not queue["npending"] + queue["nqueued"]
+        """Wait until the daemon has read all that the node has told, and has nothing left to do but to try again what
+        cannot be read."""
+        settle(self.daemon)
 
     # What does not come.
 

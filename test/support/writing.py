@@ -19,7 +19,8 @@ from typing import Any, Optional
 from mockcn import process
 from support import forking
 from support.deadlines import SOON
-from support.running_daemon import SBIN, RunningDaemon, eventually
+from support.running_daemon import SBIN, EventLines, RunningDaemon, eventually
+from support.settling import settle
 from vmadm import Vmadm
 
 LIMIT = SOON
@@ -59,6 +60,7 @@ class WrittenNode:
     def __init__(self, node: process.MockNode, daemon: RunningDaemon) -> None:
         self.node, self.daemon, self.control, self.root = node, daemon, node.control, node.root
         self.api = Vmadm(root=node.root, port=daemon.port)
+        self._added: dict[str, int] = {}  # VMs of add(), and the revision at which all of their making was served
 
     @property
     def environ(self) -> dict[str, str]:
@@ -128,15 +130,22 @@ class WrittenNode:
         return vm
 
     def add(self, **fields: Any) -> str:
-        """A VM that vmadm had no part in; its uuid, once the daemon serves all of it: what its making still tells then
-        makes no event."""
+        """A VM that vmadm had no part in; its uuid, once the daemon serves all of it and has nothing left to do for
+        it. Its making can be several events: event_of() passes them over."""
         fields.setdefault("image", IMAGE)
         uuid: str = self.control.add_vm(**fields)["uuid"]
         self.daemon.get(f"/vms/{uuid}?fresh=true")
         state = fields.get("state", "running")
         shown = {"running": "running", "stopped": "installed"}.get(state, state)
         eventually("the new VM is served", lambda: (self.get(uuid) or {}).get("zone_state") == shown)
+        settle(self.daemon)
+        self._added[uuid] = int(self.daemon.get("/ping").headers["x-vminfod-rev"])
         return uuid
+
+    def event_of(self, events: EventLines, uuid: str, kind: str = "modify") -> dict[str, Any]:
+        """The next event of that type about the VM, but for those of its making by add()."""
+        made = self._added.get(uuid, 0)
+        return events.until(lambda event: (event["zonename"], event["type"]) == (uuid, kind) and event["rev"] > made)
 
     def create(self, **payload: Any) -> dict[str, Any]:
         """A VM made with the library; stopped unless asked otherwise."""

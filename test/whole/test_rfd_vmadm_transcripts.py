@@ -14,8 +14,8 @@ import threading
 
 import pytest
 
-from support.convergence import settle
 from support.running_daemon import SBIN, SOON, eventually
+from support.settling import settle
 from support.writing import IMAGE, QUICK
 
 pytest_plugins = ["support.writers"]

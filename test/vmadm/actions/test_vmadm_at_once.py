@@ -28,11 +28,6 @@ def client(cn):
     return VminfodClient("somebody", socket=f"{cn.root}/var/run/vminfod.sock")
 
 
-def next_of(events, uuid):
-    """The VM's next event, whatever it is."""
-    return events.until(lambda event: event["zonename"] == uuid)
-
-
 def paths(event):
     return {change["prettyPath"] for change in event["changes"]} - {"last_modified"}
 
@@ -67,9 +62,7 @@ def test_update_of_two_properties_is_one_event_that_says_who_made_it(cn, events)
     )
     assert ended(child) == (0, f"Successfully updated VM {uuid}")
     assert cn.daemon.get("/ping").status == 200
-    event = next_of(events, uuid)
-    while event["type"] != "modify":
-        event = next_of(events, uuid)
+    event = cn.event_of(events, uuid)
     assert paths(event) == {"alias", "quota"}
     assert event["vm"] == cn.vm(uuid)
     assert cn.daemon.status()["events"]["rev"] == event["rev"]
@@ -135,9 +128,6 @@ def test_vm_is_read_twice_for_a_write_at_most(cn, words):
 
 def test_snapshots_are_one_event_each(cn, events):
     uuid = cn.add(alias="snapshots", quota=10)
-    assert next_of(events, uuid)["type"] == "create"
-    assert cn.daemon.get(f"/vms/{uuid}?fresh=true").status == 200
-    rev = cn.daemon.status()["events"]["rev"]
     for words, command, changed in (
         (("create-snapshot", uuid, "first"), "create-snapshot", "snapshots.*"),
         (("update", uuid, "quota=11"), "update", "quota"),
@@ -145,13 +135,10 @@ def test_snapshots_are_one_event_each(cn, events):
         (("delete-snapshot", uuid, "first"), "delete-snapshot", "snapshots.*"),
     ):
         cn.ok(*words)
-        event = next_of(events, uuid)
-        while event["rev"] <= rev:
-            event = next_of(events, uuid)
+        event = cn.event_of(events, uuid)
         assert (event["cause"].get("command"), changed in paths(event)) == (command, True), event
         assert event["vm"] == cn.vm(uuid)
         assert event["vm"]["state"] == "running"
-        rev = event["rev"]
 
 
 def test_rollback_of_a_container_that_counts_its_restarts_starts_it(cn):
@@ -172,7 +159,7 @@ def test_update_that_fails_halfway_is_shown_when_it_has_returned(cn, events):
     assert "(done: zonecfg; not done: quota, last_modified)" in text
     vm = cn.vm(uuid)
     assert (vm["alias"], vm["quota"]) == ("done", 10)
-    event = events.until(lambda event: event["zonename"] == uuid and event["type"] == "modify")
+    event = cn.event_of(events, uuid)
     assert (paths(event), event["cause"]["aborted"], event["vm"]) == ({"alias"}, True, vm)
 
 
@@ -193,7 +180,7 @@ def test_vmadm_that_is_stopped_in_the_middle_leaves_what_is_really_there(cn, eve
     assert cn.vm(uuid)["alias"] == "stopped"
     child.send_signal(number)
     if number == signal.SIGKILL:
-        event = events.until(lambda event: event["zonename"] == uuid and event["type"] == "modify")
+        event = cn.event_of(events, uuid)
         assert (paths(event), event["cause"]["aborted"], event["vm"]["quota"]) == ({"alias"}, True, 10)
         cn.control.step("zfs")  # it goes on without its parent
         assert child.wait(60) == -number
@@ -202,7 +189,7 @@ def test_vmadm_that_is_stopped_in_the_middle_leaves_what_is_really_there(cn, eve
         cn.control.step("zfs")  # it is let finish
         assert ended(child) == (130, "interrupted by SIGINT (done: zonecfg, quota; not done: last_modified)")
         assert (cn.vm(uuid)["alias"], cn.vm(uuid)["quota"]) == ("by-2", 20)
-        event = events.until(lambda event: event["zonename"] == uuid and event["type"] == "modify")
+        event = cn.event_of(events, uuid)
         assert (paths(event), event["cause"]["aborted"]) == ({"alias", "quota"}, True)
     quiet(cn)
     assert cn.daemon.status()["transactions"] == []
@@ -234,12 +221,13 @@ def test_interrupted_while_it_waits_it_has_changed_nothing(cn, client):
 
 def test_updates_of_many_writers_at_once_are_one_event_each(cn, events):
     uuid = cn.add(alias="many", quota=10, files={"tags": {}})
+    before = cn.daemon.status()["events"]["rev"]
     payloads = [{"set_tags": {f"t{number}": True}, "quota": 20 + number} for number in range(4)]
     children = [cn.start_vmadm("update", uuid, payload=payload) for payload in payloads]
     assert [ended(child)[0] for child in children] == [0] * 4
     mark = cn.add(alias="mark")
     events.until(lambda event: event["zonename"] == mark)
-    of_it = [event for event in events.seen if event["zonename"] == uuid and event["type"] == "modify"]
+    of_it = [event for event in events.seen if event["zonename"] == uuid and event["rev"] > before]
     assert len(of_it) == 4
     for event in of_it:
         assert len([path for path in paths(event) if path.startswith("tags")]) == 1
@@ -325,7 +313,7 @@ def test_marking_a_vm_failed_is_one_event(cn, events):
     uuid = cn.add(alias="gives-up")
     vm = cn.api.mark_failed(uuid)
     assert (vm["state"], vm["zone_state"]) == ("failed", "installed")
-    event = events.until(lambda event: event["zonename"] == uuid and event["type"] == "modify")
+    event = cn.event_of(events, uuid)
     assert (event["vm"], event["cause"]["command"]) == (vm, "mark-failed")
 
 
@@ -334,7 +322,7 @@ def test_library_says_by_whose_request(cn, events):
 
     uuid = cn.add(alias="library")
     Vmadm(root=cn.root, req_id="r-5").update(uuid, alias="by-request")
-    event = events.until(lambda event: event["zonename"] == uuid and event["type"] == "modify")
+    event = cn.event_of(events, uuid)
     assert (event["cause"]["req_id"], event["cause"]["command"]) == ("r-5", "update")
     with pytest.raises(VmadmError):
         Vmadm(root=cn.root).update(uuid, quota=-1)

@@ -18,6 +18,7 @@ from support.callers_log import callers_log, failures_of
 from support.following import Follow
 from support.relay import Relay
 from support.running_daemon import CHECKOUT, SOON, RunningDaemon, eventually
+from support.settling import settle
 from vminfod.client import (
     HTTPStatusError,
     Stopped,
@@ -46,6 +47,7 @@ class Kept:
         self.vms = {}
         self.told = None  # as `vms`, set when the callback is through
         self.events, self.errors, self.pictures = [], [], 0
+        self._has_watcher = threading.Event()  # callbacks can come before the constructor gives it
         self.watcher = VminfodWatcher(
             "kept",
             port=port,
@@ -57,8 +59,10 @@ class Kept:
                 "error": lambda error: self.errors.append(error.code),
             },
         )
+        self._has_watcher.set()
 
     def _ready(self, event):
+        assert self._has_watcher.wait(SOON)
         self.vms = dict(event["vms"])
         self._compare(event)
         self.told = dict(self.vms)
@@ -325,17 +329,11 @@ def test_mirror_is_what_is_served_at_every_event(node, daemon: RunningDaemon):
         follow_to = daemon.get("/vms").headers["x-vminfod-rev"]
         kept.watcher.wait_for_rev(int(follow_to), SOON)
         node.control.churn(40, seed=8)
-        eventually("the daemon has nothing left to do", lambda: is_idle(daemon))
+        settle(daemon)
         kept.catch_up(daemon)
         assert kept.revs() == list(range(1, len(kept.events) + 1))
         assert kept.pictures  # how many depends on how busy the machine is
         assert kept.errors == []
-
-
-def is_idle(daemon):
-    status = daemon.status(full=False)
-    queue = status["queue"]["vasync_queue"]
-    return not status["reloading"] and not queue["npending"] + queue["nqueued"]
 
 
 def test_restart_of_the_daemon_is_made_up_for_by_ordinary_events(shared_node, quick_backoff):

@@ -40,10 +40,6 @@ def paths(event):
     return {change["prettyPath"] for change in event["changes"]} - {"last_modified"}
 
 
-def of(events, uuid):
-    return events.until(lambda event: event["zonename"] == uuid and event["type"] == "modify")
-
-
 def test_what_is_done_in_it_is_one_event_and_until_then_nobody_sees_it(cn, client, events):
     uuid = cn.add(alias="plain", quota=10)
     before = cn.vm(uuid)
@@ -54,7 +50,7 @@ def test_what_is_done_in_it_is_one_event_and_until_then_nobody_sees_it(cn, clien
         would_be = vm.fresh()
         assert (would_be["quota"], would_be["alias"]) == (20, "changed")
         assert cn.vm(uuid) == before
-    event = of(events, uuid)
+    event = cn.event_of(events, uuid)
     assert paths(event) == {"quota", "alias"}
     assert vm.outcome == event["vm"] == cn.vm(uuid)
     assert vm.rev == event["rev"]
@@ -93,7 +89,7 @@ def test_exception_passes_on_and_what_is_there_is_published(cn, client, events):
     with pytest.raises(ZeroDivisionError), client.transaction(uuid):
         set_quota(cn, uuid, 30)
         raise ZeroDivisionError
-    event = of(events, uuid)
+    event = cn.event_of(events, uuid)
     assert (event["vm"]["quota"], event["cause"]["aborted"]) == (30, True)
 
 
@@ -139,7 +135,7 @@ def test_past_its_limit_the_vm_is_published_and_the_end_says_so(cn, client, even
     uuid = cn.add(alias="late", quota=10)
     with pytest.raises(TransactionOver, match="longer than its limit of 1 s"), client.transaction(uuid, limit=1):
         set_quota(cn, uuid, 40)
-        event = of(events, uuid)
+        event = cn.event_of(events, uuid)
         assert (event["vm"]["quota"], event["cause"]["expired"]) == (40, True)
     with pytest.raises(TransactionOver), client.transaction(uuid, limit=1) as vm:
         eventually("it has expired", lambda: cn.daemon.status()["transactions"][0]["state"] == "expired")

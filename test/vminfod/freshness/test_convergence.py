@@ -5,8 +5,9 @@ Without faults at once; when events were lost, or tools failed for a while, afte
 
 import pytest
 
-from support.convergence import Listener, assert_converges, await_refresh, differences, settle
+from support.convergence import Listener, assert_converges, await_refresh, differences
 from support.running_daemon import RunningDaemon, eventually
+from support.settling import settle
 
 TOOLS = ("zoneadm", "zfs", "kstat")
 OFTEN = "0.5"  # seconds between refreshes, where a test waits for the next one

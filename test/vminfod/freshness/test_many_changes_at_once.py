@@ -4,8 +4,9 @@
 import pytest
 
 from bench.changes import history_event
-from support.convergence import assert_converges, settle
+from support.convergence import assert_converges
 from support.running_daemon import eventually
+from support.settling import settle
 
 AT_ONCE = 4  # lists of a pool that make progress at once
 ON_ITS_WAY = "ESC_ZFS_history_event"

@@ -8,8 +8,9 @@ import threading
 
 import pytest
 
-from support.convergence import Listener, assert_converges, await_refresh, differences, refreshes, served, settle
+from support.convergence import Listener, assert_converges, await_refresh, differences, refreshes, served
 from support.running_daemon import RunningDaemon, eventually
+from support.settling import settle
 
 pytest_plugins = ["support.onenode"]
 

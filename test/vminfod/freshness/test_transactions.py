@@ -427,6 +427,23 @@ def test_connection_that_ends_publishes_what_is_there(follow, connect, how, mome
     assert none_is_left(follow)
 
 
+def test_what_was_being_read_for_others_when_the_connection_ends_is_not_what_is_published(follow, connect):
+    """It was marked by the platform's event, and would say so instead of whose change it was."""
+    zone, writer = follow.add(), connect()
+    follow.control.fault("zfs", "hold", match="list", times=1)
+    follow.zfs("set", "recordsize=16K", f"zones/{zone}")
+    eventually("the event has it read", lambda: follow.control.held("zfs"))
+    writer.open(zone)
+    follow.zfs("set", "quota=20G", f"zones/{zone}")
+    writer.sock.shutdown(2)
+    eventually("it is ending", lambda: [one["state"] for one in follow.daemon.status()["transactions"]] == ["ending"])
+    follow.control.step("zfs")
+    assert {"quota", "zfs_root_recsize"} <= {path for path, *_ in follow.modified(zone)}
+    assert cause_of(follow.events[-1])["aborted"] is True
+    assert none_is_left(follow)
+    follow.nothing()
+
+
 def test_end_without_changes_makes_no_event(follow, connect):
     zone, writer = follow.add(), connect()
     writer.open(zone)

@@ -15,6 +15,7 @@ import pytest
 
 from mockcn import process
 from support.running_daemon import CHECKOUT, RunningDaemon, eventually
+from support.settling import is_idle
 from support.transacting import Transacting
 from vminfod.serving import api, holds, httpconnection, httpserver, hub, requesthead, transactionroutes
 
@@ -145,7 +146,7 @@ class Run:
         if " /transactions" in first:
             self._ask_as_writer(*first.split(), headers[-1] if headers else None)
             return
-        eventually("the daemon has nothing left to do", self._is_idle)
+        eventually("the daemon has nothing to do", lambda: is_idle(self.daemon))
         connection = self.daemon.raw()
         self.connections.append(connection)
         request = self.reader.real("\r\n".join([first + " HTTP/1.1", "Host: localhost", *headers]))
@@ -162,11 +163,6 @@ class Run:
             self.connections.append(self.writer)
         sent = None if body is None else self.reader.real(body).encode()
         self.answer, self.is_head_of_stream = self.writer.request(method, self.reader.real(path), sent), False
-
-    def _is_idle(self):
-        status = self.daemon.status(full=False)
-        queue = status["queue"]["vasync_queue"]
-        return not status["reloading"] and not queue["npending"] + queue["nqueued"]
 
     @staticmethod
     def _lines_of(connection):

@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from support.convergence import Listener, assert_converges, settle
+from support.convergence import Listener, assert_converges
 from support.examples import few
+from support.settling import settle
 
 OPERATIONS, PARTS = 360, 3
 

@@ -54,7 +54,8 @@ GONE = 410  # the daemon no longer has, or never had, the revision that we want 
 class VminfodWatcher:
     """Connects at once and, with `reconnect`, for ever. Arguments as in VminfodEventStream.
 
-    `callbacks` are for on(), a topic each, and registered before it connects, so that they see every event.
+    `callbacks` are for on(), a topic each, and registered before it connects, so that they see every event. They can be
+    called before the constructor has returned: one that uses the watcher itself is registered with on().
     With reconnect=False the first error ends it, and is raised by whoever waits then or later."""
 
     def __init__(
