@@ -13,6 +13,7 @@ import sys
 
 import pytest
 
+from mockcn import process
 from support.processes import children_of, gone
 from support.running_daemon import SBIN, RunningDaemon, eventually, free_port
 from vminfod.main import main, start
@@ -157,6 +158,42 @@ def test_whoever_can_connect_gets_complete_data(node):
         eventually("it listens", daemon.listens)
         assert len(daemon.vms()) == 30
         assert daemon.status()["state"] == "running"
+
+
+# A file watcher that tells of no change, and changes each tags.json itself in the moment when it begins to watch it.
+WRITING_WATCHER = """#!{python}
+import json, sys, time
+def say(**message):
+    print(json.dumps(dict(message, time=[0, time.monotonic_ns()])), flush=True)
+say(type="ready")
+for line in sys.stdin:
+    key, command, path = line.split()
+    if path.endswith("/tags.json"):
+        try:
+            with open({root!r} + path, "r+") as file:
+                file.truncate()
+                json.dump(dict(watched=True), file)
+        except FileNotFoundError:
+            pass
+    say(type="response", key=int(key), code=0)
+"""
+
+
+def test_no_file_is_read_before_it_is_watched(tmp_path):
+    """More zones than the watcher is asked for at once."""
+    watcher = tmp_path / "fswatcher"
+    with process.start(str(tmp_path / "node"), vms=120) as node:
+        watcher.write_text(WRITING_WATCHER.format(python=sys.executable, root=node.root))
+        watcher.chmod(0o755)
+        had_tags = {vm["uuid"] for vm in node.control.vms() if os.path.exists(tags_of(node, vm))}
+        with RunningDaemon(node.root, environ={"FSWATCHER_CMD": str(watcher)}).start() as daemon:
+            tags = {vm["uuid"]: vm["tags"] for vm in daemon.vms() if vm["uuid"] in had_tags}
+    assert len(tags) == len(had_tags) > 50
+    assert [uuid for uuid in tags if tags[uuid] != {"watched": True}] == []
+
+
+def tags_of(node, vm):
+    return f"{node.root}{vm['zonepath']}/config/tags.json"
 
 
 def test_daemon_takes_its_port_back_at_once(quiet_node):

@@ -37,10 +37,10 @@ def hanging():
     """The configuration of zones on the pool `sick` is read for ever, until the flag is set."""
     heal, real = threading.Event(), Reader.config
 
-    def config(self, zone):
+    def config(self, zone, below):
         if zone.zonepath.startswith("/sick/"):
             heal.wait(60)
-        return real(self, zone)
+        return real(self, zone, below)
 
     with patch.object(Reader, "config", autospec=True, side_effect=config):
         yield heal

@@ -8,7 +8,7 @@ import pytest
 
 from support.handmade_node import CHANGED, HandmadeNode, U, canonical
 from vmload import configfiles
-from vmload.zonefiles import ZoneFiles
+from vmload.zonefiles import Visit
 
 
 @pytest.fixture
@@ -201,17 +201,18 @@ def test_file_that_cannot_be_looked_at_is_skipped_for_last_modified(node):
     assert node.vm()["last_modified"] == "2026-03-13T12:01:57.000Z"
 
 
-def test_file_that_is_replaced_between_its_time_and_its_content_is_shown_with_its_own_time(node, monkeypatch):
+def test_file_that_is_replaced_once_it_was_read_is_shown_with_its_own_time(node, monkeypatch):
     node.zone()
     node.config("tags.json", '{"n": 1}')
-    look = ZoneFiles.mtimes_together
+    read = Visit.read_if_there
 
-    def look_and_replace(files, inside, names):
-        """The times as they are, and just after that another file."""
-        times = look(files, inside, names)
-        node.config("tags.json", '{"n": 2}', mtime=CHANGED + 10)
-        return times
+    def read_and_replace(visit, inside):
+        """What is there, and just after that another file is."""
+        content = read(visit, inside)
+        if inside == "config/tags.json":
+            node.config("tags.json", '{"n": 2}', mtime=CHANGED + 10)
+        return content
 
-    monkeypatch.setattr(ZoneFiles, "mtimes_together", look_and_replace)
+    monkeypatch.setattr(Visit, "read_if_there", read_and_replace)
     vm = node.vm()
     assert (vm["tags"], vm["last_modified"]) == ({"n": 2}, "2026-03-13T12:02:07.000Z")

@@ -12,12 +12,12 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from vmload.zonefiles import NotPlain, ZoneFiles
+from vmload.zonefiles import NotPlain, Visit, ZoneFiles
 
 SECRET = b"of the global zone"
 
@@ -27,9 +27,9 @@ Act = Callable[[ZoneFiles, str], object]
 ACTS: dict[str, Act] = {
     "read": lambda files, path: files.read(path),
     "read_if_there": lambda files, path: files.read_if_there(path),
-    "read_together": lambda files, path: _together(files.read_together, path),
+    "visit_read": lambda files, path: _visiting(files, lambda visit: visit.read_if_there(path)),
     "mtime": lambda files, path: files.mtime(path),
-    "mtimes_together": lambda files, path: _together(files.mtimes_together, path),
+    "visit_mtime": lambda files, path: _visiting(files, lambda visit: visit.mtime(path)),
     "is_file": lambda files, path: files.is_file(path),
     "exists": lambda files, path: files.exists(path),
     "write": lambda files, path: files.write(path, b"written"),
@@ -38,13 +38,12 @@ ACTS: dict[str, Act] = {
     "remove_empty": lambda files, path: files.remove_empty(path),
     "remove_folder": lambda files, path: files.remove_folder(path),
 }
-READS = ("read", "read_if_there", "read_together", "mtime", "mtimes_together", "is_file", "exists")
+READS = ("read", "read_if_there", "visit_read", "mtime", "visit_mtime", "is_file", "exists")
 
 
-def _together(act: Callable[[str, list[str]], Iterable[object]], path: str) -> object:
-    """Of one file, through what looks at several of a folder."""
-    folder, _, name = path.rpartition("/")
-    return next(iter(act(folder, [name])))
+def _visiting(files: ZoneFiles, act: Callable[[Visit], object]) -> object:
+    with files.visit() as visit:
+        return act(visit)
 
 
 class Place:
@@ -89,7 +88,7 @@ def test_link_on_the_way_is_never_followed(place: Place, act: str, depth: int) -
         result = ACTS[act](place.files, "root/a/etc/shadow")
     assert place.is_untouched()
     assert result != SECRET
-    if act in ("mtime", "mtimes_together", "is_file"):
+    if act in ("mtime", "visit_mtime", "is_file"):
         assert not result
 
 
@@ -173,11 +172,11 @@ def test_fifo_socket_or_device_neither_hangs_nor_is_opened(place: Place, act: st
         assert not path.exists()
     else:
         assert path.lstat().st_mode == mode
-    if act in ("read", "read_if_there", "read_together", "write", "remove_folder", "make_folder"):
+    if act in ("read", "read_if_there", "visit_read", "write", "remove_folder", "make_folder"):
         assert isinstance(raised[0], OSError)
 
 
-@pytest.mark.parametrize("act", ("read", "read_if_there", "read_together"))
+@pytest.mark.parametrize("act", ("read", "read_if_there", "visit_read"))
 def test_read_of_an_endless_file_ends(place: Place, act: str) -> None:
     with open(place.root / "large", "wb") as file:
         file.truncate(1 << 40)  # a hole: it takes no room

@@ -28,11 +28,11 @@ _LONGEST_INTEGER = 400
 
 def number(text: str) -> Optional[Number]:
     """`text` by the number rule: white space around it is dropped, the empty text is 0, `-` or `1_0` is None."""
+    if text.isdigit() and text.isascii() and len(text) <= _LONGEST_INTEGER:
+        return int(text)  # nearly all are
     text = text.strip(WHITE_SPACE)
     if not text:
         return 0
-    if text.isascii() and text.isdigit() and len(text) <= _LONGEST_INTEGER:
-        return int(text)
     if _DECIMAL.match(text):
         digits = text.lstrip("+-")
         if digits.isdigit() and len(digits) <= _LONGEST_INTEGER:

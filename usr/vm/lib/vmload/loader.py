@@ -176,9 +176,10 @@ class Loader:
         except LoadError as error:
             return seen, error
 
-    def read_all(self, before_files: Callable[[], object] = lambda: None) -> NodeRecords:
-        """The records of every VM, the independent parts side by side. `before_files` is called while the commands run,
-        and no file of a zone is read until it returns.
+    def read_all(self, before_files: Callable[[Zone], object] = lambda zone: None) -> NodeRecords:
+        """The records of every VM, the independent parts side by side. No file of a zone is read until
+        `before_files(zone)` has returned. It is called in zoneadm's order, in a thread for each pool, raises nothing,
+        and takes no time that the reading has.
 
         Raises LoadError if zoneadm, kstat or zfs fail as a whole. A sysinfo that cannot be read only makes a warning:
         a node's VMs are worth more than the four properties that come from it."""
@@ -188,8 +189,9 @@ class Loader:
             pools = side.submit(self._commands.all_datasets)
             sysinfo = self.read_sysinfo()
             zones = listing.result()
-            before_files()
-            files, errors = self._of_each(zones.values(), lambda zone: self._files(zone, part.ALL, _NOTHING_READ))
+            files, errors = self._of_each(
+                zones.values(), lambda zone: self._files(zone, part.ALL, _NOTHING_READ), before_files
+            )
             zoneinfos = statistics.result()
             datasets = pools.result()
         children = zfs.children_of(datasets)
@@ -227,61 +229,72 @@ class Loader:
                 share[parent] = self._listings.list(Listing(parent, is_root), DIRECTLY)
         return share
 
-    def _of_each(self, zones: Iterable[Zone], step: Callable[[Zone], T]) -> tuple[dict[str, T], dict[str, LoadError]]:
-        """What step() reads of the files of each zone, by name, and why it cannot for some. The pools side by side."""
+    def _of_each(
+        self, zones: Iterable[Zone], step: Callable[[Zone], T], before: Callable[[Zone], object] = lambda zone: None
+    ) -> tuple[dict[str, T], dict[str, LoadError]]:
+        """What step() reads of the files of each zone, by name, and why it cannot for some; each after `before`. The
+        pools side by side."""
         pools: dict[str, list[Zone]] = {}
         for zone in zones:
             pools.setdefault(_on_pool(zone)[0], []).append(zone)
         values: dict[str, T] = {}
         errors: dict[str, LoadError] = {}
         with ThreadPoolExecutor(max_workers=max(1, len(pools)), thread_name_prefix="files") as side:
-            for found, failed in side.map(lambda pool: self._of_each_on_a_pool(pool, pools[pool], step), pools):
+            for found, failed in side.map(lambda pool: self._of_each_on_a_pool(pool, pools[pool], step, before), pools):
                 values.update(found)
                 errors.update(failed)
         return values, errors
 
     def _of_each_on_a_pool(
-        self, pool: str, zones: list[Zone], step: Callable[[Zone], T]
+        self, pool: str, zones: list[Zone], step: Callable[[Zone], T], before: Callable[[Zone], object]
     ) -> tuple[dict[str, T], dict[str, LoadError]]:
         """The same of zones on one pool, one after the other. One that hangs is waited for beside the others."""
         errors: dict[str, LoadError] = {}
-        wanted: dict[str, tuple[str, Callable[[], T]]] = {}
+        wanted: dict[str, Zone] = {}  # what is read of a zone -> the zone
         for zone in zones:
             try:
                 with _alone():
                     vmobj.check(zone)
-                wanted[zone.zonename] = (_on_pool(zone)[1], partial(step, zone))
+                wanted[_on_pool(zone)[1]] = zone
             except LoadError as error:
                 errors[zone.zonename] = error
+
+        def steps() -> Iterator[tuple[str, Callable[[], T]]]:
+            for what, zone in wanted.items():
+                before(zone)
+                yield what, partial(step, zone)
+
         try:
             with _alone():
-                values, failed = ReadsInARow(self.file_reads, pool, wanted.values()).run()
+                values, failed = ReadsInARow(self.file_reads, pool, steps()).run()
         except LoadError as no_thread:
-            return {}, {**errors, **dict.fromkeys(wanted, no_thread)}
-        for zonename, (what, _) in wanted.items():
-            if what in failed:
-                reason = failed[what]
-                errors[zonename] = reason if isinstance(reason, LoadError) else _internal(reason)
-        return {zonename: values[what] for zonename, (what, _) in wanted.items() if what in values}, errors
+            return {}, {**errors, **{zone.zonename: no_thread for zone in wanted.values()}}
+        for what, reason in failed.items():
+            errors[wanted[what].zonename] = reason if isinstance(reason, LoadError) else _internal(reason)
+        return {wanted[what].zonename: value for what, value in values.items()}, errors
 
     def _steady_files(self, zone: Zone, parts: Collection[str], old: FileRecords) -> FileRecords:
         """As _files(); once more if a file was changed meanwhile: what is in it now would be shown beside an older
         time, and its own time would follow as a change by itself."""
         files = self._files(zone, parts, old)
-        if part.LAST_MODIFIED in parts and self._reader.last_modified(zone) != files.last_modified:
-            files = self._files(zone, parts, old)
+        if part.LAST_MODIFIED in parts:
+            with self._reader.visit(zone) as below:
+                is_steady = self._reader.last_modified(zone, below) == files.last_modified
+            if not is_steady:
+                files = self._files(zone, parts, old)
         return files
 
     def _files(self, zone: Zone, parts: Collection[str], old: FileRecords) -> FileRecords:
         """What the files of `zone` say: `parts` read anew, the others as they are in `old`. Raises LoadError."""
-        xml = self._reader.zone_xml(zone.zonename) if part.ZONEXML in parts else old.xml
-        return FileRecords(
-            xml,
-            self._reader.last_exited(zone) if part.LAST_EXITED in parts else old.last_exited,
-            self._reader.last_modified(zone) if part.LAST_MODIFIED in parts else old.last_modified,
-            self._reader.config(zone) if part.JSON in parts else old.config,
-            self._reader.receive_payload(zone) if vmobj.is_receiving(zone, xml) else None,
-        )
+        reader = self._reader
+        xml = reader.zone_xml(zone.zonename) if part.ZONEXML in parts else old.xml
+        with reader.visit(zone) as below:
+            last_exited = reader.last_exited(zone, below) if part.LAST_EXITED in parts else old.last_exited
+            config = reader.config(zone, below) if part.JSON in parts else old.config
+            # Last, as what was read is not looked at again; what is changed meanwhile comes as an event.
+            last_modified = reader.last_modified(zone, below) if part.LAST_MODIFIED in parts else old.last_modified
+        payload = reader.receive_payload(zone) if vmobj.is_receiving(zone, xml) else None
+        return FileRecords(xml, last_exited, last_modified, config, payload)
 
 
 def assemble(records: ZoneRecords, sysinfo: Optional[Mapping[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from vmload.loaderror import LoadError, XmlGone, from_os_error
 from vmload.notes import Note, silent
 from vmload.records import Config, LastExited, Zone
 from vmload.system import System
+from vmload.zonefiles import Visit
 
 SYSINFO = "/tmp/.sysinfo.json"
 ZONES_FOLDER = "/etc/zones"
@@ -28,6 +29,7 @@ def zone_xml_path(zonename: str) -> str:
 LASTEXITED = "lastexited"  # below the zonepath
 CONFIG = "config"  # the folder there with what a guest and its owner keep
 CONFIG_FILES = {name: f"{name}.json" for name in ("metadata", "routes", "tags")}
+_CONFIG_INSIDE = tuple(f"{CONFIG}/{file}" for file in CONFIG_FILES.values())
 
 
 def lastexited_path(zonepath: str) -> str:
@@ -62,11 +64,15 @@ class Reader:
         """The names in /etc/zones/index. Raises LoadError."""
         return zoneadm.names_in_index(self._load(self.system.read, INDEX))
 
-    def config(self, zone: Zone) -> Config:
+    def visit(self, zone: Zone) -> Visit:
+        """For what lies below its zonepath."""
+        return self.system.below(zone.zonepath).visit()
+
+    def config(self, zone: Zone, below: Visit) -> Config:
         """customer_metadata, internal_metadata, routes and tags; none of them for an incomplete zone whose files
         cannot be read (docs/platform.md, "JSON files"). Raises LoadError."""
         try:
-            metadata, routes, tags = self._config_files(zone)
+            metadata, routes, tags = self._config_files(zone, below)
             found = configfiles.metadata(metadata)
             found["routes"] = configfiles.json_or_empty(routes)
             found["tags"] = configfiles.json_or_empty(tags)
@@ -76,32 +82,30 @@ class Reader:
             raise
         return found
 
-    def last_exited(self, zone: Zone) -> Optional[LastExited]:
+    def last_exited(self, zone: Zone, below: Visit) -> Optional[LastExited]:
         """How the zone's init ended last; None if that cannot be known, for whatever reason (docs/platform.md,
         "lastexited")."""
         try:
-            return configfiles.last_exited(self.system.below(zone.zonepath).read_if_there(LASTEXITED))
+            return configfiles.last_exited(below.read_if_there(LASTEXITED))
         except OSError as error:
             self._note("warn", f"cannot read {lastexited_path(zone.zonepath)}: {error.strerror}")
             return None
 
-    def last_modified(self, zone: Zone) -> Optional[str]:
+    def last_modified(self, zone: Zone, below: Visit) -> Optional[str]:
         """When the newest of the zone's five files was changed; one that cannot be looked at does not count
         (docs/platform.md, "Modification times")."""
-        below, xml = self.system.below(zone.zonepath), zone_xml_path(zone.zonename)
-        mtimes = [
-            *self._looked_at(xml, lambda: [self.system.mtime(xml)]),
-            *self._looked_at(lastexited_path(zone.zonepath), lambda: [below.mtime(LASTEXITED)]),
-            *self._looked_at(f"{zone.zonepath}/{CONFIG}", lambda: below.mtimes_together(CONFIG, CONFIG_FILES.values())),
+        mtimes = [self._looked_at("", zone_xml_path(zone.zonename), self.system.mtime)]
+        mtimes += [
+            self._looked_at(f"{zone.zonepath}/", inside, below.mtime) for inside in (LASTEXITED, *_CONFIG_INSIDE)
         ]
         return configfiles.last_modified([mtime for mtime in mtimes if mtime is not None])
 
-    def _looked_at(self, path: str, look: Callable[[], list[Optional[int]]]) -> list[Optional[int]]:
+    def _looked_at(self, above: str, path: str, look: Callable[[str], Optional[int]]) -> Optional[int]:
         try:
-            return look()
+            return look(path)
         except OSError as error:
-            self._note("warn", f"cannot look at {path}: {error.strerror}")
-            return []
+            self._note("warn", f"cannot look at {above}{path}: {error.strerror}")
+            return None
 
     def receive_payload(self, zone: Zone) -> Optional[dict[str, Any]]:
         """The payload of the receive under way, None if it cannot be read. Raises LoadError if it is no JSON."""
@@ -113,14 +117,13 @@ class Reader:
                 self._note("warn", f"cannot read {path}: {error.strerror}")
             return None
 
-    def _config_files(self, zone: Zone) -> Iterator[Optional[bytes]]:
+    def _config_files(self, zone: Zone, below: Visit) -> Iterator[Optional[bytes]]:
         """The contents of CONFIG_FILES, None for one that is not there. Raises LoadError."""
-        contents = self.system.below(zone.zonepath).read_together(CONFIG, CONFIG_FILES.values())
-        for path in config_paths(zone.zonepath).values():
+        for inside in _CONFIG_INSIDE:
             try:
-                yield next(contents)
+                yield below.read_if_there(inside)
             except OSError as error:
-                raise from_os_error(error, path) from error
+                raise from_os_error(error, f"{zone.zonepath}/{inside}") from error
 
     def _load(self, read: Callable[[str], Any], path: str) -> Any:
         try:

@@ -23,7 +23,8 @@ LITTLE_PATIENCE = 0.1
 
 
 class ReadsInARow(Generic[T]):
-    """`wanted`: (what is read, the step that reads it). run() it once."""
+    """`wanted`: (what is read, the step that reads it). It may keep its reader waiting, which is no time of a read, and
+    raises nothing. run() it once."""
 
     def __init__(self, reads: FileReads, pool: str, wanted: Iterable[tuple[str, Callable[[], T]]]):
         self._reads = reads

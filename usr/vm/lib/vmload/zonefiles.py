@@ -17,7 +17,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn, Optional
 
 TYPE_CHECKING = False
@@ -92,37 +92,14 @@ class ZoneFiles:
         except FileNotFoundError:
             return None
 
-    def read_together(self, inside: str, names: Iterable[str]) -> Iterator[Optional[bytes]]:
-        """What read_if_there() gives for files of one folder, in order, with one way down to it. Raises OSError."""
-        try:
-            folder = self._open_folder(_components(inside))
-        except FileNotFoundError:
-            yield from (None for _ in names)
-            return
-        try:
-            for name in names:
-                try:
-                    yield _content(folder, name, f"{inside}/{name}", LARGEST_FILE)
-                except FileNotFoundError:
-                    yield None
-        finally:
-            os.close(folder)
-
     def mtime(self, inside: str) -> Optional[int]:
         """When a regular file was changed last, in whole seconds since the epoch; None for anything else, and for
         what lies behind a link. Raises OSError."""
         return _mtime(self._status(inside))
 
-    def mtimes_together(self, inside: str, names: Iterable[str]) -> list[Optional[int]]:
-        """What mtime() gives for files of one folder, in order, with one way down to it. Raises OSError."""
-        try:
-            folder = self._open_folder(_components(inside))
-        except (FileNotFoundError, NotPlain):
-            return [None for _ in names]
-        try:
-            return [_mtime(_lstat(folder, name)) for name in names]
-        finally:
-            os.close(folder)
+    def visit(self) -> Visit:
+        """For a look at several files in a row."""
+        return Visit(self.zonepath)
 
     def names(self, inside: str) -> list[str]:
         """What is in a folder, in order; nothing if it is not there. Raises OSError."""
@@ -268,7 +245,7 @@ class ZoneFiles:
 
     def _open_folder(self, names: list[str], make: Optional[int] = None) -> int:
         """A descriptor of that folder; with `make` those that are missing are made with that mode."""
-        folder = os.open(self.zonepath, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = _opened_zonepath(self.zonepath)
         for depth, name in enumerate(names, start=1):
             try:
                 if make is not None:
@@ -279,6 +256,66 @@ class ZoneFiles:
                 os.close(folder)
             folder = below
         return folder
+
+
+class Visit:
+    """Looks at files below a zonepath, in a `with` block: each folder is opened once, and of a file that was read it is
+    known when it was changed."""
+
+    def __init__(self, zonepath: str) -> None:
+        self._zonepath = zonepath
+        self._folders: dict[tuple[str, ...], Optional[int]] = {}  # names on the way down -> descriptor; None: not there
+        self._changed: dict[str, Optional[int]] = {}  # those whose content was asked for -> what mtime() gives
+
+    def __enter__(self) -> Visit:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for folder in self._folders.values():
+            if folder is not None:
+                os.close(folder)
+
+    def read_if_there(self, inside: str) -> Optional[bytes]:
+        """As ZoneFiles.read_if_there()."""
+        *above, name = _components(inside)
+        folder = self._folder(tuple(above))
+        self._changed[inside] = None
+        if folder is None:
+            return None
+        try:
+            descriptor, status = _opened_file(folder, name, inside)
+        except FileNotFoundError:
+            return None
+        try:
+            self._changed[inside] = mtime_of(status)
+            return content_of(descriptor, inside)
+        finally:
+            os.close(descriptor)
+
+    def mtime(self, inside: str) -> Optional[int]:
+        """As ZoneFiles.mtime(); of what read_if_there() was asked for, as it was then."""
+        if inside in self._changed:
+            return self._changed[inside]
+        *above, name = _components(inside)
+        try:
+            folder = self._folder(tuple(above))
+        except NotPlain:
+            return None
+        return None if folder is None else _mtime(_lstat(folder, name))
+
+    def _folder(self, names: tuple[str, ...]) -> Optional[int]:
+        if names not in self._folders:
+            try:
+                self._folders[names] = self._opened(names)
+            except FileNotFoundError:
+                self._folders[names] = None
+        return self._folders[names]
+
+    def _opened(self, names: tuple[str, ...]) -> Optional[int]:
+        if not names:
+            return _opened_zonepath(self._zonepath)
+        above = self._folder(names[:-1])
+        return None if above is None else _opened_folder(above, names[-1], "/".join(names))
 
 
 def _components(inside: str) -> list[str]:
@@ -302,11 +339,15 @@ def _mtime(status: Optional[os.stat_result]) -> Optional[int]:
 
 def _content(folder: int, name: str, inside: str, most: int) -> bytes:
     """A regular file of an open folder, at most `most` bytes."""
-    descriptor = _opened_file(folder, name, inside)
+    descriptor, _ = _opened_file(folder, name, inside)
     try:
         return content_of(descriptor, inside, most)
     finally:
         os.close(descriptor)
+
+
+def _opened_zonepath(zonepath: str) -> int:
+    return os.open(zonepath, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _opened_folder(parent: int, name: str, inside: str) -> int:
@@ -318,7 +359,8 @@ def _opened_folder(parent: int, name: str, inside: str) -> int:
         _refuse(parent, name, inside, error, stat.S_ISDIR)
 
 
-def _opened_file(folder: int, name: str, inside: str) -> int:
+def _opened_file(folder: int, name: str, inside: str) -> tuple[int, os.stat_result]:
+    """Its descriptor, and what it is."""
     # A look first: opening a device can do something, opening a tape winds it. Then the same look at what was opened.
     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if not stat.S_ISREG(status.st_mode):
@@ -333,7 +375,7 @@ def _opened_file(folder: int, name: str, inside: str) -> int:
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise NotPlain(inside, status.st_mode)
-    return descriptor
+    return descriptor, status
 
 
 def _refuse(folder: int, name: str, inside: str, error: OSError, is_right: Callable[[int], bool]) -> NoReturn:

@@ -8,6 +8,7 @@ Always: what comes out is, byte for byte, what jsontext gives."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from vminfod.serving import jsontext
@@ -25,19 +26,25 @@ def is_heavy(value: Any, most: int = HEAVY) -> bool:
     rest = [value]
     while rest:
         one = rest.pop()
-        left -= _EACH
         kind = type(one)  # JSON has no others, and a VM has hundreds of values
+        inside: Iterable[Any] = ()
         if kind is str:
             left -= len(one)
         elif kind is dict:
-            left -= sum(map(len, one)) + _EACH * len(one)
-            rest.extend(one.values())
+            left -= sum(map(len, one)) + 2 * _EACH * len(one)
+            inside = one.values()
         elif kind is list:
-            left -= _EACH * len(one)
-            rest.extend(one)
+            left -= 2 * _EACH * len(one)
+            inside = one
         if left < 0:
             return True
-    return False
+        for each in inside:
+            kind = type(each)
+            if kind is str:
+                left -= len(each)
+            elif kind is dict or kind is list:
+                rest.append(each)
+    return left < 0
 
 
 def encode(value: Any) -> bytes:

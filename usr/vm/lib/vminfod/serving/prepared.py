@@ -45,17 +45,17 @@ def prepare(old: Optional[dict[str, Any]], old_size: int, vm: dict[str, Any], *,
     """What is served and said of `vm`, which was served as `old`, in `old_size` bytes; None: not yet. None if nothing
     differs."""
     encode = jsonslices.encode if in_slices else jsontext.encode
-    changes: list[Change] = []
-    if old is not None:
-        changes = diff(old, vm, DIFF_MAP)
-        if not changes and old == vm:
-            return None
-    body = encode(vm)
-    text = encode(changes)
+    if old is None:
+        body = encode(vm)
+        return Prepared(body, jsonslices.escaped(body) if in_slices else None, [], b"[]", frozenset(vm))
+    changes = diff(old, vm, DIFF_MAP)
+    if not changes and old == vm:
+        return None
+    body, text = encode(vm), encode(changes)
     most = CHANGES_MOST * max(old_size, len(body)) - _BESIDE
-    if old is not None and len(text) > most:
+    if len(text) > most:
         changes, text = _coarser(changes, old, vm, most, encode)
-    changed = {str(change["path"][0]) for change in changes} | _differing(old or {}, vm)
+    changed = {str(change["path"][0]) for change in changes} | _differing(old, vm)
     return Prepared(body, jsonslices.escaped(body) if in_slices else None, changes, text, frozenset(changed))
 
 
