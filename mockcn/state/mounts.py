@@ -124,7 +124,7 @@ class Mounts:
         os.makedirs(new)
         fill(new, files)
         shutil.copystat(old, new)
-        _exchange(old, new)  # from here on `new` is the old folder
+        exchange(old, new)  # from here on `new` is the old folder
         for point in self.points_below(where):
             inside = point[len(where) + 1 :]
             if os.path.isdir(os.path.join(new, inside)) and not os.path.isdir(os.path.join(old, inside)):
@@ -153,8 +153,8 @@ def write_atomically(path: str, content: bytes, mode: int = 0o644) -> None:
     os.rename(temporary, path)
 
 
-def _exchange(one: str, other: str) -> None:
-    """Swap two folders' names; in one step where the system can."""
+def exchange(one: str, other: str) -> None:
+    """Swap the names of two files or folders of this machine; in one step where the system can."""
     libc = ctypes.CDLL(None, use_errno=True)
     if hasattr(libc, "renameat2"):
         at_cwd = -100

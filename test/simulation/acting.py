@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 from mockcn.control import NodeGone, OrderRefused
+from mockcn.state.mounts import exchange
 from simulation.faults import ANNOUNCED, UNANNOUNCED
 from simulation.holding import Writer
 from simulation.listeners import ask
@@ -255,8 +256,9 @@ class Actor:
         elif how == "rubbish":
             self.control.corrupt(path)
         else:
-            os.unlink(real)
-            os.mkdir(real)
+            os.mkdir(real + ".folder")
+            exchange(real, real + ".folder")  # at no time is nothing there: that would be a deleted zone
+            os.unlink(real + ".folder")
         return path
 
     def do_mend(self) -> None:
@@ -266,15 +268,13 @@ class Actor:
             real = self.control.real(path)
             if path != SYSINFO and not any(name in path for name in here):
                 continue
-            if os.path.isdir(real):
-                shutil.rmtree(real)
             if path == SYSINFO:
+                if os.path.isdir(real):
+                    shutil.rmtree(real)
                 self.control.write_sysinfo(self.control.sysinfo())  # what it should say may have changed meanwhile
                 continue
-            if good is not None and os.path.isdir(os.path.dirname(real)):
-                with open(real + ".mended", "wb") as file:
-                    file.write(good)
-                os.replace(real + ".mended", real)
+            if os.path.isdir(os.path.dirname(real)):
+                _put_back(real, good)
         self.world.broken.clear()
 
     def do_flicker(self, number: int, seconds: float) -> Optional[str]:
@@ -400,3 +400,15 @@ def _path_of(zone: dict[str, Any], file: str) -> str:
     if file == "sysinfo":
         return SYSINFO
     return f"{zone['zonepath']}/lastexited" if file == "lastexited" else f"{zone['zonepath']}/config/{file}.json"
+
+
+def _put_back(real: str, content: bytes) -> None:
+    """Write a file whole where it was, or where a folder stands; at no time is nothing there."""
+    mended = real + ".mended"
+    with open(mended, "wb") as file:
+        file.write(content)
+    if os.path.isdir(real):
+        exchange(real, mended)
+        shutil.rmtree(mended)
+    else:
+        os.replace(mended, real)

@@ -65,7 +65,7 @@ class World:
         self.is_up = False
         self.needs_refresh = False  # something was lost without a sign
         self.frozen: set[int] = set()  # pids of stopped children
-        self.broken: dict[str, Optional[bytes]] = {}  # path of a file that was broken -> what it said
+        self.broken: dict[str, bytes] = {}  # path of a file that was broken -> what it said
         self.unsure: set[str] = set()  # zones of which nobody knows what a hanging writer will still do
         self.large: set[str] = set()  # zones whose metadata are large now
         self.tools_fail = self.tools_lie = False  # since the last calm
