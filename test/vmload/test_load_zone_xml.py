@@ -186,6 +186,12 @@ def test_nothing_is_taken_from_an_element_in_the_wrong_place_nor_from_its_childr
 
 
 @pytest.mark.pure
+def test_unknown_elements_can_be_nested_without_end():
+    inner = "<a>" * 200_000 + '<attr name="alias" value="no"/>' + "</a>" * 200_000
+    assert more(inner + attr("hostname", "yes")) == {"hostname": "yes", "nics": []}
+
+
+@pytest.mark.pure
 def test_net_attr_below_something_unknown_in_a_device_is_not_taken():
     inner = (
         '<device match="/d"><odd><net-attr name="media" value="no"/></odd><net-attr name="boot" value="true"/></device>'

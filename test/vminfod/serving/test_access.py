@@ -41,6 +41,19 @@ def test_own_host_with_any_port_is_served(quiet_daemon, host):
     assert ask(quiet_daemon, f"GET /ping HTTP/1.1\r\n{host}").startswith(b"HTTP/1.1 200 ")
 
 
+def test_address_that_is_listened_on_is_an_own_host_through_a_tunnel_too(quiet_node):
+    """The tunnel ends at 127.0.0.1, its client names the address that it knows."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        address = probe.getsockname()[0]
+    with RunningDaemon(quiet_node.root, "--ip", "127.0.0.1", "--ip", address).start() as daemon:
+        assert ask(daemon, f"GET /ping HTTP/1.1\r\nHost: {address}:2222").startswith(b"HTTP/1.1 200 ")
+        assert ask(daemon, "GET /ping HTTP/1.1\r\nHost: 192.0.2.1").startswith(b"HTTP/1.1 403 ")
+
+
 def test_http_1_0_without_a_host_is_served(quiet_daemon):
     assert ask(quiet_daemon, "GET /ping HTTP/1.0").split(b" ", 1)[1].startswith(b"200 ")
 

@@ -7,6 +7,8 @@ from vminfod.serving.target import Target, is_own_host, target_of
 
 pytestmark = pytest.mark.pure
 
+LISTENS_ON = frozenset({"10.0.0.5", "10.0.0.7", "fd00::1", "0.0.0.0"})
+
 
 @pytest.mark.parametrize(
     "url, path, sent_key",
@@ -38,15 +40,32 @@ def test_path_is_normalised_before_it_is_decoded(url, path, sent_key):
         "[::1]",
         "[::1]:9090",
         "10.0.0.5:22",
+        "10.0.0.7",
+        "[FD00:0::1]:9090",
+        "[::ffff:127.0.0.1]",
+        "node.localhost.:80",
     ],
 )
 def test_own_hosts(host):
-    assert is_own_host(host, "10.0.0.5")
+    assert is_own_host(host, LISTENS_ON)
 
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:9090", "localhost.evil.example", "10.0.0.6", "localhost:x", "a,localhost", "[::2]"],
+    [
+        "evil.example",
+        "evil.example:9090",
+        "localhost.evil.example",
+        "10.0.0.6",
+        "localhost:x",
+        "a,localhost",
+        "[::2]",
+        "evil.example,a.localhost",
+        "evil.example a.localhost",
+        "evil@localhost",
+        "0.0.0.0",
+        "[::ffff:10.0.0.6]",
+    ],
 )
 def test_foreign_hosts(host):
-    assert not is_own_host(host, "10.0.0.5")
+    assert not is_own_host(host, LISTENS_ON)

@@ -317,6 +317,27 @@ def test_child_that_is_renewed_is_replaced_at_once_and_counts_as_no_loss(owner):
     assert (o.child.status()["lastError"], o.child.recent_losses()) == (None, 0)
 
 
+def test_child_that_is_being_renewed_is_down_only_if_the_new_one_does_not_come(owner):
+    now = [0]
+    marker = f"/tmp/renewed-{os.getpid()}"
+    o = owner(
+        f'first = not os.path.exists({marker!r}); open({marker!r}, "w").close()\n'
+        'first and say("ready")\ntime.sleep(60)',
+        clock=lambda: now[0],
+    )
+    try:
+        assert o.child.wait_ready(LIMIT)
+        o.child.renew("it is silent")
+        wait_until(lambda: o.child.status()["state"] != "up")
+        assert o.child.down_seconds() is None
+        wait_until(lambda: o.child.status()["state"] == "starting" and o.child.pid)
+        assert o.child.down_seconds() is None
+        now[0] += 6 * 10**9
+        assert o.child.down_seconds() == 6
+    finally:
+        os.unlink(marker)
+
+
 def test_child_that_always_talks_leaves_others_their_turn(owner):
     turns = []
 

@@ -237,7 +237,15 @@ class Vminfod:
 
     def _serve_on(self, sock: socket) -> None:
         ready_log = self._log_ready if self._log.writes(DEBUG) else None
-        server = Server(sock, self._api, self._log_request, self._log_failure, ready_log, meters=self._meters)
+        server = Server(
+            sock,
+            self._api,
+            self._log_request,
+            self._log_failure,
+            ready_log,
+            meters=self._meters,
+            addresses=self._options.ips,
+        )
         server.start()
         self._servers.append(server)
 

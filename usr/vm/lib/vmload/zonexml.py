@@ -49,8 +49,8 @@ def parse(data: bytes, note: Note = silent) -> dict[str, Any]:
 
 
 class _Walk:
-    """One pass over the document. `_shapes` has `zone.device` and the like for each open element; `vm` grows as they
-    close."""
+    """One pass over the document. `_shapes` has `zone.device` and the like for each open element that is known; `vm`
+    grows as they close."""
 
     def __init__(self, note: Note):
         self.vm: dict[str, Any] = {}
@@ -59,7 +59,7 @@ class _Walk:
         self._shapes: list[str] = []
         self._object: dict[str, Any] = {}  # the open device, filesystem or network
         self._rctl = ""  # the name of the open rctl
-        self._unknown_depth: Optional[int] = None  # depth of the outermost open element that is unknown
+        self._unknown = 0  # open elements from the outermost unknown one on: they can be nested without end
 
     def run(self, data: bytes) -> None:
         parser = expat.ParserCreate()
@@ -68,31 +68,30 @@ class _Walk:
         try:
             parser.Parse(data, True)
         except expat.ExpatError as error:
-            if error.code == _NO_ELEMENTS and not self._shapes:
+            if error.code == _NO_ELEMENTS and not (self._shapes or self._unknown):
                 return  # nothing that could be half a zone
             raise LoadError(expat.ErrorString(error.code), "PARSE_ERROR") from error
         except (LookupError, ValueError) as error:  # of Python's codecs: the document names an encoding of its own
             raise LoadError(f"the zone XML has an encoding that cannot be read: {error}", "PARSE_ERROR") from error
 
     def _start(self, element: str, attributes: dict[str, str]) -> None:
-        shape = f"{self._shapes[-1]}.{element}" if self._shapes else element
-        self._shapes.append(shape)
-        if self._unknown_depth is not None:
+        if self._unknown:
+            self._unknown += 1
             return
+        shape = f"{self._shapes[-1]}.{element}" if self._shapes else element
         handler = _ELEMENTS.get(shape)
         if handler is None:
-            self._unknown_depth = len(self._shapes)
+            self._unknown = 1
             self._note("error", f"unknown element in the zone XML: {shape}")
             return
+        self._shapes.append(shape)
         handler(self, attributes)
 
     def _end(self, element: str) -> None:
-        if self._unknown_depth is None:
-            if self._shapes[-1] == "zone.device":
-                self._close_device()
-        elif self._unknown_depth == len(self._shapes):
-            self._unknown_depth = None
-        self._shapes.pop()
+        if self._unknown:
+            self._unknown -= 1
+        elif self._shapes.pop() == "zone.device":
+            self._close_device()
 
     def _set(self, into: dict[str, Any], path: str, text: Optional[str]) -> None:
         try:

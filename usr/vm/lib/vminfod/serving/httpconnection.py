@@ -100,8 +100,8 @@ class Stream(Protocol):
 
 
 class Connection:
-    """A client's connection, from begin() on. `address`: the client's. `listens_on`: the address of this machine that
-    it is connected to; None for the Unix socket."""
+    """A client's connection, from begin() on. `address`: the client's. `listens_on`: the addresses of this machine
+    by which it may name it; None for the Unix socket."""
 
     __slots__ = (
         "address",
@@ -124,7 +124,7 @@ class Connection:
         "_writer",
     )
 
-    def __init__(self, front: Front, sock: socket.socket, address: Any, listens_on: Optional[str]):
+    def __init__(self, front: Front, sock: socket.socket, address: Any, listens_on: Optional[frozenset[str]]):
         self.address = address
         self.listens_on = listens_on
         self.deadline = time.monotonic() + HEADER_SECONDS  # monotonic seconds; past it expire() is called

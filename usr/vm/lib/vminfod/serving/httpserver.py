@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from email.utils import formatdate
 from typing import Any, Optional, Protocol, TypedDict
 
@@ -80,7 +80,8 @@ class Server:
     """Serves `api` on one listening socket (listening.py).
 
     `failure_log(error, request)` is called with what goes wrong in the application; the client gets a 500. Answers that
-    are ready can be tens of thousands a second: they go into `ready_log`, the others into `request_log`."""
+    are ready can be tens of thousands a second: they go into `ready_log`, the others into `request_log`. `addresses`:
+    all that are listened on, here or by other servers."""
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class Server:
         ready_log: Optional[RequestLog] = None,
         connections: int = CONNECTIONS,
         meters: Optional[Meters] = None,
+        addresses: Collection[str] = (),
     ):
         self._socket = sock
         self._api = api
@@ -99,6 +101,7 @@ class Server:
         self._ready_log = ready_log
         self._failure_log = failure_log
         self._most = connections
+        self._addresses = frozenset(addresses)
         self._requests = (meters or Meters()).requests
         self._open: set[Connection] = set()
         self._none_open = Flag()
@@ -165,7 +168,7 @@ class Server:
                 sock.setblocking(False)
                 listens_on = None
                 if sock.family != socket.AF_UNIX:
-                    listens_on = str(sock.getsockname()[0])
+                    listens_on = self._addresses | {str(sock.getsockname()[0])}
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 # A peer that vanishes without a word is found by the kernel; nothing else would end an idle stream.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

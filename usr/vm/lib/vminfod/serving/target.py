@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Optional
 from urllib.parse import unquote_to_bytes, urlsplit
+
+# A name that every machine has for itself (RFC 6761), whatever stands before it.
+_LOCAL = re.compile(r"([a-z0-9_-]+\.)*localhost\.?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -58,20 +62,20 @@ def _decoded(segment: str) -> str:
 
 
 @functools.lru_cache(256)
-def is_own_host(host: Optional[str], listens_on: str) -> bool:
+def is_own_host(host: Optional[str], listens_on: frozenset[str]) -> bool:
     """Whether `host`, the value of a Host header, means this daemon. None and "" do: HTTP/1.0 clients send none.
 
-    `listens_on` is the address of this machine that the connection was made to."""
+    `listens_on` are the addresses of this machine by which clients can name it: through a tunnel it need not be the
+    one that the connection was made to."""
     if not host:
         return True
     name = _without_port(host.strip().lower())
-    if name.rstrip(".") == "localhost" or name.rstrip(".").endswith(".localhost"):
+    if _LOCAL.fullmatch(name):
         return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
+    address = _address(name)
+    if address is None or address.is_unspecified:
         return False
-    return address.is_loopback or name == listens_on or address == _address(listens_on)
+    return address.is_loopback or address in map(_address, listens_on)
 
 
 def _without_port(host: str) -> str:

@@ -50,6 +50,7 @@ OVERLONG_WITHIN = 60.0  # seconds for one that is longer than allowed: megabytes
 STDERR_KEPT = 100  # lines, for /status and for debugging
 STDERR_LINE_MOST = 1 << 16  # bytes
 LOSSES_WINDOW = 300.0  # seconds
+RENEWED_WITHIN = 5.0  # seconds that one which replaces another may take before that counts as down; it takes 10 ms
 STDERR_WINDOW, STDERR_LOGGED = 60.0, 5  # seconds, and lines of stderr that are logged in them
 SHOWN_MOST = 200  # characters of a line in the log
 
@@ -115,6 +116,7 @@ class Child:
         self._output: Optional[PipeLines] = None  # of the present process
         self._lost: AsyncResult = AsyncResult()  # why the present run ends: the first reason counts
         self._renewing = False  # that reason is renew()
+        self._is_renewed = False  # the process before ended of renew(), not of a fault
         self._outgoing: deque[bytes] = deque()  # commands that the writer has not sent; of this run only
         self._to_send = Event()
 
@@ -190,8 +192,11 @@ class Child:
         return None if self._heard_at is None else max(0, self._clock() - self._heard_at)
 
     def down_seconds(self) -> Optional[float]:
-        """For how long it has not been up; None if it is."""
-        return None if self._down_since is None else (self._clock() - self._down_since) / 1e9
+        """For how long it has not been up; None if it is, or is just being renewed, as happens where all is well."""
+        if self._down_since is None:
+            return None
+        seconds = (self._clock() - self._down_since) / 1e9
+        return None if self._is_renewed and seconds < RENEWED_WITHIN else seconds
 
     def recent_losses(self) -> int:
         """How often it was lost within the last LOSSES_WINDOW seconds."""
@@ -222,6 +227,7 @@ class Child:
     def _not_up(self) -> None:
         """Called before anything that can switch greenlets: what is sent from now on would be lost."""
         if self._state in ("starting", "up"):
+            self._is_renewed = self._renewing
             self._go("lost")
 
     def _supervise(self) -> None:
