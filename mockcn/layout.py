@@ -78,13 +78,8 @@ class Layout:
     def install_tools(self) -> None:
         client = stubs.compiled_client()
         for tool, folder in THIN_TOOLS.items():
-            if tool == "zlogin":
-                self._install(
-                    os.path.join(folder, tool),
-                    stubs.python("import zlogin\nsys.exit(zlogin.main(sys.argv[1:]))"),
-                )
-                continue
-            self._install(os.path.join(folder, tool), stubs.thin(tool, client))
+            text = stubs.zlogin(client) if tool == "zlogin" else stubs.thin(tool, client)
+            self._install(os.path.join(folder, tool), text)
         for where, tool in BRAND_SCRIPTS.items():
             os.makedirs(os.path.join(self.root, os.path.dirname(where)))
             self._install(where, stubs.thin(tool, client))

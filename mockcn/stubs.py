@@ -3,7 +3,7 @@
 
     compiled   link.c, made ready once for a checkout: half a millisecond for a call
     Python     link.py by an interpreter without site packages: some ten. Where there is no C compiler, and always
-               for fswatcher, which has work of its own and goes on
+               for what has work of its own and goes on: fswatcher, and the console of zlogin
 
 Always: a call does the same by either client; what a file is called does not matter, it says which tool it is.
 Where a path cannot stand in a shebang line (blanks, length) the file starts as a shell script."""
@@ -59,21 +59,28 @@ def thin(tool: str, client: Optional[str]) -> str:
     return line if _fits(line, client) else f'#!/bin/sh\nexec {shlex.quote(client)} {tool} "$0" "$@"\n'
 
 
-def python(call: str) -> str:
-    """The text of a tool that is the Python statement `call`, with link.py at hand."""
-    return (
-        f"{_python_shebang()}import sys\nsys.path.insert(0, {TOOLS!r})\nimport link\nlink.installed(__file__)\n{call}\n"
-    )
+def python(call: str, otherwise: str = "") -> str:
+    """The text of a tool that is the Python statement `call`, with link.py at hand. `otherwise`: a line for the shell,
+    before Python starts."""
+    return f"{_python_begins(otherwise)}import sys\nsys.path.insert(0, {TOOLS!r})\nimport link\nlink.installed(__file__)\n{call}\n"
 
 
-def _python_shebang() -> str:
+def zlogin(client: Optional[str]) -> str:
+    """The text of zlogin: in Python where it is the console, else thin."""
+    call = "import zlogin\nsys.exit(zlogin.main(sys.argv[1:]))"
+    if client is None:
+        return python(call)
+    return python(call, f'[ "$1" = -C ] || exec {shlex.quote(client)} zlogin "$0" "$@"\n')
+
+
+def _python_begins(otherwise: str) -> str:
     # The interpreter itself, not a virtual environment's link to it, which would look for its home at each start.
     interpreter = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
     line = f"#!{interpreter} -IS\n"
-    if _fits(line, interpreter):
+    if not otherwise and _fits(line, interpreter):
         return line
     # Shell and Python at once: the shell replaces itself by the interpreter, which takes those lines for a string.
-    return f"#!/bin/sh\n''':'\nexec {shlex.quote(interpreter)} -IS \"$0\" \"$@\"\n'''\n"
+    return f"#!/bin/sh\n''':'\n{otherwise}exec {shlex.quote(interpreter)} -IS \"$0\" \"$@\"\n'''\n"
 
 
 def _fits(line: str, program: str) -> bool:

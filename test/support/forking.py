@@ -14,6 +14,7 @@ Only on Linux: can_fork() says whether it is that."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -28,7 +29,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import IO, Any, Optional
+from typing import IO, Any, NoReturn, Optional
 
 STREAMS = 3
 LENGTH = struct.Struct(">I")
@@ -202,6 +203,15 @@ def _next_child(connection: socket.socket) -> list[str]:
             os.close(descriptor)
 
 
+def _end(status: Optional[int]) -> NoReturn:
+    """Exit as an interpreter does, without taking apart what is loaded: that would copy all that is shared."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status or 0)
+
+
 if __name__ == "__main__":
     number, name, *path = sys.argv[1:]
     sys.path[:] = [*path, *(folder for folder in sys.path if folder != os.path.dirname(os.path.abspath(__file__)))]
@@ -211,4 +221,4 @@ if __name__ == "__main__":
     words = _next_child(connection)
     connection.detach()
     sys.argv = [name, *words]
-    sys.exit(program.main(words))
+    _end(program.main(words))

@@ -176,8 +176,11 @@ def pythons():
 
 
 @pytest.mark.more
-@pytest.mark.parametrize("python", pythons().values(), ids=[f"3.{minor}" for minor in pythons()])
-def test_an_image_serves_a_node_with_nothing_of_the_checkout_on_any_path(python, tmp_path, root):
+@pytest.mark.parametrize("minor", range(10, 15))
+def test_an_image_serves_a_node_with_nothing_of_the_checkout_on_any_path(minor, tmp_path, root):
+    python = pythons().get(str(minor))
+    if python is None:
+        pytest.skip(f"there is no Python 3.{minor} here")
     image = lay_out("install", str(tmp_path / "image"), python)
     lay_out("vendor", str(image), python, f"{sys.executable} -m pip --python {python}")
     # -v: each module that is imported is named, with its file.
