@@ -62,7 +62,8 @@ def thin(tool: str, client: Optional[str]) -> str:
 def python(call: str, otherwise: str = "") -> str:
     """The text of a tool that is the Python statement `call`, with link.py at hand. `otherwise`: a line for the shell,
     before Python starts."""
-    return f"{_python_begins(otherwise)}import sys\nsys.path.insert(0, {TOOLS!r})\nimport link\nlink.installed(__file__)\n{call}\n"
+    at_hand = f"import sys\nsys.path.insert(0, {TOOLS!r})\nimport link\nlink.installed(__file__)\n"
+    return f"{_python_begins(otherwise)}{at_hand}{call}\n"
 
 
 def zlogin(client: Optional[str]) -> str:

@@ -29,7 +29,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import IO, Any, NoReturn, Optional
+from typing import IO, Any, Optional
 
 STREAMS = 3
 LENGTH = struct.Struct(">I")
@@ -203,17 +203,19 @@ def _next_child(connection: socket.socket) -> list[str]:
             os.close(descriptor)
 
 
-def _end(status: Optional[int]) -> NoReturn:
-    """Exit as an interpreter does, without taking apart what is loaded: that would copy all that is shared."""
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status or 0)
+def _leave(statuses: list[int]) -> None:
+    """The end of a program that has returned its status, when its threads have ended and it has tidied up: the
+    interpreter is not taken apart, which would first copy all that is shared."""
+    if statuses:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(statuses[0])
 
 
 if __name__ == "__main__":
     number, name, *path = sys.argv[1:]
+    returned: list[int] = []
+    atexit.register(_leave, returned)  # what is registered first is called last
     sys.path[:] = [*path, *(folder for folder in sys.path if folder != os.path.dirname(os.path.abspath(__file__)))]
     program = importlib.import_module(name)
     gc.freeze()  # what is loaded stays shared
@@ -221,4 +223,5 @@ if __name__ == "__main__":
     words = _next_child(connection)
     connection.detach()
     sys.argv = [name, *words]
-    _end(program.main(words))
+    returned.append(program.main(words))
+    sys.exit(returned[0])
