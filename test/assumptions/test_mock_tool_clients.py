@@ -42,7 +42,7 @@ class Tools:
 
     def tool(self, name: str) -> str:
         path = self._folder / name
-        path.write_text(stubs.thin(name, self._client))
+        path.write_text(stubs.zlogin(self._client) if name == "zlogin" else stubs.thin(name, self._client))
         path.chmod(0o755)
         return str(path)
 
