@@ -5,6 +5,8 @@ routes, the payload of a receive operation."""
 import json
 import os
 import resource
+import threading
+import time
 import tracemalloc
 
 import pytest
@@ -28,6 +30,31 @@ def four(vm):
 
 
 # -- metadata, tags, routes
+
+
+def most_parsed_at_once(monkeypatch, size):
+    """Of six files of that size, which six threads are given at once."""
+    parsing, most = [], [0]
+
+    def parse_json(data):
+        parsing.append(data)
+        most.append(len(parsing))
+        for _ in range(100):
+            time.sleep(0)  # the others' turn
+        parsing.pop()
+
+    monkeypatch.setattr(configfiles, "parse_json", parse_json)
+    threads = [threading.Thread(target=configfiles.json_or_empty, args=[b" " * size]) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return max(most)
+
+
+def test_large_files_are_parsed_one_at_a_time(monkeypatch):
+    """Each keeps the interpreter for milliseconds, and guests can agree to write theirs at once."""
+    assert most_parsed_at_once(monkeypatch, 100_000) == 1
 
 
 def is_refused(text):

@@ -13,8 +13,8 @@ from support.tools import LIMIT, run_on_terminal, run_tool, start_tool
 A = "aaaaaaaa-0000-4000-8000-000000000001"
 B = "b6b0a5e6-29a1-4f2f-9f1c-1d8c0b7a3e02"
 HINT = "vminfod is stopped, hangs or is very busy (VMINFOD_TIMEOUT=SECONDS sets another limit)"
-HOSTILE = "w\x1b[2J\u202eb\x9b\x7f\n\u2066é"
-SHOWN = "w\\u001b[2J\\u202eb\\u009b\\u007f\\u000a\\u2066é"
+HOSTILE = "w\x1b[2J\u202eb\x9b\x7f\n\u2066é\u200b\ufeff\U000e0041"
+SHOWN = "w\\u001b[2J\\u202eb\\u009b\\u007f\\u000a\\u2066é\\u200b\\ufeff\\udb40\\udc41"
 VM = {"zonename": A, "uuid": A, "brand": "joyent", "state": "running", "max_physical_memory": 1, "alias": HOSTILE}
 
 READS = [
@@ -83,6 +83,13 @@ def test_504_says_why():
 def test_list_on_a_terminal_escapes_what_would_drive_it(hostile):
     done = run_on_terminal("vmadm", "list", "-H", "-o", "alias,state", port=hostile.port)
     assert tuple(done) == (0, f"{SHOWN}  running\n", "")
+
+
+def test_head_of_a_column_is_escaped_as_well(hostile):
+    """Scripts take the names of columns from the keys of a guest's maps."""
+    done = run_on_terminal("vmadm", "list", "-o", f"alias,tags.{HOSTILE}", port=hostile.port)
+    head = done.out.splitlines()[0]
+    assert head.isprintable() and "TAGS.W\\u001b[2J\\u202eB" in head
 
 
 def test_list_into_a_pipe_is_exact(hostile):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any, Optional
 
 from jsvalues import dates
@@ -28,6 +30,11 @@ _LONGEST_INTEGER = 400
 _DEEPEST = 100
 # Values in one file. Parsing, comparing and writing them costs a microsecond or two each, which nothing interrupts.
 MOST_VALUES = 30_000
+
+# Files of more bytes are parsed one at a time: each keeps the interpreter for milliseconds at a stretch, and vminfod's
+# loop would wait for its turn among all of them.
+_LARGE = 64 << 10
+_one_large = threading.Lock()
 
 
 def metadata(data: Optional[bytes]) -> Config:
@@ -48,12 +55,13 @@ def json_or_empty(data: Optional[bytes]) -> Any:
     Raises LoadError (code EFBIG) if it holds more than MOST_VALUES values: a guest can write such a file."""
     if data is None:
         return {}
-    if _has_too_many_values(data):
-        raise LoadError(f"a config file holds more than {MOST_VALUES} values", "EFBIG")
-    try:
-        return parse_json(data)
-    except ValueError:
-        return {}
+    with _one_large if len(data) > _LARGE else nullcontext():
+        if _has_too_many_values(data):
+            raise LoadError(f"a config file holds more than {MOST_VALUES} values", "EFBIG")
+        try:
+            return parse_json(data)
+        except ValueError:
+            return {}
 
 
 def _has_too_many_values(data: bytes) -> bool:

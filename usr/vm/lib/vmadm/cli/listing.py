@@ -60,10 +60,10 @@ def table(
     states (vminfod.cli.colours)."""
     rows = [[value(vm, field) for field in order] for vm in arranged(vms, order=order, sort=sort)]
     cells = [[cell_text(cell, blank="" if parsable else "-") for cell in row] for row in rows]
-    if shown:
-        cells = [[escaped(cell) for cell in row] for row in cells]
     if header:
         cells.insert(0, [_header(field) for field in order])
+    if shown:
+        cells = [[escaped(cell) for cell in row] for row in cells]
     if parsable:
         lines = [PARSABLE_GAP.join(row) for row in cells]
     else:

@@ -3,8 +3,8 @@
 
 Always: what put() was given is with the reader when it returns (a pipe's reader waits for whole lines);
         a lone surrogate, which JSON can carry, goes out as its escape `\\ud800` instead of an exception;
-        what would drive a terminal or turn its text around, such as an alias that a tenant chose, is shown as an escape
-        where it would reach one. Files and pipes get every byte as it is.
+        what would drive a terminal, turn its text around or hide in it, such as an alias that a tenant chose, is shown
+        as an escape where it would reach one. Files and pipes get every byte as it is.
 A closed pipe raises BrokenPipeError, which each tool turns into its quiet end."""
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
 
 
 def _driving() -> dict[int, str]:
-    """Character -> escape, for str.translate(): control characters, and those that set the direction of text."""
+    """Character -> escape as JSON has it, for str.translate(): control characters, those that set the direction of
+    text, and those that take no room and mean nothing to a reader. The joiners of scripts and of emoji are none."""
     controls = [*range(0x20), *range(0x7F, 0xA0)]
     directions = [0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
-    return {character: f"\\u{character:04x}" for character in [*controls, *directions]}
+    unseen = [0xAD, 0x180E, 0x200B, *range(0x2060, 0x2066), *range(0x206A, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFC)]
+    escapes = {character: f"\\u{character:04x}" for character in [*controls, *directions, *unseen]}
+    tags = range(0xDC00, 0xDC80)  # U+E0000 to U+E007F: the second half of each
+    return escapes | {0xE0000 + half - 0xDC00: f"\\udb40\\u{half:04x}" for half in tags}
 
 
 def escaped(text: str) -> str:
