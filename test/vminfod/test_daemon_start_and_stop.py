@@ -137,6 +137,13 @@ def test_start_that_a_tool_prevents_is_reported_once_as_what_it_is(node):
 # Starts.
 
 
+def test_bottle_that_cannot_be_imported_is_reported_in_one_line(node, tmp_path):
+    """It is imported while the node is read, and not with all else."""
+    (tmp_path / "bottle.py").write_text("import no_such_module\n")
+    line, _ = refused(node.root, environ={"PYTHONPATH": str(tmp_path)})
+    assert line.startswith("vminfod: the Python module no_such_module is not there for ")
+
+
 def test_daemon_listens_on_each_address_it_was_given(quiet_node):
     words = ["--ip", "127.0.0.1", "--ip", "127.0.0.2", "--ip", "127.0.0.1"]
     with RunningDaemon(quiet_node.root, *words).start() as daemon:

@@ -2,7 +2,7 @@
 """Whether what the daemon is built on is there, and fits this Python: asked before anything of it is imported, so that
 who put together an image reads one line, and no traceback.
 
-Always: nothing is imported here but the standard library and the four themselves."""
+Always: nothing is imported here but the standard library and the three themselves."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import re
 import sys
 from typing import Optional
 
-NEEDED = ("gevent", "bottle", "ujson", "logbook")
-LATER = ("prometheus_client",)  # imported when it is first used: looked for, but not imported here
+NEEDED = ("gevent", "ujson", "logbook")
+LATER = ("bottle", "prometheus_client")  # imported when they are needed: looked for, but not imported here
 
 
 def trouble() -> Optional[str]:
@@ -24,14 +24,15 @@ def trouble() -> Optional[str]:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            return _in_words(name, error)
+            return in_words(name, error)
     for name in LATER:
         if importlib.util.find_spec(name) is None:
-            return _in_words(name, ModuleNotFoundError(name=name))
+            return in_words(name, ModuleNotFoundError(name=name))
     return None
 
 
-def _in_words(name: str, error: ImportError) -> str:
+def in_words(name: str, error: ImportError) -> str:
+    """Which module it is that makes the import of `name` fail, where that lies and why, in one line."""
     python = f"{sys.executable} ({sys.version_info.major}.{sys.version_info.minor})"
     needed = name
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != name:

@@ -30,7 +30,8 @@ ADDRESS = "127.0.0.1"
 REFRESH_INTERVAL = 300.0  # seconds after the end of the refresh before
 
 # How long a thread may hold the interpreter while others want it, seconds. Python's own 5 ms, times the few turns that
-# a request takes, would show in each answer while a full load is being parsed in a thread.
+# a request takes, would show in each answer while a full load is being parsed in a thread. Before it
+# serves nobody waits, and each turn costs.
 _SWITCH_INTERVAL = 0.001
 
 # So many new objects make Python look for cycles among them; each 5th time among those of the last such looks as well;
@@ -54,7 +55,6 @@ def main(arguments: list[str]) -> int:
             return 1
     _raise_descriptor_limit()
     largeblocks.go_back_when_freed()
-    sys.setswitchinterval(_SWITCH_INTERVAL)
     # Who spawned whom, with the stack of that moment: a quarter of what a greenlet costs.
     gevent.config.track_greenlet_tree = False
     gc.set_threshold(*_COLLECT_AFTER)
@@ -99,6 +99,7 @@ def start(daemon: Vminfod) -> None:
     """Until it serves Python does not look for cycles (usr/vm/sbin/vminfod): what is imported and loaded by then stays
     mostly, and is not looked at later either. Raises CannotStart."""
     daemon.start()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     gc.freeze()
     gc.enable()
 

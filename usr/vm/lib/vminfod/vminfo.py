@@ -32,13 +32,16 @@ This module only wires."""
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import dataclass, field
 from socket import socket
+from typing import TYPE_CHECKING
 
 import gevent
 from gevent.queue import SimpleQueue
 
+from vminfod import dependencies
 from vminfod.bunyan import DEBUG
 from vminfod.freshness.activity import Activity
 from vminfod.freshness.applying import Applying
@@ -63,19 +66,20 @@ from vminfod.meters import Meters
 from vminfod.queue import Queue
 from vminfod.reporting import Reporting
 from vminfod.serving import listening
-from vminfod.serving.api import Api
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REQUEST
 from vminfod.serving.holds import Holds
 from vminfod.serving.httpserver import RequestShown, Server
 from vminfod.serving.hub import Hub, Limits
 from vminfod.serving.listening import RunFiles
-from vminfod.serving.transactionroutes import TransactionRoutes
 from vminfod.watchers.child import READY_WITHIN
 from vminfod.watchers.fswatcher import FileEvent, FsWatcher
 from vmload.loader import Loader
 from vmload.loaderror import LoadError
 from vmload.system import TimeLimits
+
+if TYPE_CHECKING:
+    from vminfod.serving.api import Api
 
 _IDLE = 1.0  # seconds without work after which the queue calls itself idle
 
@@ -98,7 +102,7 @@ class Options:
 
 
 class Vminfod:
-    """One daemon. start() it once, then stop() it."""
+    """One daemon. start() it once, then stop() it. Each _wire method builds rooms out of those before it."""
 
     def __init__(self, options: Options, log: BunyanLog, log_handler: BunyanHandler):
         self._options = options
@@ -107,85 +111,126 @@ class Vminfod:
         self._run_files = RunFiles(options.root)
 
         self._activity = Activity(log)
-        self._loader = loader = Loader(options.root, log.note, options.commands)
-        self._threads = threads = Threads(loader.file_reads)
+        self._loader = Loader(options.root, log.note, options.commands)
+        self._threads = Threads(self._loader.file_reads)
         self._meters = meters = Meters()
-        self._queue = queue = Queue(log=log, workers=1, dedup=True, paused=True, idle_time=_IDLE, measure=meters.task)
-        self._requests = requests = RefreshRequests(log)
+        self._queue = Queue(log=log, workers=1, dedup=True, paused=True, idle_time=_IDLE, measure=meters.task)
+        self._requests = RefreshRequests(log)
+        self._wire_what_is_known()
+        self._wire_reading()
+        self._wire_loads_of_all()
+        self._wire_sources()
+        self._wire_answers(log_handler)
 
-        # What is known, and how it goes out.
-        self._hub = Hub(log, options.limits)
-        self._cache = cache = Cache(self._hub, log, threads.computing, meters)
+    def _wire_what_is_known(self) -> None:
+        """And how it goes out."""
+        self._hub = Hub(self._log, self._options.limits)
+        self._cache = Cache(self._hub, self._log, self._threads.computing, self._meters)
+        self._holds = Holds()
+        self._sysinfo = Sysinfo()
+        self._dataset_events = DatasetEvents()
+        self._retrying = Retrying(self._log)
 
-        # Which files are watched.
-        file_events: SimpleQueue[FileEvent] = SimpleQueue()
-        limit = options.child_limit
-        files = FsWatcher(
-            os.path.join(options.root, "usr/vm/sbin/fswatcher"),
-            log=log,
-            on_event=file_events.put,
-            on_missed=requests.missed,
-            ready_within=limit,
-            answer_within=limit,
+    def _wire_reading(self) -> None:
+        """Which files are watched, what is read, and what becomes of it."""
+        self._file_events: SimpleQueue[FileEvent] = SimpleQueue()
+        self._files = FsWatcher(
+            os.path.join(self._options.root, "usr/vm/sbin/fswatcher"),
+            log=self._log,
+            on_event=self._file_events.put,
+            on_missed=self._requests.missed,
+            ready_within=self._options.child_limit,
+            answer_within=self._options.child_limit,
         )
-        self._watches = watches = FileWatches(files, log)
-
-        # What is read, and what becomes of it.
-        sysinfo, dataset_events = Sysinfo(), DatasetEvents()
-        self._retrying = retrying = Retrying(log)
-        holds = Holds()
-        applying = Applying(cache, holds, sysinfo, watches, retrying)
-        self._reloads = reloads = Reloads(
-            loader, cache, holds, applying, retrying, dataset_events, queue, watches, threads, log
+        self._watches = FileWatches(self._files, self._log)
+        self._applying = Applying(self._cache, self._holds, self._sysinfo, self._watches, self._retrying)
+        self._reloads = Reloads(
+            self._loader,
+            self._cache,
+            self._holds,
+            self._applying,
+            self._retrying,
+            self._dataset_events,
+            self._queue,
+            self._watches,
+            self._threads,
+            self._log,
         )
-        sysinfo_reads = SysinfoReads(loader, cache, sysinfo, reloads, queue, threads)
-        self._first_load = FirstLoad(loader, watches, sysinfo, reloads, threads, self._activity, log)
+        self._sysinfo_reads = SysinfoReads(
+            self._loader, self._cache, self._sysinfo, self._reloads, self._queue, self._threads
+        )
+
+    def _wire_loads_of_all(self) -> None:
+        self._first_load = FirstLoad(
+            self._loader, self._watches, self._sysinfo, self._reloads, self._threads, self._activity, self._log
+        )
         self._refresh = Refresh(
-            loader,
-            cache,
-            sysinfo,
-            applying,
-            reloads,
-            dataset_events,
-            watches,
-            requests,
-            queue,
-            threads,
+            self._loader,
+            self._cache,
+            self._sysinfo,
+            self._applying,
+            self._reloads,
+            self._dataset_events,
+            self._watches,
+            self._requests,
+            self._queue,
+            self._threads,
             self._activity,
-            meters,
-            log,
+            self._meters,
+            self._log,
         )
 
-        # What happens on the node.
-        self._zone_index = ZoneIndex(loader, cache, reloads, retrying, threads, log)
-        staleness = Staleness(cache, reloads, dataset_events, watches, requests, sysinfo_reads, self._zone_index, log)
-        sysevent = os.path.join(options.root, "usr/sbin/sysevent")
-        self._sources = Sources(sysevent, files, file_events, queue, staleness, requests, log, limit)
+    def _wire_sources(self) -> None:
+        """What happens on the node."""
+        self._zone_index = ZoneIndex(self._loader, self._cache, self._reloads, self._retrying, self._threads, self._log)
+        staleness = Staleness(
+            self._cache,
+            self._reloads,
+            self._dataset_events,
+            self._watches,
+            self._requests,
+            self._sysinfo_reads,
+            self._zone_index,
+            self._log,
+        )
+        sysevent = os.path.join(self._options.root, "usr/sbin/sysevent")
+        limit = self._options.child_limit
+        self._sources = Sources(
+            sysevent, self._files, self._file_events, self._queue, staleness, self._requests, self._log, limit
+        )
 
-        # What clients ask for.
+    def _wire_answers(self, log_handler: BunyanHandler) -> None:
+        """What clients ask for."""
         self._reporting = Reporting(
             self._activity,
-            loader,
-            sysinfo,
-            queue,
-            cache,
+            self._loader,
+            self._sysinfo,
+            self._queue,
+            self._cache,
             self._hub,
-            retrying,
-            reloads,
+            self._retrying,
+            self._reloads,
             self._refresh,
-            files,
+            self._files,
             self._sources,
-            holds,
+            self._holds,
             self._servers,
             log_handler,
-            threads,
-            meters,
+            self._threads,
+            self._meters,
         )
-        fresh_reads = FreshReads(loader, cache, holds, reloads, retrying, sysinfo_reads)
-        previews = Previews(loader, cache, sysinfo, sysinfo_reads, threads)
-        self._transactions = Transactions(holds, cache, queue, fresh_reads, previews, log)
-        routes = TransactionRoutes(cache, self._hub, holds, self._transactions)
-        self._api = Api(cache, self._hub, self._reporting, fresh_reads, routes)
+        self._fresh_reads = FreshReads(
+            self._loader, self._cache, self._holds, self._reloads, self._retrying, self._sysinfo_reads
+        )
+        previews = Previews(self._loader, self._cache, self._sysinfo, self._sysinfo_reads, self._threads)
+        self._transactions = Transactions(self._holds, self._cache, self._queue, self._fresh_reads, previews, self._log)
+
+    def _api(self) -> Api:
+        from vminfod.serving.api import Api
+        from vminfod.serving.transactionroutes import TransactionRoutes
+
+        routes = TransactionRoutes(self._cache, self._hub, self._holds, self._transactions)
+        return Api(self._cache, self._hub, self._reporting, self._fresh_reads, routes)
 
     # Starting.
 
@@ -199,6 +244,7 @@ class Vminfod:
             self._log.warn("serving without a Unix socket and a pid file", reason=has_none)
         self._activity.doing("starting global watchers")
         self._sources.start()
+        imported = self._threads.beside(lambda: self._threads.computing(_import_api))
         self._watches.start()
         self._sources.wait_ready(self._options.child_limit)
         try:
@@ -210,7 +256,8 @@ class Vminfod:
         if self._queue.overflowed:
             self._requests.request()
         self._activity.doing("starting http server")
-        self._listen()
+        imported()
+        self._listen(self._api())
         self._activity.doing("starting refresh timers")
         self._refresh.start(self._options.refresh_interval)
         self._activity.running()
@@ -224,22 +271,22 @@ class Vminfod:
             except OSError as error:
                 raise CannotStart(listening.why_not(error, ip, self._options.port)) from error
 
-    def _listen(self) -> None:
+    def _listen(self, api: Api) -> None:
         for ip in self._options.ips:
             try:
-                self._serve_on(listening.bound((ip, self._options.port)))
+                self._serve_on(listening.bound((ip, self._options.port)), api)
             except OSError as error:
                 raise CannotStart(listening.why_not(error, ip, self._options.port)) from error
         try:
-            self._serve_on(self._run_files.listen())
+            self._serve_on(self._run_files.listen(), api)
         except OSError as error:
             self._log.warn("not serving on the Unix socket", path=self._run_files.socket_path, reason=str(error))
 
-    def _serve_on(self, sock: socket) -> None:
+    def _serve_on(self, sock: socket, api: Api) -> None:
         ready_log = self._log_ready if self._log.writes(DEBUG) else None
         server = Server(
             sock,
-            self._api,
+            api,
             self._log_request,
             self._log_failure,
             ready_log,
@@ -286,3 +333,12 @@ class Vminfod:
 
     def _log_failure(self, error: BaseException, request: RequestShown) -> None:
         self._log.error("a request failed unexpectedly", req=request, err=error)
+
+
+def _import_api() -> None:
+    """To import Bottle takes about as long as the node's commands: it is done in a thread, while they run. Raises
+    CannotStart."""
+    try:
+        importlib.import_module("vminfod.serving.api")
+    except ImportError as error:
+        raise CannotStart(dependencies.in_words("bottle", error)) from error

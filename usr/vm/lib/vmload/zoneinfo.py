@@ -16,7 +16,7 @@ from vmload.records import Zone, ZoneInfo
 ARGUMENTS_FOR_ALL = ["-p", "-m", "zones", "-c", "zone_misc"]
 
 _WANTED = ("boot_time", "init_pid", "init_restarts")
-_KEPT = frozenset({*_WANTED, "zonename"})
+_KEPT = frozenset(stat.encode() for stat in (*_WANTED, "zonename"))
 
 
 def arguments_for(zoneid: Number) -> list[str]:
@@ -33,10 +33,12 @@ def parse(data: bytes) -> Printed:
     A group that does not say its zone's name is dropped: the zone went away while it was read (OS-4310)."""
     groups: dict[str, dict[str, str]] = {}
     for line in io.BytesIO(data):  # line by line: a thousand zones have some 25,000
-        key, tab, value = line.decode("utf-8", "replace").rstrip("\n").partition("\t")
-        parts = key.split(":")
-        if tab and len(parts) == 4 and parts[3] in _KEPT:
-            groups.setdefault(parts[1], {})[parts[3]] = value
+        key, tab, value = line.partition(b"\t")
+        if key.rpartition(b":")[2] not in _KEPT:
+            continue
+        parts = key.decode("utf-8", "replace").split(":")
+        if tab and len(parts) == 4:
+            groups.setdefault(parts[1], {})[parts[3]] = value.decode("utf-8", "replace").rstrip("\n")
     return {
         instance: (group["zonename"], ZoneInfo(**{stat: group[stat] for stat in _WANTED if stat in group}))
         for instance, group in groups.items()
