@@ -232,7 +232,7 @@ def _frame() -> tuple[bytes, bytes]:
             del _pending[:size]
             return frame[:1], frame[HEADER:]
         try:
-            more = _connection.recv(262144)
+            more = _connection.recv(size - len(_pending))  # no more: who waits for fileno() would not see the next
         except OSError:
             more = b""
         if not more:

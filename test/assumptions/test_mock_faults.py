@@ -173,6 +173,16 @@ def test_running_fswatcher_prints_garbage_on_request(node: MockNode, follow: Cal
     assert watcher.line() == b"{nonsense\n"
 
 
+def test_orders_that_come_together_are_all_carried_out(node: MockNode, follow: Callable[..., Follower]) -> None:
+    watcher = follow("fswatcher", "-r", "-j")
+    assert watcher.record()["type"] == "ready"
+    watcher.child.send_signal(signal.SIGSTOP)
+    for number in range(3):
+        node.control.tell("fswatcher", "garbage", bytes=f"{number}\n")
+    watcher.child.send_signal(signal.SIGCONT)
+    assert [watcher.line() for _ in range(3)] == [b"0\n", b"1\n", b"2\n"]
+
+
 def ask(watcher: Follower, *commands: str) -> None:
     assert watcher.child.stdin is not None
     watcher.child.stdin.write("".join(f"{command}\n" for command in commands).encode())

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from support.running_daemon import SBIN
-from support.writing import IMAGE, LIMIT, ZVOL_IMAGE, WrittenNode
+from support.writing import IMAGE, LIMIT, ZVOL_IMAGE, WrittenNode, outcome
 from vmadm import Vmadm, VmadmError
 
 VMADM = os.path.join(SBIN, "vmadm")
@@ -40,7 +40,7 @@ class Two:
             return file.read()
 
     def command(self, stream: bytes, *words: str) -> tuple[int, str]:
-        """(exit code, what is said) of `vmadm receive`."""
+        """(exit code, what is said in the end) of `vmadm receive`."""
         done = subprocess.run(
             [VMADM, "receive", *words],
             input=stream,
@@ -50,7 +50,7 @@ class Two:
             check=False,
         )
         assert done.stdout == b""
-        return done.returncode, done.stderr.decode().removesuffix("\n")
+        return done.returncode, outcome(done.stderr.decode())
 
     def receive(self, stream: bytes) -> tuple[int, str]:
         """The same without a process of its own, which costs more than all that it does."""
@@ -60,8 +60,9 @@ class Two:
             with pouring(stream) as source:
                 lines.append(f"Successfully received VM {api.receive(source)['uuid']}")
         except VmadmError as error:
-            return error.exit_code, "\n".join([*lines, str(error)])
-        return 0, "\n".join(lines)
+            lines.append(str(error))
+            return error.exit_code, outcome("\n".join(lines))
+        return 0, outcome("\n".join(lines))
 
     def received(self, stream: bytes) -> dict[str, Any]:
         """The VM that comes of it, with the library."""

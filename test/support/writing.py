@@ -37,10 +37,10 @@ QUICK = {"install": 0.08, "boot": 0.05, "halt": 0.02, "shutdown": 0.05, "guest":
 
 
 class Done:
-    """A command that has ended."""
+    """A command that has ended. `err`: but for what it waited for (unhurried())."""
 
     def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
-        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
+        self.code, self.out, self.err = done.returncode, done.stdout, unhurried(done.stderr)
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.code, self.out, self.err))
@@ -49,9 +49,28 @@ class Done:
         return f"Done(code={self.code}, out={self.out!r}, err={self.err!r})"
 
 
+def unhurried(err: str) -> str:
+    """What a command said, but for the lines about what it waits for: a busy machine brings them forth."""
+    return "".join(line for line in err.splitlines(keepends=True) if not line.startswith(WAITING))
+
+
 def outcome(err: str) -> str:
-    """What a command said in the end: without the lines about what it waits for, which a busy machine brings forth."""
-    return "".join(line for line in err.splitlines(keepends=True) if not line.startswith(WAITING)).removesuffix("\n")
+    """The same without the last newline."""
+    return unhurried(err).removesuffix("\n")
+
+
+def ended(child: subprocess.Popen[str]) -> tuple[int, str]:
+    """The exit code and outcome() of a command of start_vmadm(), at its end."""
+    _, err = child.communicate(timeout=LIMIT)
+    return child.returncode, outcome(err)
+
+
+def next_said(child: subprocess.Popen[str]) -> str:
+    """The next line that it says, but for those about what it waits for of vminfod."""
+    assert child.stderr is not None
+    while (line := child.stderr.readline()).startswith(WAITING):
+        pass
+    return line
 
 
 class WrittenNode:

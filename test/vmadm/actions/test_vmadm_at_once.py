@@ -14,7 +14,7 @@ import pytest
 from support.examples import few
 from support.oldvminfod import without_socket, without_transactions
 from support.running_daemon import SBIN, eventually
-from support.writing import outcome
+from support.writing import ended
 from vmadm import VmadmError
 from vminfod.client import VminfodClient
 
@@ -40,11 +40,6 @@ def held_at(cn, tool, match):
 
 def wait_for(cn, text):
     eventually(f"the command {text}", lambda: [line for line in cn.commands() if text in line])
-
-
-def ended(child):
-    _, err = child.communicate(timeout=60)
-    return child.returncode, outcome(err)
 
 
 def quiet(cn):

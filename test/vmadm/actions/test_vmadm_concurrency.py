@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from support.running_daemon import CHECKOUT, eventually
-from support.writing import IMAGE, outcome
+from support.writing import IMAGE, ended, next_said, outcome
 from vmadm import VmadmError
 from vmadm.node import locks
 
@@ -141,9 +141,8 @@ def test_processes_on_one_vm_lose_no_change(cn):
     uuid = cn.add(alias="processes", files={"tags": {}})
     children = [cn.start_vmadm("update", uuid, payload={"set_tags": {str(number): True}}) for number in range(6)]
     for child in children:
-        _, err = child.communicate(timeout=60)
-        assert child.returncode == 0, err
-        assert err.splitlines()[-1] == f"Successfully updated VM {uuid}"
+        code, said = ended(child)
+        assert (code, said.splitlines()[-1]) == (0, f"Successfully updated VM {uuid}"), said
     assert cn.vm(uuid)["tags"] == {str(number): True for number in range(6)}
 
 
@@ -153,11 +152,11 @@ def test_second_writer_says_whom_it_waits_for(cn):
     first = cn.start_vmadm("update", uuid, "alias=first")
     eventually("zonecfg is held", lambda: cn.control.held("zonecfg"))
     second = cn.start_vmadm("update", uuid, "alias=second")
-    waiting = second.stderr.readline()
+    waiting = next_said(second)
     cn.control.step("zonecfg")
     first.communicate(timeout=60)
     assert f"held by `vmadm update {uuid}`, pid {first.pid}, since " in waiting
-    assert second.communicate(timeout=60)[1] == f"Successfully updated VM {uuid}\n"
+    assert ended(second) == (0, f"Successfully updated VM {uuid}")
     assert cn.vm(uuid)["alias"] == "second"
 
 
@@ -172,9 +171,8 @@ def test_write_that_waits_for_vminfod_says_so_once_and_goes_on(cn):
     assert re.fullmatch(rf"waiting for vminfod to answer {request} \(VM {uuid}\)\n", waiting)
     cn.control.step("zfs")
     out, err = child.communicate(timeout=60)
-    assert (out, outcome(err)) == ("", f"Successfully updated VM {uuid}")
+    assert (child.returncode, out, outcome(err)) == (0, "", f"Successfully updated VM {uuid}")
     assert waiting not in err
-    assert child.returncode == 0
     assert cn.vm(uuid)["alias"] == "late"
 
 
@@ -184,8 +182,8 @@ def test_two_creates_of_one_uuid_make_one_vm(cn):
 
     payload = {"brand": "joyent-minimal", "image_uuid": IMAGE, "uuid": uuid, "autoboot": False}
     children = [cn.start_vmadm("create", payload=payload) for _ in range(2)]
-    ends = sorted((child.communicate(timeout=60)[1].splitlines()[-1], child.returncode) for child in children)
-    assert ends == [(f"Successfully created VM {uuid}", 0), (f"VM with UUID {uuid} already exists", 1)]
+    ends = sorted((code, said.splitlines()[-1]) for code, said in map(ended, children))
+    assert ends == [(0, f"Successfully created VM {uuid}"), (1, f"VM with UUID {uuid} already exists")]
     assert cn.vm(uuid)["state"] == "stopped"
 
 
@@ -195,10 +193,9 @@ def test_update_while_the_vm_is_deleted_finds_none(cn):
     child = cn.start_vmadm("delete", uuid)
     eventually("it is being deleted", lambda: cn.control.held("zoneadm"))
     update = cn.start_vmadm("update", uuid, "alias=x")
-    assert f"held by `vmadm delete {uuid}`, pid {child.pid}, since " in update.stderr.readline()
+    assert f"held by `vmadm delete {uuid}`, pid {child.pid}, since " in next_said(update)
     cn.control.step("zoneadm")
-    assert update.communicate(timeout=60) == ("", f"VM {uuid} not found\n")
-    assert update.returncode == 1
+    assert ended(update) == (1, f"VM {uuid} not found")
     child.communicate(timeout=60)
     assert cn.is_gone(uuid)
     assert not os.path.exists(cn.root + locks.config_lock(uuid))
@@ -225,10 +222,10 @@ def test_of_two_that_are_made_under_one_name_the_second_is_refused(cn):
     first = cn.start_vmadm("create", payload=payload)
     eventually("it is about to make the zone", lambda: cn.control.held("zonecfg") == 1)
     second = cn.start_vmadm("create", payload=payload)
-    assert "vm.web.config.lockfile: held by `vmadm create" in second.stderr.readline()
+    assert "vm.web.config.lockfile: held by `vmadm create" in next_said(second)
     cn.control.step("zonecfg")
-    (_, made), (_, refused) = first.communicate(timeout=60), second.communicate(timeout=60)
-    assert (first.returncode, second.returncode) == (0, 1)
-    assert refused.endswith("zone web exists already\n")
-    [uuid] = re.findall("Successfully created VM (.*)\n", made)
+    (code, made), (refused, why) = ended(first), ended(second)
+    assert (code, refused) == (0, 1)
+    assert why.endswith("zone web exists already")
+    [uuid] = re.findall("Successfully created VM (.*)", made)
     assert (cn.vm(uuid)["zonename"], cn.vm(uuid)["state"]) == ("web", "stopped")

@@ -11,22 +11,18 @@ import pytest
 
 from support.examples import few
 from support.running_daemon import eventually
-from support.writing import IMAGE
+from support.writing import IMAGE, ended
 from vmadm import DaemonAway, Interrupted
 from vmadm.actions import session
 from vmadm.node import locks
 from vmadm.node.interrupts import Interrupts
+from vmadm.node.machine import Node
 
 pytest_plugins = ["support.writers"]
 
 U = "5f0c0c52-6a1e-4d0b-9a57-0a4b1f2d7e22"
 PAYLOAD = {"brand": "joyent-minimal", "image_uuid": IMAGE, "uuid": U}
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-
-
-def ended(child):
-    _, err = child.communicate(timeout=60)
-    return child.returncode, err.removesuffix("\n")
 
 
 def wait_for(cn, text):
@@ -264,6 +260,22 @@ def test_second_signal_is_not_put_off():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)  # it is interrupted: this is the case, not a wait
+
+
+def test_command_that_was_just_being_started_does_not_outlive_a_signal(tmp_path):
+    """It interrupts its parent first of all, which has not learnt its number by then."""
+    (tmp_path / "usr/sbin").mkdir(parents=True)
+    tool = tmp_path / "usr/sbin/zfs"
+    tool.write_text("#!/bin/sh\necho $$ >$0.pid\nkill -TERM $PPID\nexec sleep 3600\n")
+    tool.chmod(0o755)
+    with (
+        Interrupts() as interrupts,
+        pytest.raises(Interrupted, match="interrupted by SIGTERM"),
+        Node(str(tmp_path), interrupts.busy).started("zfs") as child,
+    ):
+        child.wait(60)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "usr/sbin/zfs.pid").read_text()), 0)
 
 
 def test_handlers_are_put_back():

@@ -13,7 +13,7 @@ import pytest
 
 from support.reprovisioned import NEW, OLD, candidate, leftovers, put, whole, zfs
 from support.running_daemon import SBIN, eventually
-from support.writing import BASE_IMAGE, IMAGE, LEGACY_IMAGE, LX_IMAGE, NOBODY, ZVOL_IMAGE
+from support.writing import BASE_IMAGE, IMAGE, LEGACY_IMAGE, LX_IMAGE, NOBODY, ZVOL_IMAGE, ended
 from vmadm import BadPayload, NotReached, VmadmError, VmNotFound, WrongState
 from vmadm.actions import firstboot, stopping
 
@@ -365,12 +365,11 @@ def test_interrupted_reprovision_leaves_a_whole_vm(cn, number, which):
     eventually("the step", lambda: [line for line in cn.commands() if line.startswith(f"{tool} {words}")])
     child.send_signal(signal.SIGINT)
     cn.control.step(tool)
-    _, err = child.communicate(timeout=60)
-    assert child.returncode == 130
+    code, said = ended(child)
     image = {"old": OLD, "new": NEW}[which]
-    assert "interrupted by SIGINT (done: stop, " in err
-    assert err.endswith(
-        f"; VM {uuid} is whole, with its {which} image {image}, and is stopped: start it with vmadm start {uuid}\n"
+    assert code == 130 and "interrupted by SIGINT (done: stop, " in said
+    assert said.endswith(
+        f"; VM {uuid} is whole, with its {which} image {image}, and is stopped: start it with vmadm start {uuid}"
     )
     assert whole(cn, uuid) == which
     assert cn.vm(uuid)["autoboot"] is (which == "old")

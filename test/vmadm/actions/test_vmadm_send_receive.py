@@ -13,7 +13,7 @@ from support import moving
 from support.examples import few
 from support.moving import MOTD, ON_DISK, VMADM, cut, hardware_vm, head, joined, os_vm, pouring, runs, split
 from support.running_daemon import eventually
-from support.writing import LIMIT, NOBODY, outcome
+from support.writing import LIMIT, NOBODY, next_said, outcome
 from vmadm import OutcomeMissed, Vmadm, VmadmError, VmNotFound, WrongState
 
 pytest_plugins = ["support.movers"]
@@ -316,7 +316,7 @@ def test_reader_that_goes_away_fails_the_sending_and_leaves_no_snapshot(two):
     said = child.stderr.read().decode()
     child.stderr.close()
     assert child.wait(LIMIT) == 1
-    assert said.startswith("who reads the stream has gone away")
+    assert outcome(said).startswith("who reads the stream has gone away")
     for dataset in (f"zones/{uuid}", f"zones/{uuid}-disk0", f"zones/{uuid}-disk1"):
         assert two.one.control.snapshots_of(dataset) == []
 
@@ -441,8 +441,8 @@ def test_interrupted_receive_does_not_wait_for_the_end_of_the_stream(two, number
     assert child.returncode == 130
     assert re.fullmatch(
         rf"interrupted by {number.name} \(done: nothing; not done: zones/{uuid}\); VM {uuid} is left in state "
-        r"receiving: receive it again, or remove it with vmadm delete\n",
-        said,
+        r"receiving: receive it again, or remove it with vmadm delete",
+        outcome(said),
     )
     assert two.datasets(uuid) == []
     assert two.received(bundle)["state"] == "stopped"
@@ -460,9 +460,9 @@ def test_interrupted_send_leaves_no_snapshot(two):
     eventually("zfs sends", lambda: runs(two.one, "send"))
     child.send_signal(signal.SIGTERM)
     said = child.communicate(timeout=LIMIT)[1].decode()
-    assert (child.returncode, said) == (
+    assert (child.returncode, outcome(said)) == (
         130,
-        f"interrupted by SIGTERM (done: attachments, JSON; not done: zones/{uuid})\n",
+        f"interrupted by SIGTERM (done: attachments, JSON; not done: zones/{uuid})",
     )
     assert two.one.control.snapshots_of(f"zones/{uuid}") == []
     assert two.one.control.snapshots_of(f"zones/{uuid}/disk0") == []
@@ -530,7 +530,7 @@ def test_receive_waits_for_who_changes_the_vm(two):
         child = subprocess.Popen([VMADM, "receive"], stdin=source, stderr=subprocess.PIPE, env=two.other.environ)
         eventually("it is being received", lambda: (two.is_served(uuid) or {}).get("state") == "receiving")
         deleting = two.other.start_vmadm("delete", uuid)
-        assert deleting.stderr.readline().startswith(f"waiting for {two.other.root}/var/run/vm.{uuid}.config.lockfile")
+        assert next_said(deleting).startswith(f"waiting for {two.other.root}/var/run/vm.{uuid}.config.lockfile")
         two.other.control.step("zfs")
         assert child.wait(LIMIT) == 0
         child.stderr.close()

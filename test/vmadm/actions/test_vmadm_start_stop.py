@@ -4,7 +4,7 @@
 import pytest
 
 from support.running_daemon import eventually
-from support.writing import LX_IMAGE, NOBODY
+from support.writing import LX_IMAGE, NOBODY, ended
 from vmadm import AlreadyInState, ToolFailed, VmadmError, WrongState
 from vmadm.actions import booting, lifecycle, stopping
 
@@ -382,9 +382,9 @@ def test_vm_that_is_deleted_while_it_is_waited_for(cn, running, monkeypatch):
     child = cn.start_vmadm("stop", running)
     eventually("it was asked to shut down", lambda: [c for c in cn.commands() if f"zlogin {running}" in c])
     cn.control.remove_vm(running)
-    _, err = child.communicate(timeout=30)
+    said = ended(child)
     cn.control.set_pace(shutdown=0.05)
-    assert (child.returncode, err) == (1, f"VM {running} was deleted meanwhile\n")
+    assert said == (1, f"VM {running} was deleted meanwhile")
 
 
 def test_tool_that_is_killed_is_a_failure(cn, running):

@@ -282,17 +282,20 @@ def test_failed_refresh_that_was_asked_for_is_tried_again_before_the_next_is_due
     assert len(daemon.status()["refreshErrors"]) == 1
 
 
-def test_watches_that_missed_a_change_are_set_anew(node, refreshing):
+def test_watches_that_missed_a_change_are_set_anew(node, daemon):
     """Lost watches report nothing; a refresh finds what they missed, and the next change is reported again."""
-    uuid = a_zone(refreshing)
-    stream = refreshing.events()
+    uuid = a_zone(daemon)
+    stream = daemon.events()
     node.control.write_config(uuid, "tags", {"change": "reported"})
     stream.until(lambda event: event["zonename"] == uuid and event["vm"]["tags"] == {"change": "reported"})
     assert node.control.tell("fswatcher", "lost", path=uuid) == 1
     node.control.write_config(uuid, "tags", {"change": "missed"}, in_place=True)
+    settle(daemon)
+    assert daemon.vm(uuid)["tags"] == {"change": "reported"}
+    daemon.process.send_signal(signal.SIGHUP)  # a refresh that begins behind all this
     event = stream.until(lambda event: event["zonename"] == uuid and event["vm"]["tags"] == {"change": "missed"})
-    assert event["cause"] == {"source": "refresh"}
-    settle(refreshing)
+    assert event["cause"] == {"source": "request"}
+    settle(daemon)
     node.control.write_config(uuid, "tags", {"change": "reported again"}, in_place=True)
     event = stream.until(
         lambda event: event["zonename"] == uuid and event["vm"]["tags"] == {"change": "reported again"}

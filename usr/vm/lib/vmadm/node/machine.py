@@ -14,7 +14,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -95,6 +95,18 @@ class Node:
             )
         except OSError as error:
             raise ToolFailed(f"cannot run {tool}: {error.strerror}", tool=tool, stderr="") from error
+
+    @contextlib.contextmanager
+    def started(self, tool: str, *words: str, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
+        """As start(), for a command that does not outlive the `with`, whatever ends that. An interruption that comes
+        while it is being started is raised when it has been: else nobody would know of it."""
+        with contextlib.ExitStack() as ends:
+            with self._busy():
+                child = self.start(tool, *words, **streams)
+                ends.callback(_end, child)
+            with self._busy():
+                pass  # raises what was only noted
+            yield child
 
     def must(
         self,
@@ -232,6 +244,12 @@ def end_at_once(child: subprocess.Popen[Any]) -> None:
     """Kill a command with all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
+
+
+def _end(child: subprocess.Popen[Any]) -> None:
+    if child.poll() is None:
+        end_at_once(child)
+        child.wait()
 
 
 def _not_written(doing: str, path: str, error: OSError) -> NotWritten:

@@ -10,7 +10,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from vmadm.errors import VmadmError
 from vmadm.node.machine import Node, Result, end_at_once, failure
@@ -28,16 +28,18 @@ class ReaderGone(VmadmError):
 
 def send(node: Node, snapshot: str, target: int, watch: Watch) -> None:
     """`zfs send -R` of the snapshot into the descriptor `target`. Raises ToolFailed, ReaderGone."""
+    words = ("send", "-R", snapshot)
     read_end, write_end = roomy_pipe()
     try:
-        with tempfile.TemporaryFile() as said:
+        with ExitStack() as stack:
+            said = stack.enter_context(tempfile.TemporaryFile())
             try:
-                child = node.start(
-                    "zfs", "send", "-R", snapshot, stdin=subprocess.DEVNULL, stdout=write_end, stderr=said
+                child = stack.enter_context(
+                    node.started("zfs", *words, stdin=subprocess.DEVNULL, stdout=write_end, stderr=said)
                 )
             finally:
                 os.close(write_end)
-            with Pump(read_end, target) as pump, _ended(child):
+            with Pump(read_end, target) as pump:
                 while not pump.is_done(LOOK_EVERY):
                     watch(pump.moved)
                 if pump.error is not None:
@@ -54,29 +56,15 @@ def send(node: Node, snapshot: str, target: int, watch: Watch) -> None:
 def receive(node: Node, dataset: str, source: int, watch: Callable[[], None]) -> None:
     """`zfs receive` of one stream from the descriptor `source`, which is left just behind it. What was received is not
     mounted: whether it may be is looked at first. Raises ToolFailed."""
-    with tempfile.TemporaryFile() as said:
-        words = ("receive", "-u", "-F", dataset)
-        child = node.start("zfs", *words, stdin=source, stdout=subprocess.DEVNULL, stderr=said)
-        with _ended(child):
+    words = ("receive", "-u", "-F", dataset)
+    with (
+        tempfile.TemporaryFile() as said,
+        node.started("zfs", *words, stdin=source, stdout=subprocess.DEVNULL, stderr=said) as child,
+    ):
+        watch()
+        while not _has_ended(child):
             watch()
-            while not _has_ended(child):
-                watch()
         _check(child, said.fileno())
-
-
-class _ended:
-    """The child does not outlive this."""
-
-    def __init__(self, child: subprocess.Popen[bytes]) -> None:
-        self._child = child
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, *error: object) -> None:
-        if self._child.poll() is None:
-            end_at_once(self._child)
-            self._child.wait()
 
 
 def _has_ended(child: subprocess.Popen[bytes]) -> bool:
