@@ -36,25 +36,33 @@ class ZoneIndex:
         self._threads = threads
         self._log = log
         self._asked: set[str] = set()  # the names of which we knew nothing when it was looked at last
-        self._timer: Optional[gevent.Greenlet] = None
+        self._change: Optional[Cause] = None  # the newest that was not looked at yet
+        self._looking: Optional[gevent.Greenlet] = None
 
     def changed(self, cause: Cause) -> None:
         """The folder of the index changed: look at it soon."""
-        if self._timer is None or self._timer.ready():
-            self._timer = gevent.spawn_later(_HEAD_START, self._look, cause)
-            self._timer.name = "index of zones"
+        self._change = cause
+        if self._looking is None or self._looking.ready():
+            self._looking = gevent.spawn(self._look_at_all)
+            self._looking.name = "index of zones"
 
     def stop(self) -> None:
         """Look no more."""
-        if self._timer is not None:
-            self._timer.kill(block=False)
+        if self._looking is not None:
+            self._looking.kill(block=False)
+
+    def _look_at_all(self) -> None:
+        while self._change is not None:
+            gevent.sleep(_HEAD_START)
+            cause, self._change = self._change, None
+            try:
+                self._look(cause)
+            except LoadError as error:
+                self._log.warn("cannot read the index of zones", err=error)
+                self._change = self._change or cause
 
     def _look(self, cause: Cause) -> None:
-        try:
-            names = self._threads.files("etc", "the index of zones", self._loader.zones_of_index)
-        except LoadError as error:
-            self._log.warn("cannot read the index of zones", err=error)
-            return
+        names = self._threads.files("etc", "the index of zones", self._loader.zones_of_index)
         unknown = {name for name in names if self._cache.records(name) is None and self._retrying.get(name) is None}
         new, self._asked = unknown - self._asked, unknown
         busy = self._reloads.busy()
