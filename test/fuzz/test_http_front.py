@@ -26,6 +26,8 @@ PATHS = [
     b"/status?full",
     b"*",
     b"//",
+    b"//[x://",
+    b"http://[x/ping",
     b"/%",
     b"/vms/x?fresh",
 ]

@@ -15,6 +15,9 @@ LISTENS_ON = frozenset({"10.0.0.5", "10.0.0.7", "fd00::1", "0.0.0.0"})
     [
         ("/vms/a", "/vms/a", "a"),
         ("//vms/./x/../a%20b/more?q=1", "/vms/a b", "a%20b"),
+        ("http://[x/vms/a://b", "/vms/a:", "a:"),
+        ("//[b://", "/[b:", ""),
+        ("x://", "/", ""),
         ("/vms/a%2Fb", "/vms/a/b", "a%2Fb"),
         ("/vms%2Fa", "/", ""),
         ("/ping/more", "/ping", ""),

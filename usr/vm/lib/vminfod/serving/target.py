@@ -13,7 +13,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Optional
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 # A name that every machine has for itself (RFC 6761), whatever stands before it.
 _LOCAL = re.compile(r"([a-z0-9_-]+\.)*localhost\.?", re.ASCII)
@@ -46,8 +46,8 @@ def target_of(url: str) -> Target:
 def normalised(url: str) -> list[str]:
     """The segments of the path of `url`, still percent-encoded, without empty ones, `.` and `..`."""
     path = url.partition("?")[0].partition("#")[0]
-    if "://" in path:
-        path = urlsplit(path).path
+    if not path.startswith("/"):  # an absolute URL: its authority is no segment, whatever it looks like
+        path = path.partition("://")[2].partition("/")[2] if "://" in path else path
     segments: list[str] = []
     for segment in path.split("/"):
         if segment == "..":
