@@ -146,6 +146,7 @@ def main(
         attribute = name.replace("-", "_")
         if getattr(options, attribute) is None:
             setattr(options, attribute, pair[options.tiny])
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as on a node: to compile all modules would be a fifth of a start
     report = Report(script, options.rounds or (2 if options.tiny else 5))
     measure(report, options)
     _write(report.as_json(), options.json)

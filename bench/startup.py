@@ -24,11 +24,16 @@ COMMANDS = (
 )
 
 
+LOOK_EVERY = 0.002  # seconds, whether it answers
+
+
 def start(node: MockNode) -> tuple[float, float, float]:
     """Seconds to the first answer, those of the processor, and resident MB at that moment."""
     began = time.perf_counter()
-    with RunningDaemon(node.root, "--log-level", "info").start() as daemon:
+    with RunningDaemon(node.root, "--log-level", "info").start(wait=False) as daemon:
         pid = daemon.process.pid
+        while not daemon.answers():
+            time.sleep(LOOK_EVERY)
         return time.perf_counter() - began, cpu_seconds(pid), resident_mb(pid)
 
 

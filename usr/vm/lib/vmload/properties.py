@@ -14,8 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from jsvalues import dates, numberrule
 from vmload.sharing import shared
@@ -57,8 +56,7 @@ TRANSLATORS: dict[Optional[str], Callable[[str], Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class XmlTarget:
+class XmlTarget(NamedTuple):
     """Where the text at a path of the zone XML goes. `member` is the part after `.*.` for members of a list."""
 
     member: str

@@ -6,15 +6,14 @@ A record holds what its source says and nothing derived; text that a later rule 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Optional, TypedDict
+from types import MappingProxyType
+from typing import Any, NamedTuple, Optional, TypedDict
 
 from jsvalues.numberrule import Number
 from vmload.datasets import Datasets
 
 
-@dataclass(frozen=True, slots=True)
-class Zone:
+class Zone(NamedTuple):
     """One line of `zoneadm list -p` (docs/platform.md, "Lines of zoneadm"). `uuid` is the VM's, by the
     rules there."""
 
@@ -27,8 +26,7 @@ class Zone:
     zonedid: Optional[Number]  # 0: unknown
 
 
-@dataclass(frozen=True, slots=True)
-class ZoneInfo:
+class ZoneInfo(NamedTuple):
     """The kernel statistics of one zone (docs/platform.md, "Kernel statistics") as text; None: the kernel did not give
     that one."""
 
@@ -37,8 +35,7 @@ class ZoneInfo:
     init_restarts: Optional[str] = None
 
 
-@dataclass(frozen=True, slots=True)
-class LastExited:
+class LastExited(NamedTuple):
     """How and when the zone's init ended last (docs/platform.md, "lastexited")."""
 
     exit_status: Number
@@ -55,8 +52,7 @@ class Config(TypedDict, total=False):
     tags: Any
 
 
-@dataclass(frozen=True, slots=True)
-class FileRecords:
+class FileRecords(NamedTuple):
     """What the files of one zone say. None: not there, or not asked for."""
 
     xml: Optional[dict[str, Any]] = None  # zonexml.parse()
@@ -66,11 +62,10 @@ class FileRecords:
     receive_payload: Optional[dict[str, Any]] = None
 
 
-@dataclass(frozen=True, slots=True)
-class ZoneRecords:
+class ZoneRecords(NamedTuple):
     """All that was read about one VM's zone. `datasets`: the parent that was listed -> what zfs lists of it."""
 
     zone: Zone
     files: FileRecords
     zoneinfo: Optional[ZoneInfo] = None
-    datasets: Mapping[str, Datasets] = field(default_factory=dict)
+    datasets: Mapping[str, Datasets] = MappingProxyType({})

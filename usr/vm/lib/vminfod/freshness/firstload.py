@@ -23,7 +23,7 @@ from vmload.loaderror import LoadError
 from vmload.records import Zone
 
 _WATCHES_SET = 60.0  # seconds for all watches to stand
-_AT_ONCE = 50  # zones whose files the watcher is asked for at once
+_AT_ONCE = 100  # zones whose files the watcher is asked for at once
 
 
 class _Watched:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import replace
 from functools import partial
 from typing import Optional
 
@@ -273,7 +272,7 @@ class Reloads:
         stale.is_taken = True
         if stale.ahead and isinstance(found, ZoneRecords):
             served = self._cache.records(zonename)
-            joined = None if served is None else replace(served, datasets=found.datasets)
+            joined = None if served is None else served._replace(datasets=found.datasets)
             if joined is None or used_by(joined) != used_by(found):
                 self._entry(zonename).add_all(stale)
                 stale.questions = []
