@@ -38,17 +38,18 @@ def write_package(node: MockNode, vm: dict[str, Any], value: str) -> None:
     replace(node.root + path, text.replace("</zone>", attr))
 
 
-def history_event(dataset: str, action: str = "set", details: str = "quota=1") -> str:
-    """The line that `sysevent -rj` prints for something that happened to a dataset."""
+def history_event(dataset: str, action: str = "set", details: str = "quota=1", after: int = 0) -> str:
+    """The line that `sysevent -rj` prints for something that happened to a dataset, `after` milliseconds later."""
+    minutes, milliseconds = divmod(after, 60_000)
     data = {
         "pool_name": dataset.partition("/")[0],
         "history_internal_name": action,
         "history_dsname": dataset,
         "history_internal_str": details,
-        "history_time": 1773403270,
+        "history_time": 1773403260 + after // 1000,
     }
     event = {
-        "date": "2026-03-13T12:01:10.220Z",
+        "date": f"2026-03-13T12:{1 + minutes:02d}:{milliseconds / 1000:06.3f}Z",
         "type": "event",
         "vendor": "SUNW",
         "publisher": "zfs",

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from support.examples import examples
 from support.handmade_node import U, device, nic, rctl, zone_xml
+from support.said import said
 from vminfod.bytelines import LineSplitter
 from vminfod.watchers.filemessages import parse_message
-from vminfod.watchers.lines import BadLine
+from vminfod.watchers.lines import BadLine, json_objects
 from vminfod.watchers.zonewatcher import parse_zone_event
 from vminfod.watchers.zpoolwatcher import parse_zfs_event
 from vmload import configfiles, datasets, zoneadm, zoneinfo, zonexml
@@ -225,8 +226,22 @@ def test_lastexited(text):
 @fuzz
 @given(records(ZONE_EVENT) | records(ZFS_EVENT))
 def test_lines_of_sysevent(line):
-    value_or(BadLine, parse_zone_event, line, 5)
-    value_or(BadLine, parse_zfs_event, line, 5)
+    value_or(BadLine, lambda: parse_zone_event(said(line), 5))
+    value_or(BadLine, lambda: parse_zfs_event(said(line), 5))
+
+
+@fuzz
+@given(st.lists(records(ZONE_EVENT) | records(ZFS_EVENT) | texts(b'{"a":[{},{}]}', ["{", "}", "[", "]", ",", "1"])))
+def test_lines_that_come_together_say_what_each_says_alone(lines):
+    def alone(line):
+        try:
+            record = json.loads(line.decode())
+        except (ValueError, RecursionError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    together = json_objects(lines)
+    assert [None if isinstance(record, BadLine) else record for record in together] == [alone(line) for line in lines]
 
 
 @fuzz
@@ -235,7 +250,7 @@ def test_lines_of_sysevent(line):
     | records({"type": "response", "key": 1, "code": 0, "pathname": "/x", "message": "m", "time": [1, 2]})
 )
 def test_lines_of_the_file_watcher(line):
-    value_or(BadLine, parse_message, line)
+    value_or(BadLine, lambda: parse_message(said(line)))
 
 
 @fuzz

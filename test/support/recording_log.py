@@ -27,6 +27,9 @@ class RecordingLog:
     def child(self, **fields: Any) -> "RecordingLog":
         return RecordingLog(self.records, **{**self._fields, **fields})
 
+    def writes(self, level: int) -> bool:
+        return level >= LEVELS["debug"]
+
     def _keep(self, level: str, msg: str, fields: dict[str, Any]) -> None:
         self.records.append(Record(LEVELS[level], msg, {**self._fields, **fields}))
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MPL-2.0
 """Changes of many VMs at once: how many commands they cost, and what one VM that cannot be read costs the others."""
 
+import re
+
 import pytest
 
 from bench.changes import history_event
 from support.convergence import assert_converges
-from support.running_daemon import eventually
+from support.running_daemon import RunningDaemon, eventually
 from support.settling import settle
 
 AT_ONCE = 4  # lists of a pool that make progress at once
@@ -131,3 +133,28 @@ def test_fresh_read_waits_for_a_list_that_began_after_it(node, daemon):
     answer = fresh.answer()
     assert (answer.status, answer.json()["quota"]) == (200, 75)
     node.control.clear_event_rules()
+
+
+def tasks_so_far(daemon):
+    [count] = re.findall(rb"^vminfod_task_run_seconds_count (\d+)", daemon.get("/metrics").body, re.M)
+    return int(count)
+
+
+def test_changes_of_vms_in_a_storm_of_foreign_events_are_seen_and_the_storm_is_no_task(node):
+    """At the level at which a daemon logs: of foreign events not even a record is made."""
+    with RunningDaemon(node.root, "--log-level", "info").start() as daemon:
+        zones = vms_with_quota(daemon, 6)
+        stream = daemon.events()
+        set_all(node, zones, 76)
+        settle(daemon)
+        before = tasks_so_far(daemon)
+        for zone in zones:
+            foreign = [history_event(f"zones/cores/{number}", "create") + "\n" for number in range(300)]
+            node.control.raw_line("".join(foreign), match=ON_ITS_WAY)
+            announce(node, [zone], 76)
+            node.control.raw_line("".join(foreign), match=ON_ITS_WAY)
+        see_all(stream, zones, 76)
+        settle(daemon)
+        assert tasks_so_far(daemon) - before < 300
+        assert_converges(daemon)
+        stream.close()

@@ -19,6 +19,12 @@ from vminfod.watchers.lines import BadLine, OddEvent
 
 LIMIT = SOON
 
+# A line of each child is a JSON object.
+SAY = """
+def say(text):
+    os.write(1, "".join('{"said":"%s"}\\n' % line for line in text.split("\\n")).encode())
+"""
+
 
 class Owner:
     """The owner of a child: knows the lines `ready`, `bad...` and `odd...`, and keeps the others."""
@@ -30,22 +36,23 @@ class Owner:
             "test child",
             [program],
             log=self.log,
-            on_line=self.on_line,
+            on_record=self.on_record,
             on_ready=self.ready.append,
             on_missed=self.missed.append,
             **{"backoff": Backoff(0.01, 0.05), "ready_within": LIMIT, **options},
         )
 
-    def on_line(self, line, _seen_at):
-        if line.startswith(b"bad"):
+    def on_record(self, record, _seen_at):
+        line = record["said"]
+        if line.startswith("bad"):
             raise BadLine("it is bad")
-        if line.startswith(b"odd"):
+        if line.startswith("odd"):
             raise OddEvent("it is odd")
-        if line == b"broken handler":
+        if line == "broken handler":
             raise RuntimeError("a fault of ours")
-        if line != b"ready":
+        if line != "ready":
             self.lines.append(line)
-        return line == b"ready"
+        return line == "ready"
 
 
 @pytest.fixture
@@ -53,7 +60,7 @@ def owner(tmp_path):
     made = []
 
     def make(body, **options):
-        made.append(Owner(child_script(tmp_path, body), **options))
+        made.append(Owner(child_script(tmp_path, SAY + body), **options))
         made[-1].child.start()
         return made[-1]
 
@@ -81,7 +88,7 @@ def test_lines_are_delivered_in_order_after_the_ready_line(owner):
     o = owner('say("ready\\none\\ntwo"); say("three"); time.sleep(60)')
     assert o.child.wait_ready(LIMIT)
     wait_until(lambda: len(o.lines) == 3)
-    assert o.lines == [b"one", b"two", b"three"]
+    assert o.lines == ["one", "two", "three"]
     assert o.ready == [False]
     status = o.child.status()
     assert status.pop("heardAgo").endswith("s)")
@@ -91,11 +98,11 @@ def test_lines_are_delivered_in_order_after_the_ready_line(owner):
 def test_line_cut_anywhere_is_delivered_whole(owner):
     o = owner("""
 say("ready")
-for byte in "z\\u00fcrich\\n".encode():
+for byte in '{"said":"z\\u00fcrich"}\\n'.encode():
     os.write(1, bytes([byte])); time.sleep(0.005)
 time.sleep(60)""")
     wait_until(lambda: o.lines)
-    assert o.lines == ["zürich".encode()]
+    assert o.lines == ["zürich"]
 
 
 def test_child_that_dies_is_started_again_and_the_owner_hears_of_it(owner):
@@ -139,7 +146,7 @@ def test_program_that_is_not_there_is_tried_again_and_the_reason_is_shown(tmp_pa
     try:
         wait_until(lambda: o.child.status()["restarts"] >= 2)
         assert o.child.status()["lastError"] == f"cannot start {path}: No such file or directory"
-        child_script(tmp_path, 'say("ready"); time.sleep(60)', "absent")
+        child_script(tmp_path, SAY + 'say("ready"); time.sleep(60)', "absent")
         assert o.child.wait_ready(LIMIT)
         assert o.ready == [True]
     finally:
@@ -149,10 +156,24 @@ def test_program_that_is_not_there_is_tried_again_and_the_reason_is_shown(tmp_pa
 def test_some_garbage_is_skipped_and_counted_and_the_owner_hears_of_it_once(owner):
     o = owner('say("ready"); say("bad 1"); say("good"); say("bad 2"); say("good"); time.sleep(60)')
     wait_until(lambda: len(o.lines) == 2)
-    assert o.lines == [b"good", b"good"]
+    assert o.lines == ["good", "good"]
     assert o.child.status()["skippedLines"] == 2
     assert o.missed == ["test child: it is bad"]
     assert o.child.running
+
+
+@pytest.mark.parametrize(
+    "garbage_line", ["", "no JSON", "[1]", '{"said":"a"}, {"said":"b"}', '{"said":"cut of', "\\xff"]
+)
+def test_line_that_is_no_json_object_is_skipped_alone_though_others_come_with_it(owner, garbage_line):
+    o = owner(f"""
+say("ready")
+os.write(1, b'{{"said":"before"}}\\n{garbage_line}\\n{{"said":"behind"}}\\n')
+time.sleep(60)""")
+    wait_until(lambda: "behind" in o.lines)
+    assert o.lines == ["before", "behind"]
+    assert o.child.status()["skippedLines"] == 1
+    assert len(o.missed) == 1
 
 
 def test_event_that_is_only_odd_is_skipped_without_asking_for_a_refresh(owner):
@@ -180,7 +201,7 @@ say("good"); time.sleep(60)""")
 def test_line_without_end_is_left_out(owner):
     o = owner('say("ready"); say("x" * (3 << 20)); say("good"); time.sleep(60)')
     wait_until(lambda: o.lines)
-    assert o.lines == [b"good"]
+    assert o.lines == ["good"]
     assert o.child.status()["skippedLines"] == 1
 
 
@@ -210,9 +231,9 @@ def test_stderr_is_kept_and_logged_and_harms_nothing(owner):
 def test_commands_reach_the_child_also_many_at_once(owner):
     o = owner('say("ready")\nfor line in sys.stdin: say(line.strip())', commands=True)
     assert o.child.wait_ready(LIMIT)
-    words = [b"word %d" % number for number in range(20000)]
+    words = [f"word {number}" for number in range(20000)]
     for word in words:
-        assert o.child.send(word + b"\n")
+        assert o.child.send(word.encode() + b"\n")
     wait_until(lambda: len(o.lines) == len(words))
     assert o.lines == words
 
@@ -253,17 +274,17 @@ def test_lines_of_one_piece_that_come_behind_stop_are_not_delivered(owner):
     o = owner('time.sleep(0.2); say("\\n".join(["ready", "one", *["more"] * 50])); time.sleep(60)')
     stopping = []
 
-    def on_line(line, _seen_at):
-        o.lines.append(line)
-        if line == b"one":
+    def on_record(record, _seen_at):
+        o.lines.append(record["said"])
+        if record["said"] == "one":
             stopping.append(gevent.spawn(o.child.stop))
             gevent.sleep(0)
-        return line == b"ready"
+        return record["said"] == "ready"
 
-    o.child._on_line = on_line
+    o.child._on_record = on_record
     wait_until(lambda: stopping)
     gevent.joinall(stopping, timeout=LIMIT)
-    assert o.lines == [b"ready", b"one"]
+    assert o.lines == ["ready", "one"]
 
 
 def test_child_that_is_stopped_by_a_signal_is_replaced(owner, monkeypatch):
@@ -296,7 +317,7 @@ if times_started() == 1:
 say("good"); time.sleep(60)""")
     wait_until(lambda: o.lines)
     assert o.ready == [False, True]
-    assert o.lines == [b"good"]
+    assert o.lines == ["good"]
     assert "a line that has not ended for 0.3 s" in o.child.status()["lastError"]
 
 
@@ -347,8 +368,8 @@ def test_child_that_always_talks_leaves_others_their_turn(owner):
             gevent.sleep(0)
 
     greenlet = gevent.spawn(other)
-    o = owner('say("ready")\nwhile True: os.write(1, b"more\\n" * 10000)')
-    wait_until(lambda: len(o.lines) > 400_000)  # some thirty pieces of 64 KiB
+    o = owner('say("ready")\nwhile True: say("more\\n" * 5000 + "more")')
+    wait_until(lambda: len(o.lines) > 120_000)  # some thirty pieces of 64 KiB
     greenlet.kill()
     assert len(set(turns)) > 10
 

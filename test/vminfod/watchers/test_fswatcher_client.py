@@ -12,6 +12,7 @@ import pytest
 from support.child_script import child_script
 from support.deadlines import SOON
 from support.recording_log import RecordingLog
+from support.said import said
 from vminfod.watchers.filemessages import Answer, ChildError, FileChange, Ready, parse_message, unwatchable
 from vminfod.watchers.fswatcher import FsWatcher
 from vminfod.watchers.lines import BadLine
@@ -465,7 +466,7 @@ say('{"type":"ready","time":[1,2]}'); time.sleep(60)""",
     ],
 )
 def test_each_message_is_read(line, message):
-    assert parse_message(line) == message
+    assert parse_message(said(line)) == message
 
 
 @pytest.mark.pure
@@ -491,7 +492,7 @@ def test_each_message_is_read(line, message):
 )
 def test_line_that_is_no_message_is_bad(bad):
     with pytest.raises(BadLine):
-        parse_message(bad)
+        parse_message(said(bad))
 
 
 @pytest.mark.pure

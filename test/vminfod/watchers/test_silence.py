@@ -37,6 +37,14 @@ def test_one_burst_of_another_source_is_no_reason():
     assert silence.heard("pools", 91 * SECOND) == ["zones"]
 
 
+def test_many_lines_at_one_moment_say_what_one_says():
+    once, often = Silence(("zones", "pools"), 0), Silence(("zones", "pools"), 0)
+    for now in range(1, 2000, 10):
+        name = "zones" if now % 700 == 1 else "pools"
+        suspects = once.heard(name, now * SECOND)
+        assert [often.heard(name, now * SECOND) for _ in range(3)] == [suspects, [], []]
+
+
 def test_sources_that_all_speak_are_above_suspicion():
     assert suspicions(2000, {"pools": lambda now: now % 10 == 0, "zones": lambda now: now % 55 == 0}) == []
 

@@ -10,6 +10,7 @@ import pytest
 from support.child_script import child_script
 from support.deadlines import SOON
 from support.recording_log import RecordingLog
+from support.said import said
 from vminfod.watchers.lines import BadLine, OddEvent
 from vminfod.watchers.sysevent import Ready
 from vminfod.watchers.zpoolwatcher import Effect, PoolEvent, ZfsEvent, parse_zfs_event, zpool_watcher
@@ -34,17 +35,17 @@ def line(action="set", dsname=f"zones/{U}", text=" ", **data):
 
 
 def parsed(*args, **data):
-    return parse_zfs_event(line(*args, **data), 0)
+    return parse_zfs_event(said(line(*args, **data)), 0)
 
 
 @pytest.mark.pure
 def test_ready_line():
-    assert parse_zfs_event(READY.encode(), 5) == Ready()
+    assert parse_zfs_event(said(READY.encode()), 5) == Ready()
 
 
 @pytest.mark.pure
 def test_property_set_on_a_dataset():
-    assert parse_zfs_event(QUOTA_SET.encode(), 5) == ZfsEvent(
+    assert parse_zfs_event(said(QUOTA_SET.encode()), 5) == ZfsEvent(
         dataset=f"zones/{U}",
         snapshot=None,
         pool="zones",
@@ -227,13 +228,13 @@ def test_event_without_data_is_odd():
     record = json.loads(QUOTA_SET)
     del record["data"]
     with pytest.raises(OddEvent):
-        parse_zfs_event(json.dumps(record).encode(), 0)
+        parse_zfs_event(said(json.dumps(record).encode()), 0)
 
 
 @pytest.mark.pure
 @pytest.mark.parametrize("action", ["import", "export", "destroy", "create", "open", "split"])
 def test_pool_that_comes_or_goes(action):
-    assert parse_zfs_event(line(action, None), 5) == PoolEvent("zones", action, 1773403270, 5, 1773403270220)
+    assert parse_zfs_event(said(line(action, None)), 5) == PoolEvent("zones", action, 1773403270, 5, 1773403270220)
 
 
 @pytest.mark.pure
@@ -249,14 +250,14 @@ def test_other_event_of_a_whole_pool_is_not_for_us(action):
 def test_other_class_is_not_for_us(klass, subclass):
     record = json.loads(QUOTA_SET)
     record.update({"class": klass, "subclass": subclass})
-    assert parse_zfs_event(json.dumps(record).encode(), 0) is None
+    assert parse_zfs_event(said(json.dumps(record).encode()), 0) is None
 
 
 @pytest.mark.pure
 @pytest.mark.parametrize("bad", [b"garbage", b"{}", QUOTA_SET.encode()[:-1], b"\xff\xfe"])
 def test_line_that_is_no_message_is_bad(bad):
     with pytest.raises(BadLine):
-        parse_zfs_event(bad, 0)
+        parse_zfs_event(said(bad), 0)
 
 
 @pytest.mark.parametrize("size", [1, 100, 10_000])

@@ -10,6 +10,7 @@ import pytest
 from support.child_script import child_script
 from support.deadlines import SOON
 from support.recording_log import RecordingLog
+from support.said import said
 from vminfod.watchers.lines import BadLine, OddEvent
 from vminfod.watchers.sysevent import Ready
 from vminfod.watchers.zonewatcher import ZoneEvent, parse_zone_event, zone_watcher
@@ -46,19 +47,19 @@ def line(klass="status", subclass="change", data=None, **members):
 
 @pytest.mark.pure
 def test_ready_line():
-    assert parse_zone_event(READY, 5) == Ready()
+    assert parse_zone_event(said(READY), 5) == Ready()
 
 
 @pytest.mark.pure
 def test_state_change():
-    assert parse_zone_event(BOOTED, 5) == ZoneEvent(
+    assert parse_zone_event(said(BOOTED), 5) == ZoneEvent(
         zonename=Z, newstate="running", oldstate="ready", restarts=None, seen_at=5, date_ms=1773403231507
     )
 
 
 @pytest.mark.pure
 def test_restart_of_init():
-    assert parse_zone_event(RESTARTED, 5) == ZoneEvent(
+    assert parse_zone_event(said(RESTARTED), 5) == ZoneEvent(
         zonename=Z, newstate=None, oldstate=None, restarts=3, seen_at=5, date_ms=1773403502118
     )
 
@@ -81,31 +82,31 @@ def test_restart_of_init():
     ],
 )
 def test_state_is_passed_on_as_it_came(state):
-    event = parse_zone_event(line(data={"zonename": "z", "newstate": state, "oldstate": "x"}), 0)
+    event = parse_zone_event(said(line(data={"zonename": "z", "newstate": state, "oldstate": "x"})), 0)
     assert (event.zonename, event.newstate) == ("z", state)
 
 
 @pytest.mark.pure
 @pytest.mark.parametrize("subclass", ["change", "anything"])
 def test_status_of_any_subclass_counts(subclass):
-    assert parse_zone_event(line(subclass=subclass, data={"zonename": "z"}), 0).zonename == "z"
+    assert parse_zone_event(said(line(subclass=subclass, data={"zonename": "z"})), 0).zonename == "z"
 
 
 @pytest.mark.pure
 @pytest.mark.parametrize(("klass", "subclass"), [("init", "other"), ("other", "restart"), ("Status", "change")])
 def test_other_classes_are_not_for_us(klass, subclass):
-    assert parse_zone_event(line(klass, subclass, {"zonename": "z"}), 0) is None
+    assert parse_zone_event(said(line(klass, subclass, {"zonename": "z"})), 0) is None
 
 
 @pytest.mark.pure
 def test_global_zone_is_no_vm():
-    assert parse_zone_event(line(data={"zonename": "global", "newstate": "running"}), 0) is None
+    assert parse_zone_event(said(line(data={"zonename": "global", "newstate": "running"})), 0) is None
 
 
 @pytest.mark.pure
 @pytest.mark.parametrize("zonename", ["z", "my.zone-1_x", "A" * 64, Z])
 def test_zonename_that_is_no_uuid_counts_too(zonename):
-    assert parse_zone_event(line(data={"zonename": zonename}), 0).zonename == zonename
+    assert parse_zone_event(said(line(data={"zonename": zonename})), 0).zonename == zonename
 
 
 @pytest.mark.pure
@@ -129,7 +130,7 @@ def test_zonename_that_is_no_uuid_counts_too(zonename):
 )
 def test_event_without_a_usable_zonename_is_odd(data):
     with pytest.raises(OddEvent):
-        parse_zone_event(line(subclass="ping", data=data), 0)
+        parse_zone_event(said(line(subclass="ping", data=data)), 0)
 
 
 @pytest.mark.pure
@@ -159,7 +160,7 @@ def test_event_without_a_usable_zonename_is_odd(data):
 )
 def test_line_that_is_no_message_is_bad(bad):
     with pytest.raises(BadLine) as caught:
-        parse_zone_event(bad, 0)
+        parse_zone_event(said(bad), 0)
     assert not isinstance(caught.value, OddEvent)
 
 
@@ -167,13 +168,13 @@ def test_line_that_is_no_message_is_bad(bad):
 @pytest.mark.parametrize("klass", [None, 7])
 def test_event_without_class_is_odd(klass):
     with pytest.raises(OddEvent):
-        parse_zone_event(line(klass=klass, data={"zonename": "z"}), 0)
+        parse_zone_event(said(line(klass=klass, data={"zonename": "z"})), 0)
 
 
 @pytest.mark.pure
 def test_values_of_the_wrong_type_beside_the_zonename_do_no_harm():
     data = {"zonename": "z", "newstate": 7, "oldstate": None, "restarts": True}
-    event = parse_zone_event(line(data=data), 0)
+    event = parse_zone_event(said(line(data=data)), 0)
     assert (event.newstate, event.oldstate, event.restarts) == (None, None, None)
 
 

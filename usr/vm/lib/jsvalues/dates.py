@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Optional, Union
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?Z", re.ASCII)
+_DATE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z", re.ASCII)
 
 
 def now() -> str:
@@ -51,9 +52,14 @@ def epoch_ms(text: object) -> Optional[int]:
     found = _DATE.fullmatch(text) if isinstance(text, str) else None
     if found is None:
         return None
-    year, month, day, hour, minute, second = (int(part) for part in found.groups()[:6])
+    second = _ms_of_second(found[1])
+    return None if second is None else second + int((found[2] or "").ljust(3, "0")[:3])
+
+
+@lru_cache(maxsize=16)  # events come in storms, thousands in a second
+def _ms_of_second(text: str) -> Optional[int]:
     try:
-        date = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+        date = datetime.fromisoformat(text + "+00:00")
     except ValueError:  # the 13th month, the 32nd day
         return None
-    return (date - _EPOCH) // timedelta(milliseconds=1) + int((found[7] or "").ljust(3, "0")[:3])
+    return (date - _EPOCH) // timedelta(milliseconds=1)

@@ -36,14 +36,18 @@ class LineSplitter:
             ended, self._after_return = self._after_return, piece.endswith(b"\r")
             if ended:
                 piece = piece.removeprefix(b"\n")
+        whole = piece.splitlines()
+        rest = whole.pop() if whole and not piece.endswith((b"\n", b"\r")) else b""
         lines = []
-        for part in piece.splitlines(keepends=True):
-            text = part.rstrip(b"\r\n")
-            self._keep(text)
-            if len(text) < len(part):  # its end is there
-                if not self._skipping:
-                    lines.append(b"".join(self._pieces))
-                self._pieces, self._length, self._skipping = [], 0, False
+        if whole:
+            self._keep(whole[0])
+            if not self._skipping:
+                lines.append(b"".join(self._pieces))
+            self._pieces, self._length, self._skipping = [], 0, False
+            fitting = [text for text in whole[1:] if len(text) <= self._most]
+            lines += fitting
+            self.too_long += len(whole) - 1 - len(fitting)
+        self._keep(rest)
         return lines
 
     def _keep(self, text: bytes) -> None:

@@ -91,6 +91,10 @@ class Log(Protocol):
         """A log whose records carry `fields` as well."""
         ...
 
+    def writes(self, level: int) -> bool:
+        """Whether records of `level` (DEBUG, INFO, ...) are written: for whom making one costs too much."""
+        ...
+
     def trace(self, msg: str, **fields: Any) -> None: ...
 
     def debug(self, msg: str, **fields: Any) -> None: ...
@@ -174,7 +178,7 @@ class BunyanLog:
         return BunyanLog(self._logger, {**self._fields, **fields}, self._complaints)
 
     def writes(self, level: int) -> bool:
-        """Whether records of `level` (DEBUG, INFO, ...) are written: for whom making one costs too much."""
+        """See Log."""
         return bool(_LOGBOOK_LEVEL[level] >= self._logger.level)
 
     def trace(self, msg: str, **fields: Any) -> None:

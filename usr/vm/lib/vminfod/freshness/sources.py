@@ -18,6 +18,7 @@ from typing import Any, Optional, Union
 import gevent
 from gevent.queue import SimpleQueue
 
+from vminfod.bunyan import DEBUG
 from vminfod.freshness.refreshrequests import RefreshRequests
 from vminfod.freshness.staleness import Staleness
 from vminfod.log import Log
@@ -54,10 +55,13 @@ class Sources:
         self._queue = queue
         self._staleness = staleness
         self._log = log
+        self._logs_events = log.writes(DEBUG)
         self._translator: Optional[gevent.Greenlet] = None
         common: dict[str, Any] = {"log": log, "on_missed": refreshes.missed, "ready_within": limit}
         self._zones = zone_watcher(sysevent, on_event=self._zone_event, **common)
-        self._pools = zpool_watcher(sysevent, on_event=self._zfs_event, **common)
+        self._pools = zpool_watcher(
+            sysevent, on_event=self._zfs_event, passes_over=self._passes_over_zfs_event, **common
+        )
         # The file watcher is not followed: it is given commands, and has to answer.
         self._silent_after = 2 * limit
         self._silence = Silence(("zonewatcher", "zpoolwatcher"), time.monotonic_ns(), self._silent_after)
@@ -101,23 +105,30 @@ class Sources:
     def _named(self) -> dict[str, Union[Child, FsWatcher]]:
         return {"zonewatcher": self._zones, "zpoolwatcher": self._pools, "fswatcher": self._files}
 
-    def _heard(self, name: str) -> None:
+    def _heard(self, name: str, at: int) -> None:
         """A source spoke. Those that have been silent too long beside it are replaced by new ones."""
-        for silent in self._silence.heard(name, time.monotonic_ns()):
+        for silent in self._silence.heard(name, at):
             child = self._children()[silent]
             seconds = (child.silent_ns() or 0) / 1e9
             if seconds >= self._silent_after:
                 child.renew(f"it was silent for {seconds:.0f} s while others spoke")
 
     def _zone_event(self, event: ZoneEvent) -> None:
-        self._heard("zonewatcher")
+        self._heard("zonewatcher", event.seen_at)
         details: CauseDetails = {"state": event.newstate} if event.restarts is None else {"restarts": event.restarts}
         cause = Cause("zone", details, moment_of(event.date_ms, event.seen_at))
         self._log.debug("zone event", zonename=event.zonename, oldstate=event.oldstate, **details)
         self._enqueue(f"handle zone event - zonename: {event.zonename}", lambda rules: rules.zone_event(event, cause))
 
+    def _passes_over_zfs_event(self, dataset: str, seen_at: int) -> bool:
+        """A node can have a storm of events of datasets that no VM has: of such a one no event is made, if nobody
+        wants to see it in the log."""
+        self._heard("zpoolwatcher", seen_at)
+        # While the queue is paused others may be about to come to be known: those wait like all else.
+        return not self._logs_events and not self._queue.paused and self._staleness.is_foreign(dataset)
+
     def _zfs_event(self, event: Union[ZfsEvent, PoolEvent]) -> None:
-        self._heard("zpoolwatcher")
+        self._heard("zpoolwatcher", event.seen_at)
         if isinstance(event, PoolEvent):
             moment = moment_of(event.date_ms, event.seen_at)
             cause = Cause("zfs", {"pool": event.pool, "action": event.action}, moment)
@@ -125,11 +136,10 @@ class Sources:
             return
         dataset = event.name
         self._log.debug("zfs event", dsname=dataset, action=event.action, property=event.detail[0][:100])
-        # A node can have a storm of events of datasets that no VM has: a task for each would cost ten times the reading
-        # of its line. While the queue is paused others may be about to come to be known: those wait like all else.
-        if not self._queue.paused and self._staleness.is_about_no_vm(event):
-            return
         cause = Cause("zfs", {"dataset": dataset, "action": event.action}, moment_of(event.date_ms, event.seen_at))
+        # Told by all that is known of the event: to find it out by a task costs more.
+        if not self._queue.paused and self._staleness.passes_over(event, cause):
+            return
         description = f"handle zfs event - dsname: {dataset} action: {event.effect.value}"
         if event.new_name is not None:
             description += f" to: {event.new_name}"
@@ -140,7 +150,7 @@ class Sources:
             self._file_event(event)
 
     def _file_event(self, event: FileEvent) -> None:
-        self._heard("fswatcher")
+        self._heard("fswatcher", time.monotonic_ns())
         flags = ",".join(event.flags) or event.kind
         cause = Cause("file", {"path": event.path}, event.seen_at)
         self._log.debug("file event", pathname=event.path, changes=flags)

@@ -70,13 +70,26 @@ class Staleness:
         else:
             self._reloads.mark(event.zonename, _OF_ZONE_EVENT, cause=cause)
 
-    def is_about_no_vm(self, event: ZfsEvent) -> bool:
-        """Whether dataset_event() would mark nothing, and nobody would want to know of the event later: while no
-        reading is under way, whoever comes to use that dataset is read after the event. Only looks."""
-        if event.effect is Effect.PROMOTED or event.detail[0] == "mountpoint" or self._dataset_events.are_wanted:
+    def is_foreign(self, dataset: str) -> bool:
+        """Whether what happens to just this dataset, or a snapshot of it, is nobody's concern: its name says so, and no
+        reading is under way that could make known a VM of it. Whoever comes to use it later is read after the event."""
+        return not self._dataset_events.are_wanted and not self._cache.is_used(dataset)
+
+    def passes_over(self, event: ZfsEvent, cause: Cause) -> bool:
+        """Whether dataset_event() would mark nothing, now and later, so that it need not be called for this event.
+
+        While a reading is under way the names decide, and the event is remembered for that: what a VM shows of the
+        datasets that it is known to use may be about to change."""
+        if event.effect is Effect.PROMOTED or event.detail[0] == "mountpoint":
             return False
-        cache = self._cache
-        return not any(cache.zones_using(name) or cache.zones_using_below(name) for name, _ in event.touched)
+        used = [(dataset, snapshot) for dataset, snapshot in event.touched if self._cache.is_used(dataset)]
+        if not self._dataset_events.are_wanted:
+            return not any(self._reaches(event, dataset, snapshot) for dataset, snapshot in used)
+        if used:
+            return False
+        for dataset, _ in event.touched:
+            self._dataset_events.add(dataset, cause)
+        return True
 
     def dataset_event(self, event: ZfsEvent, cause: Cause) -> None:
         """Something happened to a dataset or a snapshot."""
@@ -86,7 +99,7 @@ class Staleness:
             return
         for dataset, snapshot in event.touched:
             self._dataset_events.add(dataset, cause)
-            if event.effect in _REACHES_DOWN and snapshot is None and self._cache.zones_using_below(dataset):
+            if self._is_above_vms(event, dataset, snapshot):
                 self._log.debug("a dataset above those of VMs changed", dataset=dataset, action=event.action)
                 self._refreshes.request(cause)
                 return
@@ -120,6 +133,16 @@ class Staleness:
     def pool_event(self, event: PoolEvent, cause: Cause) -> None:
         """A pool came or went: no dataset is named, so all may be stale (S12)."""
         self._refreshes.request(cause)
+
+    def _reaches(self, event: ZfsEvent, dataset: str, snapshot: Optional[str]) -> bool:
+        """Whether what was done to this one of the event's datasets can change a VM object."""
+        is_gone = event.effect is Effect.GONE
+        return self._is_above_vms(event, dataset, snapshot) or bool(self._users_of(dataset, snapshot, is_gone=is_gone))
+
+    def _is_above_vms(self, event: ZfsEvent, dataset: str, snapshot: Optional[str]) -> bool:
+        """Whether what was done to this one of the event's datasets reaches datasets of VMs below it."""
+        reaches_down = event.effect in _REACHES_DOWN and snapshot is None
+        return reaches_down and bool(self._cache.zones_using_below(dataset))
 
     def _users_of(self, dataset: str, snapshot: Optional[str], *, is_gone: bool) -> set[str]:
         """The zones whose VM objects a change of the dataset, or of just that snapshot of it, can change. One that no

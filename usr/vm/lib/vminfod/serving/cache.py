@@ -132,6 +132,17 @@ class Cache:
             name = name.rpartition("/")[0]
         return found
 
+    def is_used(self, dataset: str) -> bool:
+        """Whether any zone uses `dataset`, or one above or below it."""
+        if dataset in self._users_below:
+            return True
+        name = dataset
+        while name:
+            if name in self._users:
+                return True
+            name = name.rpartition("/")[0]
+        return False
+
     def zones_using_below(self, dataset: str) -> set[str]:
         """The zones that use a dataset below `dataset`."""
         return self._users_below.get(dataset, set())

@@ -17,7 +17,7 @@ Always: the daemon outlives its children: whatever a child does, it is logged, s
         been missed; on_missed() says so when lines could not be understood;
         nothing is delivered after stop(), and every greenlet and process of a run ends with it;
         the owner's code is called in a greenlet of this module and must not block.
-Not here: what a line means (on_line's matter), and what to do when something was missed.
+Not here: what a line means (on_record's matter), and what to do when something was missed.
 
 When the daemon is killed outright nothing is left to end a child. One with a pipe to stdin sees the end of it; one
 without gets SIGPIPE with its next line; on the platform the service's contract ends both."""
@@ -26,7 +26,7 @@ import errno
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Optional, TypedDict
+from typing import Any, Optional, TypedDict, Union
 
 import gevent
 from gevent.event import AsyncResult, Event
@@ -36,7 +36,7 @@ from vminfod.backoff import Backoff
 from vminfod.log import Log
 from vminfod.watchers import garbage
 from vminfod.watchers.garbage import Garbage
-from vminfod.watchers.lines import LINE_MOST, BadLine, OddEvent
+from vminfod.watchers.lines import LINE_MOST, BadLine, OddEvent, json_objects
 from vminfod.watchers.pipes import PipeLines, write_all
 from vminfod.watchers.process import Process
 from vminfod.watchers.window import Window
@@ -77,8 +77,8 @@ class Child:
     """One supervised process. See the head of the module; docs/platform.md, "Care for the tool", bugs C9, C10, H2, L2,
     OS-7310.
 
-    `on_line(line, seen_at)` gets each line of its output, without the newline, and when it was read (monotonic ns); it
-    returns True for the ready line, and raises BadLine for one that makes no sense.
+    `on_record(record, seen_at)` gets the JSON object that each line of its output is, and when it was read (monotonic
+    ns); it returns True for the ready line, and raises BadLine for one that makes no sense.
     `on_ready(again)` follows a ready line; `again` is true if there was a try before.
     `on_lost(was_killed)`: it was up and has ended, of a kill from outside or by itself. Its last lines may not have
     been read.
@@ -90,7 +90,7 @@ class Child:
         argv: Sequence[str],
         *,
         log: Log,
-        on_line: Callable[[bytes, int], Optional[bool]],
+        on_record: Callable[[dict[str, Any], int], Optional[bool]],
         on_ready: Callable[[bool], object],
         on_missed: Callable[[str], object],
         on_lost: Callable[[bool], object] = lambda was_killed: None,
@@ -102,7 +102,7 @@ class Child:
         self.name = name
         self._argv = list(argv)
         self._log = log.child(child=name)
-        self._on_line, self._on_ready, self._on_missed, self._on_lost = on_line, on_ready, on_missed, on_lost
+        self._on_record, self._on_ready, self._on_missed, self._on_lost = on_record, on_ready, on_missed, on_lost
         self._commands = commands
         self._ready_within = ready_within
         self._backoff = backoff or Backoff(FIRST_WAIT, MOST_WAIT)
@@ -326,17 +326,19 @@ class Child:
                 self.restart("its output ended")
                 return
             seen_at = self._clock()
-            for line in lines:
+            for line, record in zip(lines, json_objects(lines)):
                 if self._state not in ("starting", "up"):
                     return
-                self._deliver(line, seen_at)
+                self._deliver(line, record, seen_at)
             while too_long < output.too_long:
                 too_long += 1
                 self._skip(b"", BadLine(f"a line of more than {LINE_MOST} bytes"))
 
-    def _deliver(self, line: bytes, seen_at: int) -> None:
+    def _deliver(self, line: bytes, record: Union[dict[str, Any], BadLine], seen_at: int) -> None:
         try:
-            if self._on_line(line, seen_at):
+            if isinstance(record, BadLine):
+                raise record
+            if self._on_record(record, seen_at):
                 self._ready()
             self._heard_at = seen_at
         except OddEvent as error:

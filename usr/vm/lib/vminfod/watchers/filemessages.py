@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, ClassVar, Optional, Union
 
-from vminfod.watchers.lines import BadLine, json_object
+from vminfod.watchers.lines import BadLine
 
 PATH_MOST, NAME_MOST = 1023, 255  # bytes. The child reads no longer path, and aborts at a longer name in it
 
@@ -86,9 +86,8 @@ def command_line(key: int, command: str, path: str) -> bytes:
     return b"%d %s %s\n" % (key, command.encode(), os.fsencode(path))
 
 
-def parse_message(line: bytes) -> Union[Ready, Answer, FileChange, ChildError]:
-    """One line of the child. BadLine for one that is no message of it."""
-    record = json_object(line)
+def parse_message(record: dict[str, Any]) -> Union[Ready, Answer, FileChange, ChildError]:
+    """What one line of the child says. BadLine for one that is no message of it."""
     time = _time(record.get("time"))
     kind = record.get("type")
     if kind == "ready":

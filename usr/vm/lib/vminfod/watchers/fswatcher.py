@@ -29,7 +29,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Optional, TypedDict
+from typing import Any, Optional, TypedDict
 
 import gevent
 from gevent.event import Event
@@ -142,7 +142,7 @@ class FsWatcher:
             argv,
             log=log,
             commands=True,
-            on_line=self._on_line,
+            on_record=self._on_record,
             on_ready=self._on_ready,
             on_missed=on_missed,
             on_lost=self._on_lost,
@@ -368,8 +368,8 @@ class FsWatcher:
 
     # --- what the child says ---
 
-    def _on_line(self, line: bytes, seen_at: int) -> bool:
-        message = parse_message(line)
+    def _on_record(self, record: dict[str, Any], seen_at: int) -> bool:
+        message = parse_message(record)
         delay = (seen_at - message.time) / 1e6
         if self._latency.add(delay) and self._slow_logged.count() == 1:
             self._log.warn("file messages are slow", delay_ms=round(delay, 1), slow_messages=self._latency.slow)

@@ -32,8 +32,12 @@ class Silence:
         self._sources = {name: _Source(now, first) for name in names}
 
     def heard(self, name: str, now: int) -> list[str]:
-        """The source `name`, followed or not, said something: those of the others that are suspect now."""
+        """The source `name`, followed or not, said something: those of the others that are suspect now.
+
+        What came at the same moment as what was heard of it last says nothing new."""
         if name in self._sources:
+            if self._sources[name].heard == now:
+                return []  # one of many lines that came at once
             self._sources[name] = _Source(now, self._first)
         suspects = []
         for other, source in self._sources.items():

@@ -13,7 +13,7 @@ from typing import Any, Union
 from jsvalues.dates import epoch_ms
 from vminfod.log import Log
 from vminfod.watchers.child import Child
-from vminfod.watchers.lines import BadLine, OddEvent, json_object
+from vminfod.watchers.lines import BadLine, OddEvent
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,8 @@ class Sysevent:
     date_ms: int
 
 
-def parse_sysevent(line: bytes) -> Union[Ready, Sysevent]:
-    """One line. BadLine for what is no message of this tool, OddEvent for an event without a class."""
-    record = json_object(line)
+def parse_sysevent(record: Mapping[str, Any]) -> Union[Ready, Sysevent]:
+    """What one line says. BadLine for what is no message of this tool, OddEvent for an event without a class."""
     date_ms = epoch_ms(record.get("date"))
     if date_ms is None:
         raise BadLine("no valid date")
@@ -56,12 +55,12 @@ def sysevent_child(
     command: list[str],
     *,
     log: Log,
-    on_line: Callable[[bytes, int], bool],
+    on_record: Callable[[dict[str, Any], int], bool],
     on_missed: Callable[[str], object],
     ready_within: float,
 ) -> Child:
-    """The child `name` that runs `command`, to be started by the caller. `on_line(line, seen_at)`: whether it is the
-    ready line; it may raise BadLine and OddEvent.
+    """The child `name` that runs `command`, to be started by the caller. `on_record(record, seen_at)`: whether it
+    is the ready line; it may raise BadLine and OddEvent.
 
     `on_missed(reason)`: events may have been lost, so that everything they are about has to be looked at again."""
 
@@ -70,5 +69,5 @@ def sysevent_child(
             on_missed(f"{name}: started again")
 
     return Child(
-        name, command, log=log, on_line=on_line, on_ready=on_ready, on_missed=on_missed, ready_within=ready_within
+        name, command, log=log, on_record=on_record, on_ready=on_ready, on_missed=on_missed, ready_within=ready_within
     )

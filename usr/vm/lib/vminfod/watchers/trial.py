@@ -22,7 +22,7 @@ from gevent.lock import BoundedSemaphore
 
 from vminfod.log import Log
 from vminfod.watchers.filemessages import Answer, Ready, command_line, parse_message
-from vminfod.watchers.lines import BadLine
+from vminfod.watchers.lines import BadLine, json_objects
 from vminfod.watchers.pipes import PipeLines, write_all
 from vminfod.watchers.process import Process
 
@@ -146,11 +146,13 @@ class _Examination:
         return f"no answer within {seconds:g} s"
 
     def _take(self, lines: list[bytes]) -> None:
-        for line in lines:
-            try:
-                message = parse_message(line)
-            except BadLine:
+        for record in json_objects(lines):
+            if isinstance(record, BadLine):
                 continue  # not the question here
+            try:
+                message = parse_message(record)
+            except BadLine:
+                continue
             if isinstance(message, Ready):
                 self.is_ready = True
             elif isinstance(message, Answer):

@@ -9,7 +9,7 @@ Not here: which zones are VMs, and what is read again."""
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from vminfod.log import Log
 from vminfod.watchers.child import READY_WITHIN, Child
@@ -44,9 +44,9 @@ class ZoneEvent:
     date_ms: int
 
 
-def parse_zone_event(line: bytes, seen_at: int) -> Union[ZoneEvent, Ready, None]:
+def parse_zone_event(record: dict[str, Any], seen_at: int) -> Union[ZoneEvent, Ready, None]:
     """One line of the zone events. None: not for us. BadLine or OddEvent: no use, for the reason given."""
-    event = parse_sysevent(line)
+    event = parse_sysevent(record)
     if isinstance(event, Ready):
         return event
     if event.klass != "status" and (event.klass, event.subclass) != ("init", "restart"):
@@ -85,8 +85,8 @@ def zone_watcher(
 
     `on_missed(reason)`: events may have been lost, so that every zone has to be looked at again."""
 
-    def on_line(line: bytes, seen_at: int) -> bool:
-        event = parse_zone_event(line, seen_at)
+    def on_record(record: dict[str, Any], seen_at: int) -> bool:
+        event = parse_zone_event(record, seen_at)
         if isinstance(event, Ready):
             return True
         if event is not None:
@@ -95,5 +95,5 @@ def zone_watcher(
 
     command = [tool, *ARGUMENTS]
     return sysevent_child(
-        "zone watcher", command, log=log, on_line=on_line, on_missed=on_missed, ready_within=ready_within
+        "zone watcher", command, log=log, on_record=on_record, on_missed=on_missed, ready_within=ready_within
     )
