@@ -35,8 +35,23 @@ NOTHING: Mapping[str, Scalar] = MappingProxyType({})
 E_co = TypeVar("E_co", covariant=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Properties:
+class _Value:
+    """What compares and shows all of these. For each class of its own that would be compiled at each start of vmadm,
+    which takes as long as the rest of the class."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).values()))
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name}={value!r}" for name, value in members(self))
+        return f"{type(self).__name__}({said})"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Properties(_Value):
     """The properties that are neither lists of objects nor maps. None: to be removed, or to get the system's default.
     Lists are never None: an empty one is an empty tuple."""
 
@@ -129,8 +144,8 @@ class Properties:
         return getattr(self, name)
 
 
-@dataclass(frozen=True, kw_only=True)
-class NicMembers:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class NicMembers(_Value):
     """What can be said of a NIC besides its MAC address."""
 
     nic_tag: Maybe[str] = UNSET
@@ -161,7 +176,7 @@ class NicMembers:
         return members(self)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class NicChange(NicMembers):
     """A NIC as it is asked for; its `mac` is in full (00:0a:...). An `interface` counts in update_nics only."""
 
@@ -169,7 +184,7 @@ class NicChange(NicMembers):
     interface: Maybe[str] = UNSET
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Nic(NicMembers):
     """A whole NIC. `ip`, `netmask` and `gateway` follow from `ips` and `gateways`; `primary` is True or UNSET."""
 
@@ -178,8 +193,8 @@ class Nic(NicMembers):
     old_mac: Optional[str] = None  # of an updated NIC: the address under which the zone has it so far
 
 
-@dataclass(frozen=True, kw_only=True)
-class DiskMembers:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class DiskMembers(_Value):
     """What can be said of a disk besides its path."""
 
     size: Maybe[Mib] = UNSET
@@ -205,14 +220,14 @@ class DiskMembers:
         return members(self)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DiskChange(DiskMembers):
     """A disk as it is asked for. A `path` is there in every update_disks."""
 
     path: Maybe[str] = UNSET
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Disk(DiskMembers):
     """A whole disk. Of a new one `volume` is the volume to make, None if there is none to be made (cdrom, nocreate);
     of an updated one it is the volume that it has."""
@@ -221,8 +236,8 @@ class Disk(DiskMembers):
     volume: Optional[str] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class FilesystemChange:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class FilesystemChange(_Value):
     """A filesystem as it is asked for; `target` is the key."""
 
     target: str
@@ -236,8 +251,8 @@ class FilesystemChange:
         return members(self)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Filesystem:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Filesystem(_Value):
     """A whole filesystem."""
 
     target: str
@@ -247,8 +262,8 @@ class Filesystem:
     options: Texts = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class PciChange:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class PciChange(_Value):
     """A PCI device as it is asked for; `path` is the key."""
 
     path: str
@@ -259,16 +274,16 @@ class PciChange:
         return members(self)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PciDevice:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class PciDevice(_Value):
     """A whole PCI device."""
 
     path: str
     pci_slot: Maybe[str] = UNSET
 
 
-@dataclass(frozen=True, kw_only=True)
-class Elements(Generic[E_co]):
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Elements(_Value, Generic[E_co]):
     """The changes of one list of objects: new ones, changed ones, and the keys (MAC, path, target) of those that go."""
 
     add: tuple[E_co, ...] = ()
@@ -279,8 +294,8 @@ class Elements(Generic[E_co]):
         return bool(self.add or self.update or self.remove)
 
 
-@dataclass(frozen=True, kw_only=True)
-class MapChange:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class MapChange(_Value):
     """set_X and remove_X of a map, or the map of a create (`set`). What is both set and removed is set."""
 
     set: Mapping[str, Scalar] = field(default_factory=lambda: NOTHING)
@@ -295,8 +310,8 @@ class MapChange:
         return {**kept, **self.set}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Maps:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Maps(_Value):
     """The four maps. Which file holds which: metadata.py."""
 
     customer_metadata: MapChange = MapChange()
@@ -309,8 +324,8 @@ class Maps:
         return ((name, change) for name, change in members(self) if change)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Request(_Value):
     """The payload, typed. Members that brand and action do not allow are not in here."""
 
     properties: Properties = Properties()
@@ -337,8 +352,8 @@ class Request:
                 yield f"remove_{name}", change.remove
 
 
-@dataclass(frozen=True, kw_only=True)
-class Change:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Change(_Value):
     """A create or an update, ready to be carried out.
 
     `properties` holds what is to be written: of a create all of the VM's, of an update what is asked and what follows
