@@ -42,7 +42,7 @@ def by_itself(words: list[str]) -> "subprocess.Popen[str]":
     )
 
 
-# How start() gets a node's process. Who starts hundreds of them can put something here that does it for less.
+# How the process of a node, or of its vmadmd, is got. Who starts hundreds can put something here that does it for less.
 launch: Callable[[list[str]], Any] = by_itself
 
 
@@ -91,21 +91,18 @@ class MockNode:
             return file.read()
 
     @contextlib.contextmanager
-    def vmadmd(self) -> "Iterator[subprocess.Popen[str]]":
-        """The node's vmadmd, which answers on its socket while the block runs."""
-        with subprocess.Popen(
-            [sys.executable, os.path.join(CHECKOUT, "mockcn"), "vmadmd", "--root", self.root],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as child:
-            try:
-                assert child.stdout is not None
-                if not child.stdout.readline():
-                    raise NotStarted("vmadmd did not start")
-                yield child
-            finally:
-                child.terminate()
+    def vmadmd(self) -> Iterator[Any]:
+        """The node's vmadmd, a process that answers on its socket while the block runs."""
+        child = launch(["vmadmd", "--root", self.root])
+        try:
+            if not child.stdout.readline():
+                raise NotStarted(f"vmadmd did not start: {child.stderr.read().strip()}")
+            yield child
+        finally:
+            child.terminate()
+            child.wait(STOPPED_WITHIN)
+            child.stdout.close()
+            child.stderr.close()
 
     def said(self) -> str:
         """What the node has written on standard error so far."""
