@@ -11,7 +11,7 @@ Always: exactly the five files of each zone that was set() and not dropped, the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
@@ -25,8 +25,8 @@ _OF_XML = frozenset({part.LAST_MODIFIED, part.ZONEXML})
 _OF_CONFIG = frozenset({part.LAST_MODIFIED, part.JSON})
 _OF_LASTEXITED = frozenset({part.LAST_MODIFIED, part.LAST_EXITED})
 
-# Seconds that the reading of a new zone waits for its watches to stand: a change in between would be missed until the
-# next full refresh, but a file watcher that hangs must not hold up the event (H2).
+# Seconds that the reading of a new zone waits for its watches to stand. A file watcher that hangs must not hold up the
+# event (H2): what stands later is read once more then, for what changed in between.
 _PATIENCE = 1.0
 
 
@@ -41,6 +41,8 @@ class FileWatcher(Protocol):
     def unwatch(self, path: str) -> None: ...
 
     def wait_answered(self, timeout: float) -> bool: ...
+
+    def report_late(self, paths: Iterable[str]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class FileWatches:
         moment to stand before what they watch is read (S9). Whether any is another file than was watched so far."""
         if not self.covers(zone):
             self.want(zone, seen)
-            self._watcher.wait_answered(_PATIENCE)
+            self._let_stand(zone)
             return False
         others = [path for path in watched_for(zone) if self._is_another(path, seen.get(path))]
         for path in others:
@@ -86,8 +88,12 @@ class FileWatches:
         self._identities.update(seen)
         if others:
             self._log.debug("watching anew what was replaced", zonename=zone.zonename, paths=others)
-            self._watcher.wait_answered(_PATIENCE)
+            self._let_stand(zone)
         return bool(others)
+
+    def _let_stand(self, zone: Zone) -> None:
+        if not self._watcher.wait_answered(_PATIENCE):
+            self._watcher.report_late(watched_for(zone))
 
     def _is_another(self, path: str, now: Optional[Identity]) -> bool:
         return now is not None and path in self._identities and self._identities[path] != now

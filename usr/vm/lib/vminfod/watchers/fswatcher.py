@@ -27,7 +27,7 @@ Not here: what a file means, and whether it still exists: `delete` is what the c
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional, TypedDict
 
@@ -187,6 +187,13 @@ class FsWatcher:
         """Waits until no command is unanswered, and no path on trial for that: what can be watched is watched. False
         if it is not so in time, or if the child is not up."""
         return self.child.running and bool(self._answered.wait(timeout)) and self.child.running
+
+    def report_late(self, paths: Iterable[str]) -> None:
+        """Their owner does not wait any longer: those that are not watched yet are reported when they are."""
+        for path in paths:
+            known = self._paths.get(path)
+            if known is not None and known.wanted and known.key is not None:
+                known.report = True
 
     def watch(self, path: str) -> None:
         """Report what happens to `path` from now on, or from when it appears."""
