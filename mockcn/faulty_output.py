@@ -17,9 +17,9 @@ of garbage: at the end of the output."""
 
 import time
 from contextlib import contextmanager
-from threading import Event
 from typing import Callable, Iterator, Optional
 
+from mockcn.incoming import Incoming
 from mockcn.state.faults import Fault
 
 EACH = "each"  # an `at` that means every step
@@ -38,7 +38,7 @@ class ToolEnds(Exception):
 class FaultyOutput:
     """A `send` with a fault in it. Raises ToolEnds where the tool is to end."""
 
-    def __init__(self, send: Callable[[bytes, bytes], None], gone: Event, fault: Fault) -> None:
+    def __init__(self, send: Callable[[bytes, bytes], None], gone: Incoming, fault: Fault) -> None:
         self._send = send
         self._gone = gone
         self._kind = fault.kind

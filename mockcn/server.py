@@ -36,13 +36,13 @@ from mockcn.commands.output import CommandFailed, Output
 from mockcn.commands.zfs import zfs
 from mockcn.commands.zones import zlogin, zoneadm, zonecfg
 from mockcn.faulty_output import FaultyOutput, ToolEnds
+from mockcn.incoming import LONGEST_MESSAGE, Incoming
 from mockcn.layout import BRAND_SCRIPTS
 from mockcn.node import Node
 from mockcn.progress import say
 from mockcn.state.events import Subscriber
 from mockcn.state.faults import Fault
 
-LONGEST_MESSAGE = 64 << 20  # bytes. Control may send whole files; the words of a tool are far below
 BACKLOG = 512  # connections waiting to be taken: a burst of tools is no reason to refuse one
 COMMANDS: dict[str, Callable[[Node, list[str], Output], int]] = {
     "zoneadm": zoneadm.main,
@@ -79,12 +79,10 @@ class Client:
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        self.gone = threading.Event()
+        self.gone = Incoming(connection)
         self.tool = ""
         self.pid = 0
         self._sending = threading.Lock()
-        self._received = bytearray()
-        self._arrived = threading.Condition()
 
     def frame(self, kind: bytes, payload: bytes) -> None:
         """Send one frame. Raises ConnectionError or OSError when the other side is gone."""
@@ -110,33 +108,7 @@ class Client:
     def ask(self, wanted: Optional[int] = None) -> bytes:
         """The tool's standard input, or the next `wanted` bytes of it. Raises EOFError when the tool ends instead."""
         self.frame(b"i" if wanted is None else b"r", b"" if wanted is None else struct.pack(">I", wanted))
-        with self._arrived:
-            while True:
-                size = 4 + int.from_bytes(self._received[:4], "big")
-                if len(self._received) >= max(4, size):
-                    answer = bytes(self._received[4:size])
-                    del self._received[:size]
-                    return answer
-                if self.gone.is_set() or size > LONGEST_MESSAGE:
-                    raise EOFError
-                self._arrived.wait()
-
-    def watch(self) -> None:
-        """Set `gone` when the client closes. All that it may send from now on is what ask() wants."""
-
-        def wait() -> None:
-            try:
-                while piece := self.connection.recv(65536):
-                    with self._arrived:
-                        self._received += piece
-                        self._arrived.notify()
-            except OSError:
-                pass  # reset by the peer, or closed by us at the end: gone either way
-            self.gone.set()
-            with self._arrived:
-                self._arrived.notify()
-
-        threading.Thread(target=wait, name=f"watch {self.tool} {self.pid}", daemon=True).start()
+        return self.gone.message()
 
 
 class Server:
@@ -210,10 +182,8 @@ class Server:
         fault = self._node.faults.called(tool, words, client.pid)
         if verb == b"hello":
             client.frame(b"f", encode_fault(fault.words() if fault else {}))
-            client.watch()
             client.gone.wait()
         elif verb == b"run":
-            client.watch()
             self._run(client, tool, words, fault)
 
     def _run(self, client: Client, tool: str, words: list[str], fault: Optional[Fault]) -> None:

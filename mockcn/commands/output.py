@@ -4,8 +4,9 @@
 A command that works in steps says so by `reached(STEP)` before each: there a fault can strike (docs/mockcn.md), and
 there a command whose tool was killed stops."""
 
-import threading
 from typing import Callable, Optional
+
+from mockcn.incoming import Incoming
 
 PIECE = 65536  # bytes gathered before they are sent on: few frames for a long listing
 
@@ -26,7 +27,7 @@ class Output:
     or all of it without a size."""
 
     def __init__(
-        self, send: Callable[[bytes, bytes], None], gone: threading.Event, ask: Callable[[Optional[int]], bytes]
+        self, send: Callable[[bytes, bytes], None], gone: Incoming, ask: Callable[[Optional[int]], bytes]
     ) -> None:
         self._send = send
         self._ask = ask
