@@ -289,6 +289,17 @@ def test_snapshots_are_those_of_the_root_dataset_named_vmsnap(node):
     assert canonical(node.vms()[U]["snapshots"]) == canonical(wanted)
 
 
+def test_name_that_snapshots_of_all_vms_have_is_held_once(node):
+    """A scheduler gives them the same one in all VMs: with 50 in each of 1,000 that is megabytes."""
+    for zone in (U, A):
+        node.zone(zone)
+        node.snapshot(f"zones/{zone}@vmsnap-daily-2026-01-01T00:00")
+    loaded = node.loader().load_all()
+    [[one], [other]] = [vm["snapshots"] for vm in loaded.vms.values()]
+    assert one["name"] == "daily-2026-01-01T00:00"
+    assert one["name"] is other["name"]
+
+
 def test_snapshots_are_newest_first_and_equal_ones_in_the_order_of_the_listing(node):
     node.zone()
     for name, creation in [("b", 20), ("a", 20), ("old", 10), ("c", 20), ("new", 30)]:

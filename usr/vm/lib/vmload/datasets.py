@@ -300,7 +300,7 @@ def _add_snapshot(snapshots: dict[str, list[Snapshot]], row: list[str], columns:
 
     holds = value("userrefs")
     snapshots.setdefault(dataset, []).append(
-        (snapname, value("creation"), value("written"), holds if isinstance(holds, (int, float)) else 0)
+        (shared(snapname), value("creation"), value("written"), holds if isinstance(holds, (int, float)) else 0)
     )
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Texts that a node's zones have in common (`lz4`, `true`, a resolver), held once. Pure."""
+"""Texts that a node's zones have in common (`lz4`, `true`, a resolver, the name of a scheduler's snapshots), held once.
+Pure."""
 
 from __future__ import annotations
 
 from sys import intern
 
-_LONGEST = 20  # characters. What is longer is mostly one zone's alone: a uuid, a path, a key
+_LONGEST = 32  # characters. What is longer is mostly one zone's alone: a uuid, a path, a key
 
 
 def shared(text: str) -> str:

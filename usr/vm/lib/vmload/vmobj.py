@@ -19,6 +19,7 @@ from vmload import brands, properties
 from vmload.datasets import Datasets
 from vmload.loaderror import LoadError
 from vmload.records import FileRecords, Zone, ZoneInfo
+from vmload.sharing import shared
 from vmload.units import GIB, MIB
 from vmload.zonexml import fresh_copy
 
@@ -197,7 +198,7 @@ def _snapshots(root: Optional[str], datasets: Datasets) -> list[dict[str, Any]]:
             continue
         created_at = dates.iso_of_seconds(created)
         entry = {
-            "name": snapname[len(_VMADM_SNAPSHOT) :],
+            "name": shared(snapname[len(_VMADM_SNAPSHOT) :]),
             "size": quotient(written, MIB),
             "created_at": created_at,
         }
