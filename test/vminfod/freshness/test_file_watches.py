@@ -19,7 +19,9 @@ TAGS = f"{CONFIG}/tags.json"
 
 @pytest.fixture
 def watcher():
-    return create_autospec(FileWatcher, instance=True)
+    made = create_autospec(FileWatcher, instance=True)
+    made.wait_answered.return_value = True
+    return made
 
 
 @pytest.fixture
@@ -53,6 +55,12 @@ def test_another_file_is_watched_anew_and_waited_for(watches, watcher):
     watcher.reset_mock()
     assert watches.set(ZONE, seen(**{TAGS: (1, 99), CONFIG: (1, 98)})) is False, "it is known now"
     assert watcher.mock_calls == []
+
+
+def test_what_does_not_stand_in_time_is_reported_when_it_does(watches, watcher):
+    watcher.wait_answered.return_value = False
+    watches.set(ZONE, seen(**{TAGS: (1, 99)}))
+    watcher.report_late.assert_called_once_with(watched_for(ZONE))
 
 
 def test_same_inode_of_another_device_is_another_file(watches, watcher):

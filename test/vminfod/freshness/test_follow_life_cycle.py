@@ -8,6 +8,7 @@ import pytest
 
 from support.following import Follow, cause_of, part
 from support.running_daemon import RunningDaemon, eventually
+from support.settling import is_idle
 
 pytest_plugins = ["support.followers"]
 
@@ -85,6 +86,18 @@ def test_deletion_is_seen_if_one_of_its_two_events_is_lost(follow, lost):
         assert cause_of(event) == {"source": "file", "path": f"/etc/zones/{zone}.xml"}
     else:
         assert cause_of(event) == {"source": "zone", "state": ""}
+    follow.nothing()
+
+
+def test_change_before_a_late_watch_stands_is_not_lost(follow):
+    """The file watcher is busy for longer than a reading waits for it."""
+    zone = str(uuid.uuid4())
+    follow.control.tell("fswatcher", "slow", seconds=5)
+    follow.control.add_vm(uuid=zone, state="stopped")
+    follow.until(zone, lambda vm: vm.get("zone_state") == "installed")
+    eventually("it has been read", lambda: is_idle(follow.daemon))
+    follow.control.write_config(zone, "tags", {"late": True})
+    follow.until(zone, lambda vm: vm["tags"] == {"late": True})
     follow.nothing()
 
 
