@@ -122,10 +122,9 @@ MUTANTS = (
         "a mark that comes while the zone is read is forgotten",
         "Convergence",
         "freshness/reloads.py",
-        "        self._entry(zonename).add(parts, datasets, cause)\n        self._retrying.wake(zonename)\n",
-        "        if zonename not in self._greenlets or self._stale[zonename]:\n"
-        "            self._entry(zonename).add(parts, datasets, cause)\n"
-        "        self._retrying.wake(zonename)\n",
+        "        reading.mark(parts, datasets, cause)\n",
+        "        if zonename not in self._greenlets or reading.marked:\n"
+        "            reading.mark(parts, datasets, cause)\n",
     ),
     Mutant(
         "a new file watcher is not told what to watch",
@@ -138,8 +137,8 @@ MUTANTS = (
     Mutant(
         "what could not be read is not tried again",
         "Convergence",
-        "freshness/reloads.py",
-        "        self._put_back(zonename, failed)\n",
+        "freshness/zonereading.py",
+        "        for source, failure in failed.items():\n            self._plan(source, failure.want)\n",
         "",
     ),
     Mutant(
@@ -169,10 +168,8 @@ MUTANTS = (
         "what cannot be read is deleted",
         "No-false-delete",
         "freshness/reloads.py",
-        "        except LoadError as error:\n            return error\n        except Exception as error:",
-        "        except LoadError as error:\n"
-        "            self._cache.drop(zonename, stale.cause or REFRESH)\n"
-        "            return error\n        except Exception as error:",
+        "            want.hear(error)\n",
+        "            self._cache.drop(zonename, want.cause or REFRESH)\n            want.hear(error)\n",
     ),
     Mutant(
         "all events are kept to resume over",
@@ -191,10 +188,9 @@ MUTANTS = (
     Mutant(
         "a file that cannot be read ends the daemon",
         "Alive",
-        "freshness/reloads.py",
-        "        except LoadError as error:\n            return error\n        except Exception as error:",
-        "        except LoadError as error:\n            raise SystemExit(1) from error\n"
-        "        except Exception as error:",
+        "freshness/zonereading.py",
+        "        except LoadError as error:\n            asking.error = error\n",
+        "        except LoadError as error:\n            raise SystemExit(1) from error\n",
     ),
 )
 

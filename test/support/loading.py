@@ -28,7 +28,7 @@ class Loads:
 
     def load(self, key: str) -> dict[str, Any]:
         """The VM whose uuid is `key`, as an event about it would have it read. Raises LoadError."""
-        zone = self._loader.find(key)
+        zone = self._loader.sources.find(key)
         if zone.uuid != key:
             raise ZoneGone(f"VM {key} not found in zoneadm")
         return assemble(self._loader.read(zone), self._loader.read_sysinfo().value)

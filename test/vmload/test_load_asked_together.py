@@ -48,7 +48,7 @@ class Machine:
         self.commands._zfs_slots["zones"] = Slots(1, patience=LIMIT)
         self._pool = ThreadPoolExecutor(2 * MOST)
 
-    def _run(self, program, arguments, limit, *, c_locale=False):
+    def _run(self, program, arguments, limit, *, c_locale=False, about=None):
         self.ran[program].append(arguments)
         if program == ZONEADM:
             return self.zoneadm(arguments)

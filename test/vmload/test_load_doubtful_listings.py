@@ -9,9 +9,11 @@ from vmload import parts as part
 from vmload.commands import Commands
 from vmload.datasets import Datasets
 from vmload.listings import Listings
-from vmload.loader import Loader
+from vmload.reader import Reader
 from vmload.records import FileRecords, Zone, ZoneRecords
 from vmload.runner import DIRECTLY
+from vmload.system import System
+from vmload.zonesources import Asked, Source, ZoneSources
 
 pytestmark = pytest.mark.pure
 
@@ -27,12 +29,11 @@ def read_again(tmp_path, *listings):
     """The records of a VM that had the WHOLE, read anew, and how often zfs was asked for its root dataset."""
     zone = Zone(None, U, "installed", "/" + ROOT, U, "joyent", 0)
     old = ZoneRecords(zone, FileRecords(xml={"datasets": [DATA]}), None, {ROOT: WHOLE})
-    loader = Loader(str(tmp_path))
     commands = mock.create_autospec(Commands, instance=True)
     commands.datasets.side_effect = listings
     commands.mountpoints.return_value = Datasets()
-    loader._listings = Listings(commands)
-    records = loader.read(zone, old=old, parts={part.DATASETS})
+    sources = ZoneSources(System(str(tmp_path)), Reader(System(str(tmp_path))), commands, Listings(commands))
+    records = sources.ask(Source.ZFS, Asked(old, old, {part.DATASETS}), DIRECTLY)(old)
     for call in commands.datasets.call_args_list:
         assert call == mock.call(ROOT, 1, DIRECTLY, f"{DATA}@indestructible")
     return records.datasets[ROOT], commands.datasets.call_count

@@ -28,7 +28,7 @@ def watcher():
 def watches(watcher):
     """All files of the zone are watched, and were there."""
     made = FileWatches(watcher, RecordingLog())
-    assert made.set(ZONE, seen()) is False
+    assert made.set(ZONE, seen()) is True, "they are new"
     watcher.reset_mock()
     return made
 

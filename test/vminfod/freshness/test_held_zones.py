@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What is read of a zone that a transaction holds, and when: the platform is a stand-in for the loader, and everything
-between it and what is served is real."""
+"""What is read of a zone that a transaction holds, and when: the platform is a stand-in for the sources of VMs, and
+everything between them and what is served is real."""
 
 import time
 
@@ -22,9 +22,10 @@ from vminfod.serving.cause import REFRESH, REQUEST, Cause
 from vminfod.serving.holds import Holds, Transaction, Writer
 from vminfod.serving.hub import Hub
 from vmload.filereads import FileReads
-from vmload.loader import Loader, SysinfoReading
+from vmload.loader import SysinfoReading
 from vmload.loaderror import CommandFailed, ZoneGone
 from vmload.records import FileRecords, Zone, ZoneRecords
+from vmload.zonesources import Source, ZoneSources
 
 pytestmark = pytest.mark.pure
 
@@ -33,7 +34,7 @@ ZONE = Zone(None, "z", "installed", "/zones/z", "z", "joyent", 0)
 
 
 class Parts:
-    """The zone z, served with alias `first`, and held. `alias`: what the platform says from now on. `loader` and
+    """The zone z, served with alias `first`, and held. `alias`: what the platform says from now on. `sources` and
     `watches` are stand-ins, made from the real classes."""
 
     def __init__(self):
@@ -43,16 +44,16 @@ class Parts:
         self.cache = Cache(self.hub, log)
         self.alias = "first"
         self.errors = []  # what the next readings raise
-        self.loader = mock.create_autospec(Loader, instance=True)
-        self.loader.read.side_effect = self._read
-        self.loader.find.return_value = ZONE
+        self.sources = mock.create_autospec(ZoneSources, instance=True)
+        self.sources.ask.side_effect = self._ask
+        self.sources.find.return_value = ZONE
         watches = mock.create_autospec(FileWatches, instance=True)
         self.sysinfo = Sysinfo()
         retrying = Retrying(log)
         applying = Applying(self.cache, self.holds, self.sysinfo, watches, retrying)
         threads = Threads(FileReads(WITHIN))
         self.reloads = Reloads(
-            self.loader, self.cache, self.holds, applying, retrying, DatasetEvents(), self.queue, watches, threads, log
+            self.sources, self.cache, self.holds, applying, retrying, DatasetEvents(), self.queue, watches, threads, log
         )
         self.reloads.take("z", self.records(), None, 0)
         self.holder = Transaction("z", "z", Writer("update", None, 7, 0), 60)
@@ -62,10 +63,14 @@ class Parts:
     def records(self):
         return ZoneRecords(ZONE, FileRecords(xml={"brand": "joyent", "zonename": "z", "nics": [], "alias": self.alias}))
 
-    def _read(self, *_):
-        if self.errors:
+    def _ask(self, source, *_):
+        if source is Source.XML and self.errors:
             raise self.errors.pop(0)
-        return self.records()
+        return lambda records: self.records() if source is Source.XML else records
+
+    def readings(self):
+        """How often the zone was read."""
+        return self.sources.find.call_count
 
     def end(self):
         """What ends the transaction, up to the moment before the VM is let go."""
@@ -93,11 +98,11 @@ def test_zone_that_is_held_is_not_read_whatever_is_marked():
     for cause in (REQUEST, REFRESH, Cause("zfs")):
         parts.reloads.mark("z", cause=cause)
         parts.rest()
-    assert parts.loader.read.call_count == 0
+    assert parts.readings() == 0 and not parts.sources.ask.called
     assert parts.reloads.busy() == [] and parts.reloads.touched_since("z", time.monotonic_ns())
     parts.end()
     assert (parts.served()["alias"], parts.hub.rev) == ("second", 1)
-    assert parts.loader.read.call_count == 1
+    assert parts.readings() == 1
 
 
 @pytest.mark.parametrize("is_gone", [False, True])
@@ -118,9 +123,9 @@ def test_what_is_kept_back_behind_the_reading_that_ends_it_is_read_again_when_th
     parts.end()
     parts.sysinfo.take(SysinfoReading({"Datacenter Name": "moved"}), time.monotonic_ns())
     assert parts.reloads.take("z", parts.records(), REQUEST, time.monotonic_ns()).is_kept_back
-    count = parts.loader.read.call_count
+    count = parts.readings()
     parts.rest()
-    assert parts.loader.read.call_count == count, "it is not read again and again meanwhile"
+    assert parts.readings() == count, "it is not read again and again meanwhile"
     assert "datacenter_name" not in parts.served()
     parts.holds.release(parts.holder)
     parts.until(lambda: parts.served().get("datacenter_name") == "moved")

@@ -121,13 +121,14 @@ class Reporting:
 
     def unreadable(self) -> list[str]:
         """The zones that exist, but could not be read so far: they are in no list."""
-        return [name for name, error in self._retrying if self._cache.records(name) is None and error.is_of_a_vm]
+        failed = (name for name, error in self._retrying if self._cache.records(name) is None and error.is_of_a_vm)
+        return list(dict.fromkeys([*failed, *self._reloads.new_and_late()]))
 
     def health(self) -> Verdict:
         """The body of /health."""
         facts = Facts(
             self._sources.health(),
-            [name for name, error in self._retrying if error.lasts],
+            {*(name for name, error in self._retrying if error.lasts), *self._reloads.new_and_late()},
             self._commands(),
             self._hub.stalled(STALLED),
             self._refresh.failed,

@@ -145,7 +145,7 @@ class Vminfod:
         self._watches = FileWatches(self._files, self._log)
         self._applying = Applying(self._cache, self._holds, self._sysinfo, self._watches, self._retrying)
         self._reloads = Reloads(
-            self._loader,
+            self._loader.sources,
             self._cache,
             self._holds,
             self._applying,
@@ -222,7 +222,7 @@ class Vminfod:
         self._fresh_reads = FreshReads(
             self._loader, self._cache, self._holds, self._reloads, self._retrying, self._sysinfo_reads
         )
-        previews = Previews(self._loader, self._cache, self._sysinfo, self._sysinfo_reads, self._threads)
+        previews = Previews(self._loader, self._cache, self._sysinfo, self._sysinfo_reads, self._threads, self._log)
         self._transactions = Transactions(self._holds, self._cache, self._queue, self._fresh_reads, previews, self._log)
 
     def _api(self) -> Api:

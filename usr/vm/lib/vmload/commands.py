@@ -125,7 +125,8 @@ class Commands:
             return self._statistics.some([(zone.zoneid, zone.zonename)])[0]
         except CannotTell:
             pass
-        output = self._system.run(KSTAT, zoneinfo.arguments_for(zone.zoneid), self._system.limits.one)
+        arguments = zoneinfo.arguments_for(zone.zoneid)
+        output = self._system.run(KSTAT, arguments, self._system.limits.one, about=zone.zonename)
         if not output.stdout and not output.stderr and output.status == 1:
             return None  # kstat's way of saying that nothing matches: the zone has just left the kernel
         return zoneinfo.of_zone(_zoneinfos_of(output), zone)

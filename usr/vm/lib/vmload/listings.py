@@ -7,7 +7,7 @@ Not here: which datasets matter to a VM (used.py), and the commands (commands.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Optional
@@ -32,7 +32,6 @@ class Listing(NamedTuple):
 
 
 Asked = Mapping[str, Optional[Listing]]  # parent -> the list that is wanted; None: what is known of it holds
-Begun = dict[str, tuple[Listing, Callable[[], Datasets]]]  # parent -> the list that was begun, and who waits for it
 
 
 def to_list(
@@ -67,36 +66,16 @@ class Listings:
     def __init__(self, commands: Commands):
         self._commands = commands
 
-    def begin(self, asked: Asked, runner: Runner) -> Begun:
-        """Begin all that is `asked`, side by side."""
-        return {
-            parent: (listing, runner.beside(partial(self.list, listing, runner)))
-            for parent, listing in asked.items()
-            if listing is not None
+    def datasets(self, zone: Zone, asked: Asked, known: Optional[ZoneRecords], runner: Runner) -> dict[str, Datasets]:
+        """What zfs says of the datasets that are `asked` for; side by side where they are several."""
+        wanted = {parent: listing for parent, listing in asked.items() if listing is not None}
+        lists = {parent: partial(self.list, listing, runner) for parent, listing in wanted.items()}
+        begun = {parent: runner.beside(step) if len(lists) > 1 else step for parent, step in lists.items()}
+        listed = {
+            parent: begun[parent]() if parent in begun else known.datasets[parent] if known is not None else Datasets()
+            for parent in asked
         }
-
-    def datasets(
-        self, zone: Zone, asked: Asked, begun: Begun, known: Optional[ZoneRecords], runner: Runner
-    ) -> dict[str, Datasets]:
-        """What zfs says of the datasets that are `asked` for: by the listings that have `begun` already, if they are
-        just those that are wanted, else by others; side by side where they are several."""
-        missing = {
-            parent: listing
-            for parent, listing in asked.items()
-            if listing is not None and (parent not in begun or begun[parent][0] != listing)
-        }
-        if len(missing) > 1:
-            begun, missing = {**begun, **self.begin(missing, runner)}, {}
-        listed: dict[str, Datasets] = {}
-        for parent, listing in asked.items():
-            if listing is None:
-                listed[parent] = known.datasets[parent] if known is not None else Datasets()
-            elif parent in missing:
-                listed[parent] = self.list(listing, runner)
-            else:
-                listed[parent] = begun[parent][1]()
-        is_new = any(listing is not None for listing in asked.values())
-        if is_new and mounted_at_zonepath(zone, listed.values()) is None:
+        if wanted and mounted_at_zonepath(zone, listed.values()) is None:
             # A dataset of another name can be mounted there: a listing of all would have shown it.
             other = mounted_at_zonepath(zone, [self._commands.mountpoints(runner)])
             if other is not None:

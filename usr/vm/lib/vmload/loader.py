@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Optional, TypeVar, Union
+from typing import Any, NamedTuple, Optional, TypeVar
 
 from vmload import datasets as zfs
 from vmload import parts as part
@@ -25,30 +25,18 @@ from vmload import vmobj
 from vmload.commands import Commands
 from vmload.datasets import Datasets
 from vmload.filereads import FileReads
-from vmload.listings import Begun, Listing, Listings, to_list
-from vmload.loaderror import LoadError, NoVm
+from vmload.listings import Listing, Listings
+from vmload.loaderror import LoadError
 from vmload.notes import Note, silent
 from vmload.reader import Reader
 from vmload.readsinarow import ReadsInARow
-from vmload.records import FileRecords, Zone, ZoneInfo, ZoneRecords
+from vmload.records import FileRecords, Zone, ZoneRecords
 from vmload.runner import DIRECTLY, Runner
-from vmload.system import Identity, RunningCommand, System, TimeLimits
+from vmload.system import RunningCommand, System, TimeLimits
 from vmload.used import mounted_at_zonepath, used
+from vmload.zonesources import Asked, Identities, Source, ZoneSources, needs, nothing_of, on_pool
 
 T = TypeVar("T")
-
-Identities = dict[str, Optional[Identity]]  # path -> what is there
-
-_NOTHING_READ = FileRecords()
-_LOOKS = 5  # at the files of a zone, until one is good
-
-
-class Look(NamedTuple):
-    """A look at which file or folder is at each of the `paths`, right before a zone's files are read. `is_good`:
-    whether what was read then may stay; else all of them are read again, after another look."""
-
-    paths: Collection[str]
-    is_good: Callable[[Identities], bool]
 
 
 class SysinfoReading(NamedTuple):
@@ -76,6 +64,7 @@ class Loader:
         self._reader = Reader(self._system, note)
         self._commands = Commands(self._system, note)
         self._listings = Listings(self._commands)
+        self.sources = ZoneSources(self._system, self._reader, self._commands, self._listings)
         self.file_reads = FileReads(self._system.limits.one)
 
     def stop(self) -> None:
@@ -96,27 +85,12 @@ class Loader:
         changes with each zone that comes, goes, or is installed. Raises LoadError."""
         return self._reader.zones_of_index()
 
-    def identities(self, zone: Zone, paths: Iterable[str], runner: Runner = DIRECTLY) -> Identities:
-        """Which file or folder is at each of the `paths` of the zone now; None for none. Raises LoadError."""
-        return runner.files(*_on_pool(zone), lambda: self._identities(paths))
-
     def all_identities(
         self, zones: Iterable[Zone], paths_of: Callable[[Zone], Iterable[str]]
     ) -> tuple[Identities, dict[str, LoadError]]:
         """The same of many zones; and why not of those, by name, on which the look hangs."""
-        looked, errors = self._of_each(zones, lambda zone: self._identities(paths_of(zone)))
+        looked, errors = self._of_each(zones, lambda zone: self.sources.identities(paths_of(zone)))
         return {path: identity for found in looked.values() for path, identity in found.items()}, errors
-
-    def _identities(self, paths: Iterable[str]) -> Identities:
-        return {path: self._system.identity(path) for path in paths}
-
-    def find(self, key: str, runner: Runner = DIRECTLY) -> Zone:
-        """The VM whose uuid, or else whose zone name, is `key`. Raises ZoneGone if there is none (NoVm if
-        the zone is there), else LoadError."""
-        zone = self._commands.zone(key, runner)
-        if zone is None:
-            raise NoVm(f"VM {key} not found in zoneadm")
-        return zone
 
     def read(
         self,
@@ -124,57 +98,19 @@ class Loader:
         runner: Runner = DIRECTLY,
         old: Optional[ZoneRecords] = None,
         parts: Collection[str] = part.ALL,
-        changed_datasets: Collection[str] = (),
-        look: Optional[Look] = None,
     ) -> ZoneRecords:
-        """The records of `zone`: of `old` those that still hold, anew `parts` and what zfs says of `changed_datasets`
-        (names that the zone uses, or that lie above or below one). Without `old` everything is read. Files, statistics
-        and datasets are read side by side, the datasets as far as `old` says which they are.
-
-        With a `look` the files are read until it holds what was seen right before for good. Raises LoadError; then
-        nothing of `old` is lost."""
-        if old is None or old.zone.zonepath != zone.zonepath:
-            parts = part.ALL  # a zone that was moved: nothing that was read under the old path holds
-        vmobj.check(zone)
-        files = old.files if old is not None else _NOTHING_READ
-        known = old if part.DATASETS not in parts else None
-        reads_files = not part.OF_FILES.isdisjoint(parts) or vmobj.is_receiving(zone, files.xml)
-        begun: Begun = {}
-        statistics: Optional[Callable[[], Optional[ZoneInfo]]] = None
-        if part.ZONEINFO in parts:
-            statistics = partial(self._commands.zoneinfo, zone, runner)
-        if reads_files:
-            if statistics is not None and zone.zoneid is not None:
-                statistics = runner.beside(statistics)
-            if old is not None and old.zone.zonepath == zone.zonepath:
-                begun = self._listings.begin(to_list(zone, files, old, known, changed_datasets), runner)
-            files = self._read_files(zone, parts, files, look, runner)
-        zoneinfo = statistics() if statistics is not None else old.zoneinfo if old is not None else None
-        asked = to_list(zone, files, old, known, changed_datasets)
-        return ZoneRecords(zone, files, zoneinfo, self._listings.datasets(zone, asked, begun, known, runner))
-
-    def _read_files(
-        self, zone: Zone, parts: Collection[str], old: FileRecords, look: Optional[Look], runner: Runner
-    ) -> FileRecords:
-        paths = look.paths if look is not None else ()
-        for _ in range(_LOOKS):
-            seen, found = runner.files(*_on_pool(zone), partial(self._look_and_read, paths, zone, parts, old))
-            if look is None or look.is_good(seen):
-                break
-            parts = {*parts, *part.OF_FILES}
-        if isinstance(found, LoadError):
-            raise found
-        return found
-
-    def _look_and_read(
-        self, paths: Iterable[str], zone: Zone, parts: Collection[str], old: FileRecords
-    ) -> tuple[Identities, Union[FileRecords, LoadError]]:
-        """In one step: a thread's turn costs more than either."""
-        seen = self._identities(paths)
-        try:
-            return seen, self._steady_files(zone, parts, old)
-        except LoadError as error:
-            return seen, error
+        """The records of `zone`: of `old` those that still hold, `parts` anew. Without `old` everything is read. One
+        source after the other. Raises LoadError; then nothing of `old` is lost."""
+        records = nothing_of(zone) if old is None else old._replace(zone=zone)
+        asked = part.ALL if old is None else parts
+        for source in Source:
+            if source is Source.ZONEADM:
+                continue
+            holds = old is not None and needs(source, old) == needs(source, records)
+            if not holds or not source.value.isdisjoint(asked):
+                wanted = asked if holds else source.value
+                records = self.sources.ask(source, Asked(records, old, wanted), runner)(records)
+        return records
 
     def read_all(self, before_files: Callable[[Zone], object] = lambda zone: None) -> NodeRecords:
         """The records of every VM, the independent parts side by side. No file of a zone is read until
@@ -189,9 +125,7 @@ class Loader:
             pools = side.submit(self._commands.all_datasets)
             sysinfo = self.read_sysinfo()
             zones = listing.result()
-            files, errors = self._of_each(
-                zones.values(), lambda zone: self._files(zone, part.ALL, _NOTHING_READ), before_files
-            )
+            files, errors = self._of_each(zones.values(), self.sources.all_files, before_files)
             zoneinfos = statistics.result()
             datasets = pools.result()
         children = zfs.children_of(datasets)
@@ -236,7 +170,7 @@ class Loader:
         pools side by side."""
         pools: dict[str, list[Zone]] = {}
         for zone in zones:
-            pools.setdefault(_on_pool(zone)[0], []).append(zone)
+            pools.setdefault(on_pool(Source.FILES, zone)[0], []).append(zone)
         values: dict[str, T] = {}
         errors: dict[str, LoadError] = {}
         with ThreadPoolExecutor(max_workers=max(1, len(pools)), thread_name_prefix="files") as side:
@@ -255,7 +189,7 @@ class Loader:
             try:
                 with _alone():
                     vmobj.check(zone)
-                wanted[_on_pool(zone)[1]] = zone
+                wanted[on_pool(Source.FILES, zone)[1]] = zone
             except LoadError as error:
                 errors[zone.zonename] = error
 
@@ -272,29 +206,6 @@ class Loader:
         for what, reason in failed.items():
             errors[wanted[what].zonename] = reason if isinstance(reason, LoadError) else _internal(reason)
         return {wanted[what].zonename: value for what, value in values.items()}, errors
-
-    def _steady_files(self, zone: Zone, parts: Collection[str], old: FileRecords) -> FileRecords:
-        """As _files(); once more if a file was changed meanwhile: what is in it now would be shown beside an older
-        time, and its own time would follow as a change by itself."""
-        files = self._files(zone, parts, old)
-        if part.LAST_MODIFIED in parts:
-            with self._reader.visit(zone) as below:
-                is_steady = self._reader.last_modified(zone, below) == files.last_modified
-            if not is_steady:
-                files = self._files(zone, parts, old)
-        return files
-
-    def _files(self, zone: Zone, parts: Collection[str], old: FileRecords) -> FileRecords:
-        """What the files of `zone` say: `parts` read anew, the others as they are in `old`. Raises LoadError."""
-        reader = self._reader
-        xml = reader.zone_xml(zone.zonename) if part.ZONEXML in parts else old.xml
-        with reader.visit(zone) as below:
-            last_exited = reader.last_exited(zone, below) if part.LAST_EXITED in parts else old.last_exited
-            config = reader.config(zone, below) if part.JSON in parts else old.config
-            # Last, as what was read is not looked at again; what is changed meanwhile comes as an event.
-            last_modified = reader.last_modified(zone, below) if part.LAST_MODIFIED in parts else old.last_modified
-        payload = reader.receive_payload(zone) if vmobj.is_receiving(zone, xml) else None
-        return FileRecords(xml, last_exited, last_modified, config, payload)
 
 
 def assemble(records: ZoneRecords, sysinfo: Optional[Mapping[str, Any]]) -> dict[str, Any]:
@@ -322,8 +233,3 @@ def _alone() -> Iterator[None]:
 
 def _internal(error: Exception) -> LoadError:
     return LoadError(f"{type(error).__name__}: {error}", "INTERNAL")
-
-
-def _on_pool(zone: Zone) -> tuple[str, str]:
-    """The pool that the files of `zone` are on, and how they are called in an error."""
-    return zone.zonepath[1:].partition("/")[0], f"the files of zone {zone.zonename}"

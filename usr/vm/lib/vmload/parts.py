@@ -7,11 +7,10 @@ ZONEADM = "zoneadm_objects"
 ZONEINFO = "zoneinfo_objects"
 ZONEXML = "zonexml_objects"
 LAST_EXITED = "last_exited"
-LAST_MODIFIED = "last_modified"
 JSON = "json_objects"
 DATASETS = "dataset_objects"
 
-# Those that come from the files of a zone.
-OF_FILES = frozenset({ZONEXML, LAST_EXITED, LAST_MODIFIED, JSON})
+# Those that come from the files of a zone. When a file was changed is read together with what is in it.
+OF_FILES = frozenset({ZONEXML, LAST_EXITED, JSON})
 
-ALL = frozenset({ZONEADM, ZONEINFO, ZONEXML, LAST_EXITED, LAST_MODIFIED, JSON, DATASETS})
+ALL = frozenset({ZONEADM, ZONEINFO, ZONEXML, LAST_EXITED, JSON, DATASETS})

@@ -91,14 +91,16 @@ class Reader:
             self._note("warn", f"cannot read {lastexited_path(zone.zonepath)}: {error.strerror}")
             return None
 
-    def last_modified(self, zone: Zone, below: Visit) -> Optional[str]:
-        """When the newest of the zone's five files was changed; one that cannot be looked at does not count
-        (docs/platform.md, "Modification times")."""
-        mtimes = [self._looked_at("", zone_xml_path(zone.zonename), self.system.mtime)]
-        mtimes += [
-            self._looked_at(f"{zone.zonepath}/", inside, below.mtime) for inside in (LASTEXITED, *_CONFIG_INSIDE)
-        ]
-        return configfiles.last_modified([mtime for mtime in mtimes if mtime is not None])
+    def xml_modified(self, zonename: str) -> Optional[int]:
+        """When the zone's XML was changed, seconds since the epoch; None if it cannot be looked at (docs/platform.md,
+        "Modification times")."""
+        return self._looked_at("", zone_xml_path(zonename), self.system.mtime)
+
+    def others_modified(self, zone: Zone, below: Visit) -> Optional[int]:
+        """When the newest of the zone's four other files was changed, likewise; one that cannot be looked at does not
+        count."""
+        mtimes = [self._looked_at(f"{zone.zonepath}/", inside, below.mtime) for inside in (LASTEXITED, *_CONFIG_INSIDE)]
+        return max((mtime for mtime in mtimes if mtime is not None), default=None)
 
     def _looked_at(self, above: str, path: str, look: Callable[[str], Optional[int]]) -> Optional[int]:
         try:

@@ -53,13 +53,14 @@ class Config(TypedDict, total=False):
 
 
 class FileRecords(NamedTuple):
-    """What the files of one zone say. None: not there, or not asked for."""
+    """What the files of one zone say. None: not there, or not asked for. Times are whole seconds since the epoch."""
 
     xml: Optional[dict[str, Any]] = None  # zonexml.parse()
-    last_exited: Optional[LastExited] = None
-    last_modified: Optional[str] = None
-    config: Optional[Config] = None
+    xml_modified: Optional[int] = None
     receive_payload: Optional[dict[str, Any]] = None
+    last_exited: Optional[LastExited] = None
+    config: Optional[Config] = None
+    others_modified: Optional[int] = None  # when the newest of those below the zonepath was
 
 
 class ZoneRecords(NamedTuple):

@@ -17,6 +17,7 @@ import stat
 import subprocess
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -62,10 +63,16 @@ class Output:
 
 @dataclass(frozen=True)
 class RunningCommand:
-    """A command that has been running for `seconds`: its words, the program first by its name alone."""
+    """A command that has been running for `seconds`: its words, the program first by its name alone. `about`: the zone
+    that it asks about, where the words name it by a number."""
 
     words: tuple[str, ...]
     seconds: float
+    about: Optional[str] = None
+
+    def names(self, names: Collection[str]) -> bool:
+        """Whether it asks about one of these zones or datasets."""
+        return self.about in names or not set(self.words).isdisjoint(names)
 
     @property
     def for_all(self) -> bool:
@@ -83,13 +90,12 @@ class RunningCommand:
     @property
     def _subject(self) -> Optional[str]:
         """The zone or dataset that it asks about; None for all."""
+        if self.about is not None:
+            return self.about
         if "-z" in self.words:
             return self.words[self.words.index("-z") + 1]
         dataset = next((word for word in self.words if "/" in word), None)
-        if dataset is not None:
-            return dataset.partition("/")[2]
-        last = self.words[-1]
-        return f"zone {last.split(':')[1]}" if last.count(":") >= 2 and last.split(":")[1] else None
+        return None if dataset is None else dataset.partition("/")[2]
 
 
 class System:
@@ -99,8 +105,9 @@ class System:
         self.root = os.path.abspath(root).rstrip("/")
         self.limits = limits or TimeLimits()
         self._lock = threading.Lock()
-        # Just the commands between their start and their end: their words, and when they were started (monotonic s).
-        self._running: dict[subprocess.Popen[bytes], tuple[tuple[str, ...], float]] = {}
+        # Just the commands between their start and their end: when they were started (monotonic s), their words, and
+        # what they are about.
+        self._running: dict[subprocess.Popen[bytes], tuple[float, tuple[str, ...], Optional[str]]] = {}
         # Those that were killed and did not end, by what they were asked: the same is not started beside them.
         self._stuck: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
         self._stopped = False
@@ -116,15 +123,17 @@ class System:
         """The commands that run now, the oldest first."""
         now = time.monotonic()
         with self._lock:
-            started = sorted(self._running.values(), key=lambda command: command[1])
-        return [RunningCommand(words, now - at) for words, at in started]
+            started = sorted(self._running.values(), key=lambda command: command[0])
+        return [RunningCommand(words, now - at, about) for at, words, about in started]
 
     def path(self, node_path: str) -> str:
         """Where the node's absolute `node_path` lies on this machine."""
         return self.root + node_path
 
-    def run(self, program: str, arguments: list[str], limit: float, *, c_locale: bool = False) -> Output:
-        """Run the node's `program` to its end, with nothing on its standard input.
+    def run(
+        self, program: str, arguments: list[str], limit: float, *, c_locale: bool = False, about: Optional[str] = None
+    ) -> Output:
+        """Run the node's `program` to its end, with nothing on its standard input. `about`: see RunningCommand.
 
         `limit` is in seconds; past it the whole process group is killed. `c_locale` is for programs whose messages
         are matched. Raises LoadError if it cannot be started, does not end in time (code ETIMEDOUT), prints far too
@@ -148,7 +157,7 @@ class System:
             code = errno.errorcode.get(error.errno or 0)
             raise LoadError(f"cannot run {name}: {error.strerror}: {program}", code) from error
         with self._lock:
-            self._running[child] = ((name, *arguments), time.monotonic())
+            self._running[child] = (time.monotonic(), (name, *arguments), about)
             if self._stopped:
                 _kill_group(child)
         try:

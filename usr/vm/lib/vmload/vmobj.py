@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from jsvalues import dates
 from jsvalues.numberrule import quotient, rounded_up
-from vmload import brands, properties
+from vmload import brands, configfiles, properties
 from vmload.datasets import Datasets
 from vmload.loaderror import LoadError
 from vmload.records import FileRecords, Zone, ZoneInfo
@@ -87,8 +87,10 @@ def _set_from_zoneadm(vm: dict[str, Any], zone: Zone) -> None:
 
 
 def _set_from_files(vm: dict[str, Any], files: FileRecords) -> None:
-    if files.last_modified is not None:
-        vm["last_modified"] = files.last_modified
+    times = (files.xml_modified, files.others_modified)
+    modified = configfiles.last_modified(when for when in times if when is not None)
+    if modified is not None:
+        vm["last_modified"] = modified
     if files.last_exited is not None and vm["zone_state"] != "running":
         vm["exit_status"] = files.last_exited.exit_status
         vm["exit_timestamp"] = files.last_exited.exit_timestamp

@@ -49,8 +49,9 @@ class Applying:
         self._watches = watches
         self._retrying = retrying
 
-    def apply(self, asked: str, found: Found, cause: Optional[Cause]) -> Applied:
+    def apply(self, asked: str, found: Found, cause: Optional[Cause], *, is_whole: bool = True) -> Applied:
         """Serve, drop or keep the zone, as what was `found` says. Without a `cause` there is no event: the first load.
+        Unless it `is_whole`, one of its sources still fails: the zone has the error that it had.
 
         `asked` is what zoneadm was asked for: that can be a uuid too, of a zone that has another name."""
         zonename = found.zone.zonename if isinstance(found, ZoneRecords) else asked
@@ -72,7 +73,8 @@ class Applying:
         except LoadError as error:
             return self._failed(asked, error)
         put = self._cache.put(zonename, found, vm, cause)
-        self._retrying.ended(zonename)
+        if is_whole:
+            self._retrying.ended(zonename)
         if asked != zonename:
             self._gone(asked, cause)
         return Applied(put.event, put.changes)

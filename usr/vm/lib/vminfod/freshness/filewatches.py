@@ -11,7 +11,7 @@ Always: exactly the five files of each zone that was set() and not dropped, the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
@@ -20,15 +20,18 @@ from vmload import parts as part
 from vmload.reader import CONFIG, SYSINFO, ZONES_FOLDER, config_paths, lastexited_path, zone_xml_path
 from vmload.records import Zone
 from vmload.system import Identity
+from vmload.zonesources import Source
 
-_OF_XML = frozenset({part.LAST_MODIFIED, part.ZONEXML})
-_OF_CONFIG = frozenset({part.LAST_MODIFIED, part.JSON})
-_OF_LASTEXITED = frozenset({part.LAST_MODIFIED, part.LAST_EXITED})
+_OF_XML = frozenset({part.ZONEXML})
+_OF_CONFIG = frozenset({part.JSON})
+_OF_LASTEXITED = frozenset({part.LAST_EXITED})
 
 # Seconds that the reading of a new zone waits for its watches to stand. A file watcher that hangs must not hold up the
 # event (H2): what stands later is read once more then, for what changed in between.
 _PATIENCE = 1.0
 
+
+_SOURCES = (Source.XML, Source.FILES)  # those that read files
 
 Seen = Mapping[str, Optional[Identity]]  # path -> which file or folder is there; None: none
 
@@ -53,6 +56,11 @@ class Meaning:
     parts: frozenset[str]
     is_xml: bool
 
+    @property
+    def source(self) -> Source:
+        """Who reads it."""
+        return Source.XML if self.is_xml else Source.FILES
+
 
 class FileWatches:
     """See the head of the module."""
@@ -62,6 +70,7 @@ class FileWatches:
         self._log = log
         self._meanings: dict[str, Meaning] = {}
         self._zones: dict[str, str] = {}  # zone name -> zonepath; what is watched for it is in _meanings, nothing else
+        self._watched: dict[str, set[Source]] = {}  # zone name, of just the same -> for which sources
         # Watched path -> what was there shortly before the watch was asked for. Not in here: not known.
         self._identities: dict[str, Optional[Identity]] = {}
 
@@ -70,18 +79,19 @@ class FileWatches:
         self._watcher.watch(SYSINFO)
         self._watcher.watch(ZONES_FOLDER)
 
-    def covers(self, zone: Zone) -> bool:
-        """Whether the files of `zone` are watched, where they are now."""
-        return self._zones.get(zone.zonename) == zone.zonepath
+    def covers(self, zone: Zone, sources: Collection[Source] = _SOURCES) -> bool:
+        """Whether the files of `zone` that these sources read are watched, where they are now."""
+        return self._zones.get(zone.zonename) == zone.zonepath and self._watched[zone.zonename].issuperset(sources)
 
-    def set(self, zone: Zone, seen: Seen) -> bool:
-        """Watch the files of `zone` from now on, of which those were `seen` a moment ago. New watches are given a
-        moment to stand before what they watch is read (S9). Whether any is another file than was watched so far."""
-        if not self.covers(zone):
-            self.want(zone, seen)
+    def set(self, zone: Zone, seen: Seen, sources: Collection[Source] = _SOURCES) -> bool:
+        """Watch the files of `zone` that these sources read from now on, of which those were `seen` a moment ago. New
+        watches are given a moment to stand before what they watch is read (S9). Whether any is new, or of another file
+        than was watched so far: what was read before that is not followed."""
+        if not self.covers(zone, sources):
+            self.want(zone, seen, sources)
             self._let_stand(zone)
-            return False
-        others = [path for path in watched_for(zone) if self._is_another(path, seen.get(path))]
+            return True
+        others = [path for path, now in seen.items() if self._is_another(path, now)]
         for path in others:
             self._watcher.unwatch(path)
             self._watcher.watch(path)
@@ -106,13 +116,18 @@ class FileWatches:
         """Wait until what can be watched is watched; False if that is not so within so many seconds."""
         return self._watcher.wait_answered(within)
 
-    def want(self, zone: Zone, seen: Seen) -> None:
+    def want(self, zone: Zone, seen: Seen, sources: Collection[Source] = _SOURCES) -> None:
         """As set(), but without the wait; nothing if it is watched already."""
-        if self.covers(zone):
+        if self.covers(zone, sources):
             return
-        self.drop(zone.zonename)
-        self._zones[zone.zonename] = zone.zonepath
+        if self._zones.get(zone.zonename) != zone.zonepath:
+            self.drop(zone.zonename)
+            self._zones[zone.zonename], self._watched[zone.zonename] = zone.zonepath, set()
+        new = set(sources) - self._watched[zone.zonename]
+        self._watched[zone.zonename] |= new
         for path, meaning in _meanings(zone.zonename, zone.zonepath).items():
+            if meaning.source not in new:
+                continue
             self._meanings[path] = meaning
             if path in seen:
                 self._identities[path] = seen[path]
@@ -123,6 +138,7 @@ class FileWatches:
         zonepath = self._zones.pop(zonename, None)
         if zonepath is None:
             return
+        del self._watched[zonename]
         for path, meaning in _meanings(zonename, zonepath).items():
             if self._meanings.get(path) == meaning:
                 del self._meanings[path]
@@ -138,10 +154,13 @@ class FileWatches:
         return self._meanings.get(path)
 
 
-def watched_for(zone: Zone) -> list[str]:
-    """The paths that are watched for a zone."""
-    lastexited, config = lastexited_path(zone.zonepath), config_paths(zone.zonepath).values()
-    return [zone_xml_path(zone.zonename), lastexited, zone.zonepath, *config, f"{zone.zonepath}/{CONFIG}"]
+def watched_for(zone: Zone, sources: Collection[Source] = _SOURCES) -> list[str]:
+    """The paths that are watched for these sources of a zone."""
+    found = [zone_xml_path(zone.zonename)] if Source.XML in sources else []
+    if Source.FILES in sources:
+        found += [lastexited_path(zone.zonepath), zone.zonepath, *config_paths(zone.zonepath).values()]
+        found.append(f"{zone.zonepath}/{CONFIG}")
+    return found
 
 
 def _meanings(zonename: str, zonepath: str) -> dict[str, Meaning]:

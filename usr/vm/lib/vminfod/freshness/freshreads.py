@@ -71,12 +71,14 @@ class FreshReads:
 
 
 def waited_for(loader: Loader, cache: Cache, zonename: str) -> str:
-    """What a reading of the zone waits for: the command that runs, one about the zone if there is one."""
+    """What a reading of the zone waits for: of what runs the oldest that is about the zone, if there is one."""
     records = cache.records(zonename)
-    about = {zonename} if records is None else {zonename, records.zone.zonepath.lstrip("/"), str(records.zone.zoneid)}
-    commands = loader.running()
-    for command in [c for c in commands if about & set(c.words)] or commands:
-        return f"waiting for {command.what}, which runs {command.seconds:.1f} s"
+    about = {zonename} if records is None else {zonename, records.zone.zonepath.lstrip("/")}
+    commands, reads = loader.running(), loader.file_reads.under_way()
+    own = [(command.seconds, command.what) for command in commands if command.names(about)]
+    own += [(seconds, f"reading {what}") for what, seconds in reads if zonename in what.split()]
+    for seconds, what in sorted(own, reverse=True) or [(command.seconds, command.what) for command in commands]:
+        return f"waiting for {what}, which runs {seconds:.1f} s"
     return "it is being read, and waits for its turn"
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MPL-2.0
 """A VM as it would be if it were published now: read anew and assembled, and never served.
 
-Always: nothing here is applied or watched, so that it may be read beside the reading that is (reloads.py)."""
+Always: nothing here is applied or watched, so that it may be read beside the reading that is (reloads.py); none of its
+        sources may be late (zonereading.py)."""
 
 from __future__ import annotations
 
@@ -14,9 +15,12 @@ from vminfod.freshness.freshreads import waited_for, why_not
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.sysinforeads import SysinfoReads
 from vminfod.freshness.threads import Threads
+from vminfod.freshness.zonereading import ZoneReading
+from vminfod.log import Log
 from vminfod.serving import jsonslices, jsontext
 from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REQUEST
+from vmload import parts as part
 from vmload.loader import Loader, assemble
 from vmload.loaderror import CommandFailed, LoadError, XmlGone, ZoneGone
 from vmload.records import ZoneRecords
@@ -25,12 +29,21 @@ from vmload.records import ZoneRecords
 class Previews:
     """See the head of the module."""
 
-    def __init__(self, loader: Loader, cache: Cache, sysinfo: Sysinfo, sysinfo_reads: SysinfoReads, threads: Threads):
+    def __init__(
+        self,
+        loader: Loader,
+        cache: Cache,
+        sysinfo: Sysinfo,
+        sysinfo_reads: SysinfoReads,
+        threads: Threads,
+        log: Log,
+    ):
         self._loader = loader
         self._cache = cache
         self._sysinfo = sysinfo
         self._sysinfo_reads = sysinfo_reads
         self._threads = threads
+        self._log = log
 
     def preview(self, zonename: str, timeout: float) -> Optional[bytes]:
         """The VM as JSON; None if it is gone. Raises LoadError, also after `timeout` seconds."""
@@ -60,19 +73,22 @@ class Previews:
             return None, error
 
     def _read(self, zonename: str) -> ZoneRecords:
+        """All of the zone. Raises LoadError."""
+        old = partial(self._cache.records, zonename)
+        reading = ZoneReading(zonename, self._loader.sources, self._threads, self._log, old)
+        reading.mark(part.ALL, (), REQUEST)
         try:
-            return self._read_once(zonename)
-        except CommandFailed:
-            return self._read_once(zonename)  # in a moment it may do better, as with a fresh read
-
-    def _read_once(self, zonename: str) -> ZoneRecords:
-        """zoneadm beside all the rest; if its record is another the rest is read once more."""
-        old = self._cache.records(zonename)
-        if old is None:
-            return self._loader.read(self._loader.find(zonename, self._threads), self._threads)
-        ahead = self._threads.beside(partial(self._loader.read, old.zone, self._threads, old))
-        zone = self._loader.find(zonename, self._threads)
-        return ahead() if zone == old.zone else self._loader.read(zone, self._threads, old)
+            reading.run(is_whole=True)
+            if any(isinstance(failure.error, CommandFailed) for failure in reading.failed.values()):
+                reading.retry()  # in a moment it may do better, as with a fresh read
+                reading.run(is_whole=True)
+            records = reading.known()
+            for failure in reading.failed.values():
+                raise failure.error
+        finally:
+            reading.stop()
+        assert records is not None
+        return records
 
     def _body(self, records: ZoneRecords) -> bytes:
         vm = assemble(records, self._sysinfo.value)

@@ -3,7 +3,7 @@
 
 Always: a zone has an error from its first failure until it has been applied, or does not exist any more;
         each failure in a row doubles the wait, up to a minute, with jitter so that many do not come at once;
-        whoever waits is woken when something happened to the zone, and yet never tries without pause."""
+        it is tried sooner when something happened to what could not be read, and yet never without a pause."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Optional, TypedDict
-
-import gevent
-from gevent.event import Event as Flag
 
 from vminfod import times
 from vminfod.backoff import Backoff
@@ -45,6 +42,8 @@ class ZoneError:
     since: int
     tries: int = 0
     wait: float = 0.0
+    is_woken: bool = False
+    _tried: float = 0.0  # monotonic seconds
     _backoff: Backoff = field(default_factory=lambda: Backoff(_FIRST, _MOST))
 
     def again(self, error: LoadError) -> None:
@@ -52,6 +51,12 @@ class ZoneError:
         self.error = error
         self.tries += 1
         self.wait = self._backoff.next()
+        self.is_woken, self._tried = False, time.monotonic()
+
+    @property
+    def due(self) -> float:
+        """When to try again, monotonic seconds."""
+        return self._tried + min(self.wait, _FIRST) / 2 + (0.0 if self.is_woken else self.wait)
 
     @property
     def lasts(self) -> bool:
@@ -80,7 +85,6 @@ class Retrying:
     def __init__(self, log: Log):
         self._log = log
         self._errors: dict[str, ZoneError] = {}
-        self._waiting: dict[str, Flag] = {}  # just the zones in wait(); the flag ends it
 
     def __iter__(self) -> Iterator[tuple[str, ZoneError]]:
         return iter(list(self._errors.items()))
@@ -110,25 +114,13 @@ class Retrying:
         """The zone has been applied, or does not exist: the error that it had until now."""
         return self._errors.pop(zonename, None)
 
-    def still(self, zonename: str, error: ZoneError) -> None:
-        """The zone has been applied in part: as a whole it has the error that it had."""
-        self._errors.setdefault(zonename, error)
-
-    def wait(self, zonename: str, *, is_marked: bool = False) -> None:
-        """Until the zone is to be tried again: a moment at least, and no longer once it is woken, or if it `is_marked`
-        already since it was tried."""
+    def due(self, zonename: str) -> float:
+        """When the zone is to be tried again, monotonic seconds; now, if it has no error by now."""
         known = self._errors.get(zonename)
-        seconds = known.wait if known is not None else _FIRST
-        wake = self._waiting[zonename] = Flag()
-        if is_marked:
-            wake.set()
-        try:
-            gevent.sleep(min(seconds, _FIRST) / 2)
-            wake.wait(seconds)
-        finally:
-            del self._waiting[zonename]
+        return known.due if known is not None else 0.0
 
     def wake(self, zonename: str) -> None:
-        """Something happened to the zone: try again soon."""
-        if zonename in self._waiting:
-            self._waiting[zonename].set()
+        """Something happened to what could not be read of the zone: try again soon."""
+        known = self._errors.get(zonename)
+        if known is not None:
+            known.is_woken = True

@@ -48,7 +48,7 @@ class SecondLook:
             if zonename in node.zones or zonename in node.errors:
                 continue
             try:
-                zone = self._loader.find(zonename, self._threads)
+                zone = self._loader.sources.find(zonename, self._threads)
                 if zone.zonename != zonename:
                     gone.append(zonename)
             except ZoneGone:

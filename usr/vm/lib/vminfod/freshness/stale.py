@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """What is to be read of one zone, and who waits for it. No I/O.
 
-Always: a question is answered by a reading that began after it was asked, or goes on waiting."""
+Always: a question is answered once each source has answered that was asked after it, or goes on waiting."""
 
 from __future__ import annotations
 
@@ -14,18 +14,28 @@ from gevent.event import AsyncResult
 from vminfod.serving.cause import Cause
 from vmload import parts as part
 from vmload.loaderror import CommandFailed, LoadError, XmlGone
+from vmload.zonesources import Source
 
 
 class Question:
-    """Somebody waits for the zone to be read. `answer`: None once it is applied, or why it cannot be read."""
+    """Somebody waits for all of the zone to be read. `answer`: None once it is applied, or why it cannot be read."""
 
     def __init__(self) -> None:
         self.answer: AsyncResult = AsyncResult()
+        self._missing = set(Source)
         self._had_failure = False
+
+    def applied(self, source: Source) -> None:
+        """What this source was asked for it is served."""
+        self._missing.discard(source)
+        if not self._missing and not self.answer.ready():
+            self.answer.set(None)
 
     def hear(self, error: Optional[LoadError]) -> bool:
         """How a reading ended that began after the question; whether that is the answer. A command that failed once is
         given one more chance, and without XML the zone is not served, which is all that is asked."""
+        if self.answer.ready():
+            return True
         if isinstance(error, CommandFailed) and not self._had_failure:
             self._had_failure = True
             return False
@@ -36,15 +46,12 @@ class Question:
 @dataclass
 class Stale:
     """What is to be read of one zone. `cause` is the first that came, or the newest word of a transaction that ends:
-    what it publishes is its own. `questions`: who waits for it. Of a reading under way: whether something of the zone
-    was served `ahead` of it, as zfs takes long, and whether it `is_taken`."""
+    what it publishes is its own. `questions`: who waits for it."""
 
     parts: set[str] = field(default_factory=set)
     datasets: set[str] = field(default_factory=set)
     cause: Optional[Cause] = None
     questions: list[Question] = field(default_factory=list)
-    ahead: bool = False
-    is_taken: bool = False
 
     def add(self, parts: Collection[str], datasets: Collection[str], cause: Optional[Cause]) -> None:
         self.parts.update(parts)
@@ -55,9 +62,22 @@ class Stale:
     def add_all(self, other: Stale) -> None:
         """What is in `other` as well, which came later."""
         self.add(other.parts, other.datasets, other.cause)
-        self.questions += other.questions
+        self.questions += [question for question in other.questions if question not in self.questions]
 
-    def answer(self, error: Optional[LoadError]) -> None:
+    def of(self, source: Source) -> Stale:
+        """What of it this source is asked for."""
+        datasets = set(self.datasets) if source is Source.ZFS else set()
+        return Stale(self.parts & source.value, datasets, self.cause, list(self.questions))
+
+    def without(self, sources: Collection[Source]) -> Stale:
+        """What of it other sources are asked for."""
+        taken: set[str] = set().union(*(source.value for source in sources))
+        datasets = set() if Source.ZFS in sources else set(self.datasets)
+        rest = self.parts - taken
+        return Stale(rest, datasets, self.cause, list(self.questions)) if rest or datasets else Stale()
+
+    def hear(self, error: Optional[LoadError]) -> None:
+        """How its reading ended: those who wait for it."""
         self.questions = [question for question in self.questions if not question.hear(error)]
 
     @property
@@ -65,10 +85,10 @@ class Stale:
         """Whether it is read for the end of a transaction, which is seen as a whole."""
         return self.cause is not None and self.cause.ends_transaction
 
-    @property
-    def needs_zfs(self) -> bool:
-        """Whether zfs is asked for it."""
-        return bool(self.datasets) or part.DATASETS in self.parts
-
     def __bool__(self) -> bool:
         return bool(self.parts or self.datasets)
+
+
+def all_of(cause: Optional[Cause]) -> Stale:
+    """All of a zone."""
+    return Stale(set(part.ALL), set(), cause)

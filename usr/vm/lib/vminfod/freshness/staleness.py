@@ -27,9 +27,9 @@ from vmload.reader import SYSINFO, ZONES_FOLDER
 from vmload.used import used_by
 
 # lastexited too: before a zone's first exit there is no file that could be watched.
-_OF_ZONE_EVENT = frozenset({part.LAST_MODIFIED, part.LAST_EXITED, part.ZONEADM, part.ZONEXML, part.ZONEINFO})
+_OF_ZONE_EVENT = frozenset({part.LAST_EXITED, part.ZONEADM, part.ZONEXML, part.ZONEINFO})
 # All whose watches it sets anew: the XML is not rolled back, but may change before it is watched again.
-_OF_ROLLBACK = frozenset({part.LAST_MODIFIED, part.JSON, part.LAST_EXITED, part.ZONEXML})
+_OF_ROLLBACK = frozenset({part.JSON, part.LAST_EXITED, part.ZONEXML})
 
 # After these something else may be mounted where a dataset's files were: other files are there, or none, and nothing
 # happened to the old ones. Reading them finds that out (filewatches.py).
