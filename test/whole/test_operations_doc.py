@@ -29,8 +29,8 @@ def text_of(argument):
     if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
         return re.escape(argument.value)
     if isinstance(argument, ast.JoinedStr):
-        parts = [re.escape(p.value) if isinstance(p, ast.Constant) else "X" for p in argument.values]
-        return "".join(parts)
+        parts = [re.escape(p.value) if isinstance(p, ast.Constant) else "\0" for p in argument.values]
+        return re.sub("\0+", "X", "".join(parts))
     return None
 
 
