@@ -7,13 +7,16 @@
  *
  * The wire, the words on standard error and the exit statuses are those of link.py, whose head describes them; a test
  * holds the two to each other. Always: a frame is copied when all of it has come.
- * Not here: tools with work of their own, and faults, which the node carries out for a thin tool. */
+ * Not here: tools with work of their own, and faults, which the node carries out for a thin tool.
+ * It needs little of the C library, and none where bare.c can be in its place: stubs.py tries that first. */
+
+#define _GNU_SOURCE
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -30,12 +33,16 @@ static int node = -1; /* the connection */
 
 static void die(const char *what, const char *where, const char *why)
 {
+	static char line[4 * PATH_MAX];
 	const char *slash = strrchr(stub, '/');
+	const char *parts[] = {slash ? slash + 1 : stub, ": ", what, where, why ? " (" : "", why ? why : "",
+			       why ? ")\n" : "\n"};
+	char *at = line;
 
-	if (why != NULL)
-		dprintf(2, "%s: %s%s (%s)\n", slash ? slash + 1 : stub, what, where, why);
-	else
-		dprintf(2, "%s: %s%s\n", slash ? slash + 1 : stub, what, where);
+	for (size_t part = 0; part < sizeof parts / sizeof *parts; part++)
+		at = stpcpy(at, parts[part]);
+	if (write(2, line, (size_t)(at - line)) < 0)
+		_exit(1); /* there is nobody to be told */
 	_exit(1);
 }
 
@@ -56,7 +63,7 @@ static void find_root(void)
 	if (realpath(stub, root) != NULL) {
 		while ((slash = strrchr(root, '/')) != NULL) {
 			*slash = '\0';
-			snprintf(pointer, sizeof pointer, "%s" POINTER, root);
+			stpcpy(stpcpy(pointer, root), POINTER);
 			if (access(pointer, F_OK) == 0)
 				return;
 		}
@@ -69,13 +76,17 @@ static void connect_to_node(void)
 	char path[PATH_MAX + sizeof POINTER];
 	struct sockaddr_un where = {.sun_family = AF_UNIX};
 	struct timespec moment = {.tv_nsec = 10 * 1000 * 1000};
-	FILE *pointer;
+	ssize_t size = -1;
+	int pointer;
 
-	snprintf(path, sizeof path, "%s" POINTER, root);
-	if ((pointer = fopen(path, "r")) == NULL || fgets(where.sun_path, sizeof where.sun_path, pointer) == NULL)
+	stpcpy(stpcpy(path, root), POINTER);
+	if ((pointer = open(path, O_RDONLY | O_CLOEXEC)) >= 0)
+		size = read(pointer, where.sun_path, sizeof where.sun_path - 1);
+	if (size < 0)
 		die("no mock compute node is running at ", root, strerror(errno));
-	fclose(pointer);
-	where.sun_path[strcspn(where.sun_path, "\n")] = '\0';
+	close(pointer);
+	if (size > 0)
+		where.sun_path[size - 1] = '\0'; /* the end of its line */
 	for (int attempt = 1;; attempt++) {
 		if ((node = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) >= 0 &&
 		    connect(node, (struct sockaddr *)&where, sizeof where) == 0)
@@ -111,11 +122,13 @@ static int send_message(char *message, size_t size)
 
 static void send_words(const char *tool, char **words)
 {
-	char pid[24], *message;
-	const char *head[] = {"run", tool, pid};
+	char digits[24] = "", *pid = digits + sizeof digits - 1, *message;
+	const char *head[] = {"run", tool, NULL};
 	size_t size = 4;
 
-	snprintf(pid, sizeof pid, "%ld", (long)getpid());
+	for (long rest = getpid(); rest > 0; rest /= 10)
+		*--pid = (char)('0' + rest % 10);
+	head[2] = pid;
 	for (int place = 0; place < 3; place++)
 		size += strlen(head[place]) + 1;
 	for (char **word = words; *word != NULL; word++)
@@ -123,12 +136,11 @@ static void send_words(const char *tool, char **words)
 	message = room(NULL, size);
 	size = 4;
 	for (int place = 0; place < 3; place++)
-		size += strlen(strcpy(message + size, head[place])) + 1;
+		size += (size_t)(stpcpy(message + size, head[place]) - (message + size)) + 1;
 	for (char **word = words; *word != NULL; word++)
-		size += strlen(strcpy(message + size, *word)) + 1;
+		size += (size_t)(stpcpy(message + size, *word) - (message + size)) + 1;
 	if (send_message(message, size - 1) < 0) /* the last NUL separates nothing */
 		die("the mock compute node has gone away", "", strerror(errno));
-	free(message);
 }
 
 /* Standard input to its end, or just `wanted` bytes of it (0: all), as one message. */
@@ -147,7 +159,6 @@ static void send_input(size_t wanted)
 	}
 	if (got < 0 || send_message(text, size) < 0)
 		die("cannot hand standard input to the mock compute node", "", strerror(errno));
-	free(text);
 }
 
 /* Exactly `size` bytes of the node, or the end of this tool. */
@@ -176,14 +187,23 @@ static void copy(int descriptor, const char *text, size_t size)
 	}
 }
 
+static int decimal(const char *text)
+{
+	int value = 0;
+
+	while (*text >= '0' && *text <= '9')
+		value = 10 * value + *text++ - '0';
+	return value;
+}
+
 int main(int argc, char **argv)
 {
 	unsigned char head[5];
 	char *payload = NULL;
 
 	if (argc < 3) {
-		dprintf(2, "usage: %s TOOL STUB WORD...\n", argv[0]);
-		return 2;
+		stub = argv[0];
+		die("usage: link TOOL STUB WORD...", "", NULL);
 	}
 	stub = argv[2];
 	signal(SIGPIPE, SIG_DFL); /* a reader that has gone ends the tool, as it ends the real ones */
@@ -210,9 +230,9 @@ int main(int argc, char **argv)
 			send_input(number((unsigned char *)payload));
 			break;
 		case 'x':
-			_exit(atoi(payload));
+			_exit(decimal(payload));
 		case 'k':
-			kill(getpid(), atoi(payload));
+			kill(getpid(), decimal(payload));
 			break;
 		default:
 			die("an answer of the mock compute node is not known", "", NULL);
