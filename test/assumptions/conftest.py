@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from mockcn import process
 from mockcn.process import MockNode
 from support.deadlines import SOON
 
@@ -80,6 +81,13 @@ class ZfsEvents:
             )
             for record in self.records()
         ]
+
+
+@pytest.fixture
+def node(root: str) -> Iterator[MockNode]:
+    """A mock node with a VM of every brand: few, since most of these tests have one of their own."""
+    with process.start(root, vms=8) as running:
+        yield running
 
 
 @pytest.fixture

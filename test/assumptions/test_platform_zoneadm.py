@@ -92,7 +92,8 @@ def test_wrong_words_give_usage_and_a_failing_status(words: list[str], fails: Ca
     assert "usage:" in said
 
 
-def test_boot_and_halt_of_a_zone_in_the_wrong_state_say_so(node: MockNode) -> None:
+def test_boot_and_halt_of_a_zone_in_the_wrong_state_say_so(quiet_node: MockNode) -> None:
+    node = quiet_node  # nothing comes of them
     zones = {zone["state"]: zone["zonename"] for zone in node.control.vms()}
     running, configured, stopped = zones["running"], zones["configured"], zones["installed"]
     done = node.run("zoneadm", "-z", running, "boot")

@@ -3,7 +3,9 @@
 `make test-all`.
 
     @settings(max_examples=examples(200))          of those that it makes up a quarter; all if VMINFOD_EXAMPLES is `all`
-    @pytest.mark.parametrize("step", few(STEPS))   the first, a middle and the last one; the others are marked `more`"""
+    @pytest.mark.parametrize("step", few(STEPS))   the first, a middle and the last one; the others are marked `more`
+    @pytest.mark.parametrize("name", ["INT", *more("HUP", "QUIT")])       one of each kind; the others are marked `more`
+    @pytest.mark.parametrize(("what", "harm"), in_turn(COMMANDS, HARMS))  each command, with one harm or another"""
 
 from __future__ import annotations
 
@@ -26,6 +28,21 @@ def few(values: Iterable[Any], kept: int = 3) -> list[Any]:
     last = len(listed) - 1
     chosen = {round(number * last / max(1, kept - 1)) for number in range(kept)}
     return [value if place in chosen else _marked(value) for place, value in enumerate(listed)]
+
+
+def more(*values: Any) -> list[Any]:
+    """These values, all marked `more`: of a kind of which another is tried always."""
+    return [_marked(value) for value in values]
+
+
+def in_turn(values: Iterable[Any], others: Iterable[Any]) -> list[Any]:
+    """All pairs. Not marked `more` is one for each of `values`, with one of `others` after another."""
+    with_each = list(others)
+    return [
+        pytest.param(value, other, marks=[pytest.mark.more] * (place % len(with_each) != turn))
+        for place, value in enumerate(values)
+        for turn, other in enumerate(with_each)
+    ]
 
 
 def _marked(value: Any) -> Any:

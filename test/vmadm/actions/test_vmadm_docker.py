@@ -13,6 +13,7 @@ import threading
 import pytest
 
 from support.deadlines import SOON
+from support.examples import more
 from support.writing import BASE_IMAGE, IMAGE, LX_IMAGE
 from vmadm import BadPayload, VmadmError
 
@@ -145,7 +146,11 @@ def test_file_from_a_url_is_mounted_and_fetched_at_each_start(cn, fetching, url)
 
 @pytest.mark.parametrize(
     ("path", "why"),
-    [("/none", "error: 404"), ("/large", "Maximum file size exceeded"), ("/round", "Maximum redirects followed")],
+    [
+        ("/none", "error: 404"),
+        ("/large", "Maximum file size exceeded"),
+        *more(("/round", "Maximum redirects followed")),
+    ],
 )
 def test_file_that_cannot_be_had_keeps_the_container_from_booting(cn, fetching, url, path, why):
     vm = cn.create(docker=True, filesystems=[mount(url + path), mount(f"{url}/hosts", "/etc/other")])
@@ -242,7 +247,7 @@ def test_container_without_a_policy_does_not_boot_with_the_node(cn):
 # Signals.
 
 
-@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 15), ("INT", 2), ("9", 9), ("SIGHUP", 1), ("QUIT", 3)])
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 15), ("INT", 2), ("9", 9), *more(("SIGHUP", 1), ("QUIT", 3))])
 def test_signal_ends_a_container_which_shows_by_which(cn, name, status):
     uuid = cn.create(docker=True, autoboot=True)["uuid"]
     cn.ok("kill", "-s", name, uuid)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.examples import few
+from support.examples import in_turn
 from support.writing import IMAGE
 from vmadm import VmadmError
 
@@ -123,8 +123,7 @@ def clear_away(cn, uuid, place):
         cn.api.delete(uuid)
 
 
-@pytest.mark.parametrize("harm", few(HARMS, 2))
-@pytest.mark.parametrize("what", COMMANDS)
+@pytest.mark.parametrize(("what", "harm"), in_turn(COMMANDS, HARMS))
 def test_command_ends_and_touches_nothing_outside(cn, outside, what, harm):
     act, inside = COMMANDS[what]
     uuid = cn.create(archive_on_delete=True)["uuid"] if what == "archive" else cn.add()
@@ -147,8 +146,7 @@ def test_command_ends_and_touches_nothing_outside(cn, outside, what, harm):
         clear_away(cn, uuid, place)
 
 
-@pytest.mark.parametrize("harm", few(HARMS, 2))
-@pytest.mark.parametrize("inside", ["root/startvm", "root/tmp", "root/tmp/vm.metadata"])
+@pytest.mark.parametrize(("inside", "harm"), in_turn(["root/startvm", "root/tmp", "root/tmp/vm.metadata"], HARMS))
 def test_start_of_a_kvm_ends_and_touches_nothing_outside(cn, outside, inside, harm):
     uuid = cn.add(brand="kvm", image="", ram=1024, state="stopped")
     place = f"{cn.root}/zones/{uuid}/{inside}"
@@ -165,9 +163,9 @@ def test_start_of_a_kvm_ends_and_touches_nothing_outside(cn, outside, inside, ha
         clear_away(cn, uuid, place)
 
 
-@pytest.mark.parametrize("harm", few(HARMS, 2))
 @pytest.mark.parametrize(
-    "inside", few(["root/etc", "root/etc/nodename", "root/var", "root/var/svc/provisioning", "config"])
+    ("inside", "harm"),
+    in_turn(["root/etc", "root/etc/nodename", "root/var", "root/var/svc/provisioning", "config"], HARMS),
 )
 def test_create_from_a_hostile_image_ends_and_touches_nothing_outside(cn, outside, inside, harm):
     image = f"{cn.root}/zones/{IMAGE}"

@@ -9,6 +9,7 @@ import stat
 import pytest
 
 from support.deadlines import SOON
+from support.examples import more
 from support.running_daemon import eventually
 from vmadm import VmadmError
 from vmadm.actions import vmadmd as vmadmd_actions
@@ -191,8 +192,10 @@ def test_boot_options_hold_for_one_boot(cn, kvm):
     ("word", "text"),
     [
         ("cdrom=/none.iso,ide", "Cannot find disk: /none.iso"),
-        ("cdrom=/../../etc/passwd,ide", "Cannot find disk: /../../etc/passwd"),
-        ("disk=DISK,ahci", '"ahci" is not a valid disk model for kvm brand. Valid are: virtio,scsi,ide'),
+        *more(
+            ("cdrom=/../../etc/passwd,ide", "Cannot find disk: /../../etc/passwd"),
+            ("disk=DISK,ahci", '"ahci" is not a valid disk model for kvm brand. Valid are: virtio,scsi,ide'),
+        ),
         ("disk=DISK,ide,boot=on", '"ide,boot=on" is not a valid disk model for kvm brand. Valid are: virtio,scsi,ide'),
     ],
 )

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from support import moving
-from support.examples import few
+from support.examples import few, more
 from support.moving import MOTD, ON_DISK, VMADM, cut, hardware_vm, head, joined, os_vm, pouring, runs, split
 from support.running_daemon import eventually
 from support.writing import LIMIT, NOBODY, next_said, outcome
@@ -88,7 +88,7 @@ def test_rules_of_a_firewall_find_a_vm_that_came(two):
     two.other.api.delete(uuid)
 
 
-@pytest.mark.parametrize("brand", ["bhyve", "kvm"])
+@pytest.mark.parametrize("brand", ["bhyve", *more("kvm")])
 def test_disks_of_a_hardware_vm_come_with_their_data(two, brand):
     uuid = hardware_vm(two, brand)
     came = two.received(two.bundle(uuid))
