@@ -8,11 +8,11 @@ Always: what is fetched lies below the zonepath's `hostvolumes`, which the zone 
 from __future__ import annotations
 
 import subprocess
+from contextlib import ExitStack
 from typing import Any
 
 from vmadm.actions.session import Session
 from vmadm.errors import ToolFailed, VmadmError
-from vmadm.node.machine import end_at_once
 from vmadm.node.zonefolder import ZoneFolder
 from vmadm.payload import dockerhost
 from vmload import Vm
@@ -34,16 +34,14 @@ def fetch(session: Session, vm: Vm, name: str) -> None:
     session.step("fetch the container's files")
     zonename = _fetching_zone(session, name)
     folder = ZoneFolder(session.node, vm["zonepath"])
-    children: dict[str, subprocess.Popen[bytes]] = {}
-    try:
-        for inside, url in wanted.items():
-            children[inside] = session.node.start("zlogin", "-Q", zonename, *CURL, _quoted(url), **_STREAMS)
+    with ExitStack() as stack:
+        children = {
+            inside: stack.enter_context(session.node.started("zlogin", "-Q", zonename, *CURL, _quoted(url), **_STREAMS))
+            for inside, url in wanted.items()
+        }
         for inside, child in children.items():
             content = _fetched(child, wanted[inside])
             folder.write(inside, content.decode("utf-8", "surrogateescape"), 0o444)
-    finally:
-        for child in children.values():
-            _end(child)
 
 
 _STREAMS: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -85,12 +83,3 @@ def _fetched(child: subprocess.Popen[bytes], url: str) -> bytes:
     if len(content) > MOST:
         raise VmadmError(f"cannot fetch {url}: it has more than {MOST} bytes")
     return content
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    if child.poll() is None:
-        end_at_once(child)
-        child.wait()
-    for stream in (child.stdout, child.stderr):
-        if stream is not None:
-            stream.close()

@@ -247,9 +247,9 @@ def end_at_once(child: subprocess.Popen[Any]) -> None:
 
 
 def _end(child: subprocess.Popen[Any]) -> None:
-    if child.poll() is None:
-        end_at_once(child)
-        child.wait()
+    with child:  # which closes its pipes and waits for it
+        if child.poll() is None:
+            end_at_once(child)
 
 
 def _not_written(doing: str, path: str, error: OSError) -> NotWritten:
