@@ -91,7 +91,7 @@ MUTANTS = (
         "a choice of fields is taken for a choice of types alone",
         "Complete",
         "serving/prepared.py",
-        'changed = {str(change["path"][0]) for change in changes} | _differing(old or {}, vm)',
+        'changed = {str(change["path"][0]) for change in changes} | _differing(old, vm)',
         'changed = {str(change["path"][0]) for change in changes[:1]}',
     ),
     Mutant(

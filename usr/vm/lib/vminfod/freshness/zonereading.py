@@ -198,7 +198,8 @@ class ZoneReading:
         """For anything that happens; not longer than `until` (monotonic seconds), nor until one more is late."""
         moments = [at + PATIENCE for source, at in self._since.items() if not self._is_slow(source)]
         moments += [] if until is None else [until]
-        self._news.wait(max(0.0, min(moments) - time.monotonic()) if moments else None)
+        # A turn of the loop at least: what has come while all else was busy is not late.
+        self._news.wait(max(0.001, min(moments) - time.monotonic()) if moments else None)
         self._news.clear()
 
     def take(self, askings: Iterable[Asking]) -> None:
