@@ -119,17 +119,37 @@ class Actor:
             self.world.promise(f"vmadm {' '.join(words)}", zone["zonename"])
         return f"{zone['zonename']} {done.returncode} {done.stderr.strip()[:200]}"
 
-    def do_fresh(self, number: int, cap: int) -> str:
-        """The zone's configuration is changed, then GET /vms/ZONE?fresh=true; what that says is a promise."""
+    def do_fresh(self, number: int, cap: int, of: str = "xml") -> str:
+        """Something `of` the zone is changed, then GET /vms/ZONE?fresh=true; what that says is a promise. Meanwhile who
+        would tell the daemon of the change is stopped: it must have looked by itself."""
         zone = self._zone(number)
         if zone is None or not self.world.is_up:
             return "no such zone"
-        with contextlib.suppress(OrderRefused):  # its XML may be broken
-            self.control.set_rctl(zone["zonename"], "zone.cpu-cap", cap)
-        answer = ask(self.world.daemon.port, f"/vms/{zone['zonename']}?fresh=true&timeout=10")[0]
-        if answer.status in (200, 404):
-            self.world.promise("fresh read", zone["zonename"], answer)
+        tool, match = CHILDREN["zfs" if of == "zfs" else "files"]
+        stopped = self.control.kill_child(tool, signal.SIGSTOP, match)
+        try:
+            with contextlib.suppress(OrderRefused, OSError):  # what is to be changed may be broken
+                self._change(zone, cap, of)
+            answer = ask(self.world.daemon.port, f"/vms/{zone['zonename']}?fresh=true&timeout=10")[0]
+            if answer.status in (200, 404):
+                self.world.promise(f"fresh read ({of})", zone["zonename"], answer)
+        finally:
+            for pid in set(stopped) - self.world.frozen:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
         return f"{zone['zonename']} {answer.status}"
+
+    def _change(self, zone: dict[str, Any], number: int, of: str) -> None:
+        """Something `of` the zone becomes another one by that number. Raises OrderRefused and OSError."""
+        if of == "xml":
+            self.control.set_rctl(zone["zonename"], "zone.cpu-cap", number)
+        elif of == "tags":
+            # In place: that a file is another one would tell the daemon that it has changed.
+            self.control.write_config(zone["zonename"], "tags", {"fresh": number}, in_place=True)
+        elif of == "zfs":
+            self.world.node.run("zfs", "set", f"quota={10 + number % 90}g", zone["zonepath"][1:])
+        elif SYSINFO not in self.world.broken:
+            self.control.write_sysinfo({**self.control.sysinfo(), "Datacenter Name": f"dc{number}"})
 
     # -- writers that hold a VM back (holding.py) -------------------------------------------------------------------
 
@@ -201,11 +221,52 @@ class Actor:
         # Another's listing may take the fault, or none: then it does no more than to be slow once.
         self.control.fault("zfs", "slow", match=f"-d 1 {dataset}", times=1, seconds=seconds, when="after")
         self.world.node.run("zfs", "snapshot", f"{dataset}@vmsnap-first{len(self.log)}")
-        until = time.monotonic() + seconds
-        while self.control.held("zfs") == before and time.monotonic() < until:
-            time.sleep(0.01)
+        self._wait_held(before, seconds)
         self.world.node.run("zfs", "snapshot", f"{dataset}@vmsnap-second{len(self.log)}")
         return str(zone["zonename"])
+
+    def do_appear(self, number: int, seconds: float) -> str:
+        """A VM appears, and its dataset changes while what zfs says of it for the first time is on its way: so far
+        nobody knew whose dataset that is."""
+        uuid = f"{number:08x}-5eed-4000-8000-000000000000"
+        if uuid in self.world.names():
+            return "it is there already"
+        self.control.fault("zfs", "slow", match=f"zones/{uuid}", times=1, seconds=seconds, when="after")
+        before = self.control.held("zfs")
+        self.control.add_vm(brand="joyent", uuid=uuid)
+        self._wait_held(before, seconds)
+        self.world.node.run("zfs", "snapshot", f"zones/{uuid}@vmsnap-early")
+        return uuid
+
+    def do_unheralded(self, number: int) -> str:
+        """A VM appears without a zone event: the index of zones is all that tells of it."""
+        uuid = f"{number:08x}-1dea-4000-8000-000000000000"
+        if uuid in self.world.names():
+            return "it is there already"
+        self.control.drop_events(None, match="com.sun:zones:status")
+        try:
+            self.control.add_vm(brand="joyent", uuid=uuid)
+        finally:
+            self.control.clear_event_rules()
+        return uuid
+
+    def do_behind(self, number: int, seconds: float) -> str:
+        """A zone changes while a full refresh has read what it was: the refresh knows less than what is served."""
+        zone = self._zone(number, "joyent", "running")
+        if zone is None or not self.world.is_up:
+            return "no such zone"
+        self.control.fault("zfs", "slow", match="-d 3", times=1, seconds=seconds, when="after")
+        before = self.control.held("zfs")
+        self.world.daemon.process.send_signal(signal.SIGHUP)
+        self._wait_held(before, seconds)
+        self.world.node.run("zfs", "snapshot", f"{zone['zonepath'][1:]}@vmsnap-behind{len(self.log)}")
+        return str(zone["zonename"])
+
+    def _wait_held(self, before: int, seconds: float) -> None:
+        """Until one more call of zfs than `before` waits, but no longer than a while: a fault may hit another call."""
+        until = time.monotonic() + seconds
+        while self.control.held("zfs") <= before and time.monotonic() < until:
+            time.sleep(0.01)
 
     def do_lie(self, tool: str, lines: int, times: int, match: str = "") -> None:
         """The next calls of a tool leave out what comes after some lines, and end well."""
@@ -290,14 +351,18 @@ class Actor:
         return str(zone["zonename"])
 
     def do_swap(self, number: int, seconds: float) -> Optional[str]:
-        """The zone's config folder is moved aside, and a copy is put in its place, in which a file then changes."""
-        zone = self._zone(number)
+        """The zone's config folder is moved aside, and a copy is put in its place, in which a file then changes. Where
+        what was moved stays, nothing ever happens to the files that were watched."""
+        zone = self._zone(number, "joyent", "running")
         folder = zone and self.control.real(f"{zone['zonepath']}/config")
         if zone is None or not os.path.isdir(folder):
             return "no such folder"
         os.rename(folder, f"{folder}.old")
         shutil.copytree(f"{folder}.old", folder)
-        shutil.rmtree(f"{folder}.old")
+        if number % 2 == 0:
+            shutil.rmtree(f"{folder}.old")
+        else:
+            os.rename(f"{folder}.old", f"{folder}.{len(self.log)}")
         time.sleep(seconds)
         self.control.write_config(zone["zonename"], "tags", {"swapped": number}, in_place=True)
         return str(zone["zonename"])

@@ -19,6 +19,7 @@ from simulation.steps import Plan, Step
 CALM = "calm"  # the step that ends a round
 MEASURE_EVERY = 12  # steps
 READING = ("", "event", "refresh")  # why the daemon reads the VM when it is held
+CHANGED = ("xml", "tags", "zfs", "sysinfo")  # what differs when a fresh read is asked for
 ENDS = ("commit", "commit", "abort", "abort halfway", "expire")  # of a transaction
 
 # vmadm's words, without the VM: writes that are confirmed only when every read shows them.
@@ -44,6 +45,7 @@ def plan(seed: int, rounds: int, length: int = 24, skip: int = 0, vms: int = 30)
 def endless(seed: int, length: int, rounds: int | None = None) -> Iterator[list[Step]]:
     """Round after round, for ever or as many as are asked for."""
     source, of_writers = random.Random(seed), random.Random(f"{seed}, writers")
+    of_races = random.Random(f"{seed}, races")
     deck: list[str] = []
     done = 0
     while rounds is None or done < rounds:
@@ -55,6 +57,10 @@ def endless(seed: int, length: int, rounds: int | None = None) -> Iterator[list[
         steps = one_round(source, themes, length)
         for step in _writers(of_writers, done):
             steps.insert(of_writers.randrange(len(steps)), step)  # not behind the calm
+        for step in _races(done, themes):
+            steps.insert(of_races.randrange(len(steps)), step)
+        if "restarts" in themes:  # only where all was read anew anyway, and last: a full refresh heals what others show
+            steps.insert(len(steps) - 1, Step("behind", {"number": done, "seconds": 0.6}))
         yield steps
         done += 1
 
@@ -88,6 +94,20 @@ def _writers(source: random.Random, number: int) -> list[Step]:
     ]
 
 
+def _races(number: int, themes: list[str]) -> list[Step]:
+    """Changes of the round of that number that come while what was read before them is on its way. Placed beside the
+    others, too."""
+    about = {"number": number, "seconds": 0.6}
+    steps = []
+    if number % 3 == 0:
+        steps.append(Step("appear", about))
+    if number % 3 == 1:
+        steps.append(Step("swap", {"number": 2 * number + 1, "seconds": 0.3}))
+    if number % 9 == 2 and not any("events" in theme for theme in themes):
+        steps.append(Step("unheralded", {"number": number}))
+    return steps
+
+
 def _ordinary(source: random.Random) -> Step:
     draw = source.random()
     if draw < 0.06:
@@ -96,7 +116,8 @@ def _ordinary(source: random.Random) -> Step:
         words = [word.format(n=source.randint(100, 999)) for word in source.choice(WRITES)]
         return Step("vmadm", {"words": words, "number": source.randrange(1000)})
     if draw < 0.20:
-        return Step("fresh", {"number": source.randrange(1000), "cap": source.randint(10, 6400)})
+        number, cap = source.randrange(1000), source.randint(10, 6400)
+        return Step("fresh", {"number": number, "cap": cap, "of": CHANGED[cap % len(CHANGED)]})
     if draw < 0.25:
         cap, pause = source.randint(10, 6400), round(source.uniform(0.0, 0.04), 3)
         return Step("twice", {"number": source.randrange(1000), "cap": cap, "seconds": pause})

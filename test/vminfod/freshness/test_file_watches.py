@@ -82,6 +82,14 @@ def test_file_whose_end_the_watcher_told_is_not_asked_for_twice(watches, watcher
     assert asked(watcher) == []
 
 
+def test_what_is_known_of_files_goes_with_their_zone(watches, watcher):
+    watches.drop(U)
+    watches.want(ZONE, {})
+    watcher.reset_mock()
+    assert watches.set(ZONE, seen(**{TAGS: (1, 99)})) is False, "compared with what a zone had that is no more"
+    assert asked(watcher) == []
+
+
 def test_zone_that_was_moved_is_watched_where_it_is(watches, watcher):
     moved = Zone(None, U, "installed", f"/tank/{U}", U, "joyent", 0)
     assert watches.covers(ZONE) and not watches.covers(moved)

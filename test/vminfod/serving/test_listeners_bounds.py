@@ -51,6 +51,20 @@ def reasons(log):
     return [record.fields["reason"] for record in log.records if record.msg == "cut a listener that does not read"]
 
 
+def test_no_event_more_is_kept_to_resume_over_than_the_limits_say():
+    by_count = Hub(RecordingLog(), Limits(ring_events=3))
+    for _ in range(5):
+        publish(by_count)
+    kept = by_count.dump_ring()
+    assert (kept["ringEvents"], kept["oldestRev"]) == (3, 3)
+    assert by_count.can_resume(by_count.epoch, 2) and not by_count.can_resume(by_count.epoch, 1)
+    for short, count in ((0, 2), (1, 1)):
+        by_size = Hub(RecordingLog(), Limits(ring_bytes=2 * kept["ringBytes"] // 3 - short))
+        for _ in range(5):
+            publish(by_size)
+        assert by_size.dump_ring()["ringEvents"] == count
+
+
 def test_what_waits_for_many_is_held_and_counted_once():
     hub, _ = hub_with()
     clients = [Client(hub, vms=SNAPSHOT) for _ in range(300)]
