@@ -14,7 +14,8 @@ from support.writing import written_node
 @pytest.fixture(scope="module")
 def two() -> Iterator[Two]:
     """Shared by the module: each test makes VMs of its own."""
-    with written_node() as one, written_node() as other:
+    quiet = ("--log-level", "info")
+    with written_node(2, None, *quiet) as one, written_node(2, None, *quiet) as other:
         yield Two(one, other)
 
 

@@ -251,7 +251,7 @@ class RunningDaemon:
 
     def _catch_up(self) -> None:
         """Wait until all that was logged before now has come through the pipe: the daemon logs a request of ours."""
-        quiet = {"warn", "error", "fatal"} & set(self.options)
+        quiet = {"info", "warn", "error", "fatal"} & set(self.options)
         if quiet or self.process.poll() is not None:
             return
         mark = f"/ping?log={next(_marks)}"

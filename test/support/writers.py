@@ -15,15 +15,16 @@ from support.writing import WrittenNode, written_node
 
 
 @pytest.fixture(scope="module")
-def cn() -> Iterator[WrittenNode]:
-    """Shared by the module: clear the faults you set."""
-    with written_node() as shared:
+def cn(request: pytest.FixtureRequest) -> Iterator[WrittenNode]:
+    """Shared by the module. The daemon logs at level info, unless the module has another LOG_LEVEL: a write makes some
+    hundred debug records, which few modules read."""
+    with written_node(2, None, "--log-level", getattr(request.module, "LOG_LEVEL", "info")) as shared:
         yield shared
 
 
 @pytest.fixture
 def own_cn() -> Iterator[WrittenNode]:
-    with written_node() as own:
+    with written_node(2, None, "--log-level", "info") as own:
         yield own
 
 

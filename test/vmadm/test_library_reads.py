@@ -11,6 +11,7 @@ from support.writing import NOBODY
 from vmadm import DaemonAway, NotReached, Vmadm, VmadmError, VmNotFound, WrongState
 
 pytest_plugins = ["support.writers"]
+LOG_LEVEL = "debug"  # requests are counted in the log
 
 
 @pytest.fixture

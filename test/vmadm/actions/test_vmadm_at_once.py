@@ -19,6 +19,7 @@ from vmadm import VmadmError
 from vminfod.client import VminfodClient
 
 pytest_plugins = ["support.writers"]
+LOG_LEVEL = "debug"  # requests are counted in the log
 
 TOOLS = ("zfs", "zonecfg", "zoneadm", "zlogin")
 
