@@ -103,7 +103,7 @@ def _races(number: int, themes: list[str]) -> list[Step]:
         steps.append(Step("appear", about))
     if number % 3 == 1:
         steps.append(Step("swap", {"number": 2 * number + 1, "seconds": 0.3}))
-    if number % 9 == 2 and not any("events" in theme for theme in themes):
+    if number % 9 == 4 and not any("events" in theme for theme in themes):
         steps.append(Step("unheralded", {"number": number}))
     return steps
 

@@ -205,9 +205,10 @@ def test_vms_and_vm_print_what_came_with_keys_and_numbers_as_they_came():
 
 
 def test_output_is_utf_8_in_every_locale():
-    with CannedServer({"/vms": answer(["ü"])}) as server:
-        assert run_tool("vminfo", "vms", port=server.port, LC_ALL="C").out == '[\n  "ü"\n]\n'
-        assert run_tool("vminfo", "vms", port=server.port, LC_ALL="POSIX", PYTHONUTF8="0").out == '[\n  "ü"\n]\n'
+    shown = '[\n  {\n    "alias": "ü"\n  }\n]\n'
+    with CannedServer({"/vms": answer([{"alias": "ü"}])}) as server:
+        assert run_tool("vminfo", "vms", port=server.port, LC_ALL="C").out == shown
+        assert run_tool("vminfo", "vms", port=server.port, LC_ALL="POSIX", PYTHONUTF8="0").out == shown
 
 
 @pytest.mark.parametrize("arguments", [["-h"], ["--help"], ["help"], ["status", "-h"], ["vms", "--help"]])
@@ -302,7 +303,7 @@ def test_answer_that_is_no_json_is_logged_and_said():
 
 
 def test_reader_that_goes_away_ends_it_quietly():
-    with CannedServer({"/vms": answer(["x" * 100] * 20000)}) as server:
+    with CannedServer({"/vms": answer([{"alias": "x" * 100}] * 20000)}) as server:
         done = subprocess.run(
             f"'{tool_path('vminfo')}' vms | head -1; echo ${{PIPESTATUS[0]}}",
             shell=True,

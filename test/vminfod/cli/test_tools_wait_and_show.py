@@ -73,6 +73,25 @@ def test_who_looks_on_at_a_terminal_reads_what_is_waited_for(hanging):
     assert without_query(piped.communicate(timeout=LIMIT)[1].decode()) == expected.partition("\n")[2]
 
 
+LIST_WITHOUT_A = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Vminfod-Unreadable: " + A.encode() + b"\r\n"
+    b"Content-Length: 2\r\n\r\n[]"
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("vminfo", "vms"), 0), (("vmadm", "list"), 0), (("vmadm", "lookup"), 0), (("vmadm", "lookup", "-1"), 1)],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_list_that_lacks_a_vm_says_so(words, code):
+    with CannedServer({"/vms": [LIST_WITHOUT_A]}) as server:
+        done = run_tool(*words, port=server.port)
+    first, *others = done.err.splitlines()
+    assert first == f"the list is not complete, {A} cannot be read: see `vminfo status -j`, zoneErrors"
+    assert (done.code, len(others)) == (code, code)  # an error is the last line, which programs take for the message
+
+
 def test_504_says_why():
     with CannedServer({"/vms": plain_answer(504, "VM not read within 60 s: zfs list runs")}) as server:
         for words in (("vminfo", "vms"), ("vmadm", "list")):

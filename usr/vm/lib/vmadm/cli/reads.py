@@ -11,7 +11,7 @@ import os
 from vmadm.cli.cmdline import parsed_words, uuid_operand
 from vmadm.cli.optiontable import OPTIONS
 from vmadm.errors import CommandFailed
-from vminfod.cli.stdio import complain, on_terminal, put
+from vminfod.cli.stdio import WHY_UNREADABLE, on_terminal, put, say_incomplete
 from vminfod.client import HTTPStatusError, ParseError, vm_path
 from vminfod.clients.httpwire import percent_encoded
 from vminfod.clients.plainjson import parsed_as_spelled, pretty
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from vminfod.client import VminfodClient
 
 CLIENT_NAME = "vmload/index"  # what the reads of vmadm have always called themselves in User-Agent
-
-WHY = "see `vminfo status -j`, zoneErrors"
 
 
 def list_vms(client: VminfodClient, words: list[str]) -> None:
@@ -49,7 +47,7 @@ def list_vms(client: VminfodClient, words: list[str]) -> None:
         found(vms, filters), order=order, sort=sort, parsable=parsable, header=header, shown=shown, of_state=of_state
     )
     put(lines, is_escaped=shown)
-    _say_incomplete(unreadable)
+    say_incomplete(unreadable)
 
 
 def lookup(client: VminfodClient, words: list[str]) -> None:
@@ -65,8 +63,10 @@ def lookup(client: VminfodClient, words: list[str]) -> None:
     keys = options["o"].split(",") if "o" in options else None
     listed, unreadable = _vms(client, question_for(wanted, keys if "j" in options else ["uuid"]))
     vms = found(listed, filters)
-    put(found_text(vms, as_json="j" in options, keys=keys, unique="1" in options))
-    _say_incomplete(unreadable)
+    try:
+        put(found_text(vms, as_json="j" in options, keys=keys, unique="1" in options))
+    finally:  # also where none was found: it may be among those
+        say_incomplete(unreadable)
 
 
 def get(client: VminfodClient, words: list[str], command: str) -> None:
@@ -100,7 +100,7 @@ def _vm(client: VminfodClient, uuid: str) -> dict[str, Any]:
         if vm.get("uuid") == uuid:
             return vm
     if uuid in unreadable:
-        raise CommandFailed(f"VM {uuid} exists but cannot be read: {WHY}")
+        raise CommandFailed(f"VM {uuid} exists but cannot be read: {WHY_UNREADABLE}")
     raise CommandFailed(f"zoneadm: {uuid}: No such zone configured")
 
 
@@ -111,8 +111,3 @@ def _vms(client: VminfodClient, query: str) -> tuple[list[dict[str, Any]], list[
         return client.vms_and_unreadable(query, parse=parsed_as_spelled)
     except ParseError as error:
         raise CommandFailed(f"vminfod did not answer with a list of VMs: {error}") from error
-
-
-def _say_incomplete(unreadable: list[str]) -> None:
-    if unreadable:
-        complain(f"the list is not complete, {', '.join(unreadable)} cannot be read: {WHY}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 STDOUT = 1
 STDERR = 2
 NO_ANSWER = "vminfod is stopped, hangs or is very busy (VMINFOD_TIMEOUT=SECONDS sets another limit)"
+WHY_UNREADABLE = "see `vminfo status -j`, zoneErrors"
 INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
 
 
@@ -73,6 +74,12 @@ def put_last(text: str, descriptor: int) -> None:
 def complain(message: str) -> None:
     """`message` as the last line on stderr."""
     put_last(message + "\n", STDERR)
+
+
+def say_incomplete(unreadable: list[str]) -> None:
+    """Say which zones a list lacks because vminfod could not read them; nothing if there are none."""
+    if unreadable:
+        complain(f"the list is not complete, {', '.join(unreadable)} cannot be read: {WHY_UNREADABLE}")
 
 
 def say_waiting_for_answer(path: str) -> None:

@@ -18,6 +18,7 @@ from vminfod.cli.stdio import (
     put,
     put_last,
     run_to_end,
+    say_incomplete,
     say_waiting_for_answer,
 )
 from vminfod.client import VminfodClient, vm_path
@@ -155,7 +156,7 @@ def _ask(command: str, options: dict[str, list[str]], words: list[str], environ:
     elif command == "status":
         _print_json(client, "/status?full=true" if "full" in options else "/status")
     elif command == "vms":
-        _print_json(client, "/vms")
+        _print_list(client)
     else:
         _print_json(client, vm_path(words[0]))
     return 0
@@ -181,6 +182,14 @@ def _events(identity: Identity, options: Mapping[str, object]) -> NoReturn:
     while True:
         event = feed.next()
         put(json_text(event) if as_json else event_text(event, full=full))
+
+
+def _print_list(client: VminfodClient) -> None:
+    from vminfod.clients.plainjson import parsed_as_spelled, pretty
+
+    vms, unreadable = client.vms_and_unreadable(parse=parsed_as_spelled)
+    put(pretty(vms) + "\n")
+    say_incomplete(unreadable)
 
 
 def _print_json(client: VminfodClient, path: str) -> None:
