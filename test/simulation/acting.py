@@ -239,13 +239,14 @@ class Actor:
         return uuid
 
     def do_unheralded(self, number: int) -> str:
-        """A VM appears without a zone event: the index of zones is all that tells of it."""
+        """A VM appears without a zone event: the index of zones is all that tells of it. It does not run, as the events
+        of its boot would come later."""
         uuid = f"{number:08x}-1dea-4000-8000-000000000000"
         if uuid in self.world.names():
             return "it is there already"
         self.control.drop_events(None, match="com.sun:zones:status")
         try:
-            self.control.add_vm(brand="joyent", uuid=uuid)
+            self.control.add_vm(brand="joyent", uuid=uuid, state="stopped")
         finally:
             self.control.clear_event_rules()
         return uuid
