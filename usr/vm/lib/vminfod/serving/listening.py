@@ -86,7 +86,9 @@ class RunFiles:
 
     def listen(self) -> socket.socket:
         """The listening Unix socket, in the place of one that a dead daemon left. Raises OSError."""
-        if self._lock is None or self._is_answered():
+        if self._lock is None:  # so nobody knows whose socket there is
+            raise OSError(errno.ENOLCK, f"{self._pid_path} is not ours")
+        if self._is_answered():
             raise OSError(errno.EADDRINUSE, "another daemon listens there")
         new_path = f"{self.socket_path}.{os.getpid()}"
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
