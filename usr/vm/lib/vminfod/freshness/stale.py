@@ -56,11 +56,10 @@ class Stale:
     def add(self, parts: Collection[str], datasets: Collection[str], cause: Optional[Cause]) -> None:
         self.parts.update(parts)
         self.datasets.update(datasets)
-        if self.cause is None or (cause is not None and cause.ends_transaction):
-            self.cause = cause
+        self.cause = leading(self.cause, cause)
 
     def add_all(self, other: Stale) -> None:
-        """What is in `other` as well, which came later."""
+        """What is in `other` as well."""
         self.add(other.parts, other.datasets, other.cause)
         self.questions += [question for question in other.questions if question not in self.questions]
 
@@ -87,6 +86,15 @@ class Stale:
 
     def __bool__(self) -> bool:
         return bool(self.parts or self.datasets)
+
+
+def leading(first: Optional[Cause], second: Optional[Cause]) -> Optional[Cause]:
+    """Which of two causes counts: the end of the newest transaction, in whatever order they come, else the first."""
+    if first is None or second is None:
+        return first or second
+    if not (first.ends_transaction and second.ends_transaction):
+        return second if second.ends_transaction else first
+    return first if (first.seen_at or 0) > (second.seen_at or 0) else second
 
 
 def all_of(cause: Optional[Cause]) -> Stale:

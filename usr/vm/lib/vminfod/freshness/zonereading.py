@@ -12,6 +12,8 @@ Always: one rule for all sources: one that has not answered within PATIENCE, be 
         a source is asked once at a time; what is marked while it is asked is asked for after that;
         an answer to a question that was asked with what no longer holds is not taken, but asked for again. So nothing
         is shown beside a state that is older than it, but for what is late;
+        an answer, an error and an end are of what was asked before them: who came since waits on, and what was marked
+        since is asked for;
         a source that is late and meanwhile has something else to say, such as zfs of a new disk, is asked for that;
         of a zone that is not served yet nothing is taken before all is known, and none is late for who wants the whole.
 One greenlet reads; any may mark. Not here: what becomes of the answers, and when what failed is tried again
@@ -21,14 +23,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import partial, reduce
 from typing import NamedTuple, Optional
 
 import gevent
 from gevent.event import Event as Flag
 
-from vminfod.freshness.stale import Stale, all_of
+from vminfod.freshness.stale import Stale, all_of, leading
 from vminfod.freshness.threads import Threads
 from vminfod.log import Log
 from vminfod.serving.cause import Cause
@@ -152,11 +154,9 @@ class ZoneReading:
     @property
     def xml_gone(self) -> Optional[XmlGone]:
         """That the zone has no XML, if that is news, and zoneadm not about to say whether it is there at all."""
-        failure, told = self.failed.get(Source.XML), self.failed.get(Source.ZONEADM)
-        if failure is None or not isinstance(failure.error, XmlGone) or failure.error is self._refused_for:
-            return None
-        has_told = not self._is_awaited(Source.ZONEADM) or (told is not None and told.error is failure.error)
-        return failure.error if has_told else None
+        gone, told = self._xml_gone, self.failed.get(Source.ZONEADM)
+        has_told = not self._is_awaited(Source.ZONEADM) or (told is not None and told.error is gone)
+        return gone if has_told else None
 
     def known(self) -> Optional[ZoneRecords]:
         """The zone by all that is known; None if that is nothing."""
@@ -213,10 +213,12 @@ class ZoneReading:
         """What was read cannot be served: all of the zone is to be read again."""
         self._refused_for = error
         for source in Source:
-            self._plan(source, all_of(None).of(source))
+            # What zoneadm is being asked is all that it can be asked; what is marked since is not for this question.
+            if source is not Source.ZONEADM or source not in self._under_way:
+                self._plan(source, all_of(None).of(source))
         self._fail_all(error)
         for failure in self.failed.values():
-            failure.want.hear(error)
+            self._tell(failure.want, error)
 
     def put_back(self) -> None:
         """It is as if nothing had been read: all of it is marked."""
@@ -224,9 +226,16 @@ class ZoneReading:
             self.marked.add_all(want)
 
     def end(self) -> None:
-        """The zone is no more: who waits for what was asked has an answer."""
+        """The zone is no more: who waits for what was asked has an answer. Who came since waits for all of it."""
         for want in self._end():
-            want.hear(None)
+            self._tell(want, None)
+        if self.marked.questions:
+            self.marked.add(part.ALL, (), None)
+
+    def _tell(self, want: Stale, error: Optional[LoadError]) -> None:
+        """Those who wait for it how its reading ended; but not who came since one of its sources was asked."""
+        later = self.marked.questions
+        want.questions = [one for one in want.questions if one in later or not one.hear(error)]
 
     def stop(self) -> None:
         """Wait for no source any more."""
@@ -244,6 +253,8 @@ class ZoneReading:
         return [source for source in free if self._is_whole or source not in asked]
 
     def _plan_marked(self) -> None:
+        if self._xml_gone is not None and self.marked.of(Source.XML):
+            self._plan(Source.XML, self.failed.pop(Source.XML).want)  # it may be back, before anybody was told
         for source, failure in self.failed.items():
             failure.want.add_all(self.marked.of(source))
         self.marked = self.marked.without(self.failed)
@@ -269,7 +280,10 @@ class ZoneReading:
         for source in Source:
             asking = self._under_way.get(source, self._answers.get(source))
             was = old if asking is None else asking.known
-            if was is None or source in {Source.ZONEADM, *self._planned, *self.failed}:
+            if was is None or source in {Source.ZONEADM, *self._planned}:
+                continue
+            if source in self.failed:
+                _want_what_does_not_hold(self.failed[source].want, source, old, known)
                 continue
             if asking is not None and source in self._under_way:
                 if self._is_slow(source) and needs(source, was) != needs(source, known):
@@ -277,7 +291,7 @@ class ZoneReading:
             elif asking is not None and was.zone != known.zone and not asking.was_late:
                 self._plan(source, asking.want)  # it may be older than the record
             elif needs(source, was) != needs(source, known):
-                self._plan(source, Stale() if asking is None else replace(asking.want, parts=set(), datasets=set()))
+                self._plan(source, Stale())
 
     def _leave(self, asking: Asking, *, is_moved: bool) -> None:
         """It is late, and something else is to be asked by now: nothing of what it was asked is wanted any more, but of
@@ -312,17 +326,24 @@ class ZoneReading:
 
     def _ask(self, source: Source, want: Stale) -> None:
         known, before = self.known(), self._old()
-        previous = self._answers.pop(source, None)
-        if previous is not None and previous.put is not None and previous.known is not None:
-            before = previous.put(previous.known)
+        parts, datasets, previous = set(want.parts), set(want.datasets), self._answers.pop(source, None)
+        if previous is not None:
+            # What that was asked for it holds, and is not read again; but who asked waits on, and all of it may fail.
+            previous.want.add_all(want)
+            want = previous.want
+            if previous.put is not None and previous.known is not None:
+                before = previous.put(previous.known)
+        _want_what_does_not_hold(want, source, before, known)
         self._since.setdefault(source, time.monotonic())
         asking = self._under_way[source] = Asking(source, want, known)
-        asking.greenlet = gevent.spawn(self._answer, asking, before)
+        asking.greenlet = gevent.spawn(self._answer, asking, before, parts, datasets)
         asking.greenlet.name = f"{source.name} of {self._zonename}"
 
-    def _answer(self, asking: Asking, before: Optional[ZoneRecords]) -> None:
+    def _answer(
+        self, asking: Asking, before: Optional[ZoneRecords], parts: Collection[str], datasets: Collection[str]
+    ) -> None:
         """The greenlet of a source, whose last answer is in `before`."""
-        source, want, known = asking.source, asking.want, asking.known
+        source, known = asking.source, asking.known
         try:
             if source is Source.ZONEADM or known is None:
                 zone = self._sources.find(self._zonename, self._threads)
@@ -330,7 +351,7 @@ class ZoneReading:
                 asking.zone, asking.put = zone, partial(_with_zone, zone)
             else:
                 look = self._looks(source, known.zone)
-                asked = Asked(known, before, set(want.parts), set(want.datasets), look)
+                asked = Asked(known, before, parts, datasets, look)
                 asking.put = self._sources.ask(source, asked, self._threads)
         except LoadError as error:
             asking.error = error
@@ -342,7 +363,7 @@ class ZoneReading:
     def _hear(self) -> None:
         """Those that have ended. Raises ZoneGone."""
         for asking in self._asked():
-            if isinstance(asking.error, ZoneGone):
+            if isinstance(asking.error, ZoneGone) and asking.source not in self._planned:
                 raise asking.error
             if asking.has_ended:
                 self._hear_of(asking)
@@ -353,20 +374,30 @@ class ZoneReading:
         is_aside = self._aside.get(source) is asking
         del (self._aside if is_aside else self._under_way)[source]
         asking.was_late = is_aside or self._is_slow(source)
-        if asking.error is not None:
+        if not is_aside and source in self._planned:  # what is wanted since has not been asked for yet
+            self._plan(source, asking.want)
+        elif asking.error is not None:
             self._since.setdefault(source, time.monotonic() - PATIENCE)
             self._fail(source, asking.want, asking.error)
-        elif is_aside or source in self._planned:  # something else was taken since; or the whole is wanted, since later
+        elif is_aside:  # something else was taken since
             self._plan(source, asking.want)
         else:
             self._since.pop(source, None)
             self._answers[source] = asking
 
+    @property
+    def _xml_gone(self) -> Optional[XmlGone]:
+        """That the zone has no XML, if nothing has come of that yet."""
+        failure = self.failed.get(Source.XML)
+        error = None if failure is None else failure.error
+        return error if isinstance(error, XmlGone) and error is not self._refused_for else None
+
     def _fail(self, source: Source, want: Stale, error: LoadError) -> None:
-        if source in self._planned:
-            want.add_all(self._planned.pop(source))
+        self._new_failures.append(Failure(want, error))
+        if source in self.failed:  # what waits for its next try is none of this failure's
+            self.failed[source].want.add_all(want)
+            want = self.failed[source].want
         self.failed[source] = Failure(want, error)
-        self._new_failures.append(self.failed[source])
 
     def _fail_all(self, error: LoadError) -> None:
         """What was read, too."""
@@ -413,10 +444,19 @@ class ZoneReading:
 
 
 def cause_of(wants: Iterable[Stale]) -> Optional[Cause]:
-    """The end of the newest transaction, if one is among them, else the first reason."""
-    causes = [want.cause for want in wants if want.cause is not None]
-    ends = [cause for cause in causes if cause.ends_transaction]
-    return ends[-1] if ends else causes[0] if causes else None
+    """The one of their causes that counts."""
+    return reduce(leading, (want.cause for want in wants), None)
+
+
+def _want_what_does_not_hold(
+    want: Stale, source: Source, before: Optional[ZoneRecords], known: Optional[ZoneRecords]
+) -> None:
+    """All of the source, if its last answer, in `before`, was asked for with something else: once the others are served
+    that cannot be seen any more. What zfs says goes by the names of datasets, and is missed by these."""
+    if source is Source.ZFS or before is None or known is None:
+        return
+    if needs(source, before) != needs(source, known):
+        want.add_all(all_of(None).of(source))
 
 
 def _with_zone(zone: Zone, records: ZoneRecords) -> ZoneRecords:
