@@ -223,7 +223,7 @@ MUTANTS = (
     Mutant(
         "a file that cannot be read ends the daemon",
         "Alive",
-        "freshness/zonereading.py",
+        "freshness/asking.py",
         "        except LoadError as error:\n            asking.error = error\n",
         "        except LoadError as error:\n            raise SystemExit(1) from error\n",
     ),

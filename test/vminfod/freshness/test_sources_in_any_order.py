@@ -304,7 +304,8 @@ ONCE = {
         *(("fail", 24), ("set_property", 2), ("hear", 0), ("rest", 0), ("wait", 3), ("begin", 0), ("commit", 0)),
     ],
     "a source that was asked before all was to be read again fails": [
-        *(("touch", 2), ("rewrite", 2), ("fail", 12), ("hear", 0), ("delete", 0), ("rest", 0), ("ask", 0), ("wait", 3)),
+        *(("fail", 12), ("write", 0), ("hear", 0), ("rest", 0), ("wait", 3), ("lose_xml", 0), ("hear", 0), ("rest", 0)),
+        *(("make", 0), ("ask", 0), ("rest", 0), ("heal", 2), ("rest", 0)),
     ],
     "zoneadm says that the zone is gone, from before it was made anew and held": [
         *(("delete", 3), ("hold", 0), ("hear", 9), ("turns", 29), ("make", 26), ("wait", 3), ("wait", 0), ("begin", 0)),

@@ -16,56 +16,31 @@ Always: one rule for all sources: one that has not answered within PATIENCE, be 
         since is asked for;
         a source that is late and meanwhile has something else to say, such as zfs of a new disk, is asked for that;
         of a zone that is not served yet nothing is taken before all is known, and none is late for who wants the whole.
-One greenlet reads; any may mark. Not here: what becomes of the answers, and when what failed is tried again
-(reloads.py)."""
+One greenlet reads; any may mark. Not here: how a source is asked (asking.py), what becomes of the answers, and when
+what failed is tried again (reloads.py)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from typing import NamedTuple, Optional
 
 import gevent
 from gevent.event import Event as Flag
 
+from vminfod.freshness.asking import Asker, Asking, Looks, no_look
 from vminfod.freshness.stale import Stale, all_of, leading
 from vminfod.freshness.threads import Threads
 from vminfod.log import Log
 from vminfod.serving.cause import Cause
 from vmload import parts as part
 from vmload.loaderror import LoadError, XmlGone, ZoneGone
-from vmload.records import Zone, ZoneRecords
-from vmload.zonesources import Asked, Look, Put, Source, ZoneSources, needs, nothing_of, sources_of
+from vmload.records import ZoneRecords
+from vmload.zonesources import Asked, Source, ZoneSources, needs, nothing_of, sources_of
 
 # Seconds that a source may take before the rest of a zone is served beside it. One that is well needs milliseconds.
 PATIENCE = 2.0
-
-Looks = Callable[[Source, Zone], Optional[Look]]
-
-
-def no_look(_source: Source, _zone: Zone) -> None:
-    """Looks of who watches nothing."""
-
-
-@dataclass
-class Asking:
-    """A source that is asked for what is in `want`, and what was known when it was. In the end `put` is its answer, or
-    `error` why it has none; `zone` is zoneadm's."""
-
-    source: Source
-    want: Stale
-    known: Optional[ZoneRecords]
-    greenlet: Optional[gevent.Greenlet] = None
-    put: Optional[Put] = None
-    zone: Optional[Zone] = None
-    error: Optional[LoadError] = None
-    was_late: bool = False
-
-    @property
-    def has_ended(self) -> bool:
-        return self.put is not None or self.error is not None
 
 
 class Failure(NamedTuple):
@@ -88,12 +63,8 @@ class ZoneReading:
         old: Callable[[], Optional[ZoneRecords]],
         looks: Looks = no_look,
     ):
-        self._zonename = zonename
-        self._sources = sources
-        self._threads = threads
-        self._log = log
+        self._asker = Asker(zonename, sources, threads, log, looks)
         self._old = old
-        self._looks = looks
         self.marked = Stale()
         self.failed: dict[Source, Failure] = {}
         self._planned: dict[Source, Stale] = {}
@@ -335,30 +306,9 @@ class ZoneReading:
                 before = previous.put(previous.known)
         _want_what_does_not_hold(want, source, before, known)
         self._since.setdefault(source, time.monotonic())
+        asked = None if known is None else Asked(known, before, parts, datasets)
         asking = self._under_way[source] = Asking(source, want, known)
-        asking.greenlet = gevent.spawn(self._answer, asking, before, parts, datasets)
-        asking.greenlet.name = f"{source.name} of {self._zonename}"
-
-    def _answer(
-        self, asking: Asking, before: Optional[ZoneRecords], parts: Collection[str], datasets: Collection[str]
-    ) -> None:
-        """The greenlet of a source, whose last answer is in `before`."""
-        source, known = asking.source, asking.known
-        try:
-            if source is Source.ZONEADM or known is None:
-                zone = self._sources.find(self._zonename, self._threads)
-                nothing_of(zone)
-                asking.zone, asking.put = zone, partial(_with_zone, zone)
-            else:
-                look = self._looks(source, known.zone)
-                asked = Asked(known, before, parts, datasets, look)
-                asking.put = self._sources.ask(source, asked, self._threads)
-        except LoadError as error:
-            asking.error = error
-        except Exception as error:  # noqa: BLE001 boundary: a fault of ours in one zone's reading must not stop the rest
-            self._log.error("reading a zone failed unexpectedly", zonename=self._zonename, err=error)
-            asking.error = LoadError(f"{type(error).__name__}: {error}", "INTERNAL")
-        self._news.set()
+        self._asker.ask(asking, asked, self._news.set)
 
     def _hear(self) -> None:
         """Those that have ended. Raises ZoneGone."""
@@ -457,7 +407,3 @@ def _want_what_does_not_hold(
         return
     if needs(source, before) != needs(source, known):
         want.add_all(all_of(None).of(source))
-
-
-def _with_zone(zone: Zone, records: ZoneRecords) -> ZoneRecords:
-    return records._replace(zone=zone)
