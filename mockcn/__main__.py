@@ -6,15 +6,14 @@
 import argparse
 import json
 import os
-import signal
 import sys
-import threading
 import time
 
 if __package__ in (None, ""):  # started as a folder: make the folder above importable, as `python3 -m` does
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from mockcn import ctl
+from mockcn.ending import Ending
 from mockcn.layout import Layout, RootInUse
 from mockcn.life import filtering, vmadmd
 from mockcn.node import Node
@@ -107,9 +106,7 @@ def main(argv: list[str]) -> int:
     if any(seconds < 0 for seconds in pace(options).values()):
         say("seconds are numbers from 0 on")
         return 1
-    ending = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: ending.set())
+    ending = Ending()
     try:
         layout = Layout(options.root)
     except (RootInUse, OSError) as err:
@@ -124,7 +121,7 @@ def main(argv: list[str]) -> int:
             layout.remove()
 
 
-def run(layout: Layout, options: argparse.Namespace, ending: threading.Event) -> int:
+def run(layout: Layout, options: argparse.Namespace, ending: Ending) -> int:
     started = time.monotonic()
     node = Node(layout, options.seed, kernel_mounts=not options.no_kernel_mounts)
     node.pace.change(pace(options))
@@ -132,7 +129,7 @@ def run(layout: Layout, options: argparse.Namespace, ending: threading.Event) ->
 
     def progress(line: str) -> None:
         say(line)
-        if ending.is_set():
+        if ending.is_asked():
             raise KeyboardInterrupt
 
     try:

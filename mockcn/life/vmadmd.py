@@ -32,6 +32,7 @@ from typing import Any, Optional
 from urllib.parse import parse_qs, urlsplit
 
 from mockcn.control import Control, NodeGone, OrderRefused
+from mockcn.ending import Ending
 from mockcn.state import zonexml
 from mockcn.state.mounts import write_atomically
 
@@ -332,9 +333,7 @@ def main(argv: list[str]) -> int:
         stdout=subprocess.PIPE,
         text=True,
     )
-    ending = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: ending.set())
+    ending = Ending()
     assert events.stdout is not None
     if not events.stdout.readline():
         sys.stderr.write(f"vmadmd: no mock node runs at {guests.root}\n")
