@@ -22,7 +22,7 @@ from bench.changes import write_tags_below
 from bench.ground import Ground, ground, peer
 from bench.listening import Follower, Listeners
 from bench.measuring import Report
-from support.running_daemon import free_port
+from support.ports import free_port
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from bench import PEERS, ground, measuring
 from bench.measuring import Report
 from bench.requests import Load, ahead_of_others, load
-from support.running_daemon import free_port
+from support.ports import free_port
 
 CONNECTIONS = 8
 _NGINX = """daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors;

@@ -14,7 +14,7 @@ from bench import PEERS, measuring
 from bench.ground import cpu_seconds, ground, peer
 from bench.listening import Listeners
 from bench.measuring import Report
-from support.running_daemon import free_port
+from support.ports import free_port
 
 
 def shares(pids: list[int], seconds: float) -> list[float]:

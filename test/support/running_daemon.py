@@ -19,14 +19,12 @@ from typing import Any, Optional
 
 from support import schemacheck
 from support.deadlines import SOON
+from support.ports import free_port
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SBIN = os.path.join(CHECKOUT, "usr", "vm", "sbin")
 
 _marks = itertools.count(1)
-
-PORTS, PORTS_EACH = 10_000, 2_000
-_offsets = itertools.cycle((os.getpid() + number) % PORTS_EACH for number in range(PORTS_EACH))
 
 LOG_WITHIN = 20.0  # seconds for a request whose log record is a mark; a daemon that a test has stopped gives none
 
@@ -42,27 +40,6 @@ def eventually(what: str, check: Callable[[], Any], within: float = SOON) -> Any
         assert time.monotonic() < until, f"not within {within} s: {what}"
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
-
-
-def free_port() -> int:
-    """A port without a listener.
-
-    Each of pytest's workers has ports of its own, below those that the system gives to connections: between this look
-    and the daemon's own bind() no other test can take it."""
-    for offset in _offsets:
-        port = PORTS + PORTS_EACH * _worker() + offset
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
-    raise AssertionError("unreachable")
-
-
-def _worker() -> int:
-    """The number of pytest's worker that this process is."""
-    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 class Answer:

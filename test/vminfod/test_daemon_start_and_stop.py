@@ -14,8 +14,9 @@ import sys
 import pytest
 
 from mockcn import process
+from support.ports import free_port
 from support.processes import children_of, gone
-from support.running_daemon import SBIN, RunningDaemon, eventually, free_port
+from support.running_daemon import SBIN, RunningDaemon, eventually
 from vminfod.main import main, start
 
 pytest_plugins = ["support.onenode"]

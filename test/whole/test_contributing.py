@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from mockcn import process
-from support.running_daemon import RunningDaemon, eventually, free_port
+from support.ports import free_port
+from support.running_daemon import RunningDaemon, eventually
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 GUIDE = (CHECKOUT / "CONTRIBUTING.md").read_text()

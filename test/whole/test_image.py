@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from mockcn import process
-from support.running_daemon import CHECKOUT, RunningDaemon, eventually, free_port
+from support.ports import free_port
+from support.running_daemon import CHECKOUT, RunningDaemon, eventually
 
 CLEAN = {"PATH": "/usr/bin:/bin"}  # and nothing else: no HOME, no PYTHON*
 IMPORTED = re.compile(r"^# (?:code object from|.* matches) '?(/[^'\n]+?)'?$", re.M)  # as python -v says it

@@ -11,7 +11,8 @@ import threading
 
 import pytest
 
-from support.running_daemon import CHECKOUT, SOON, RunningDaemon, eventually, free_port
+from support.ports import free_port
+from support.running_daemon import CHECKOUT, SOON, RunningDaemon, eventually
 
 
 class Demo:

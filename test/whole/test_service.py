@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from mockcn import process
-from support.running_daemon import CHECKOUT, SBIN, RunningDaemon, eventually, free_port
+from support.ports import free_port
+from support.running_daemon import CHECKOUT, SBIN, RunningDaemon, eventually
 from vminfod import main as vminfod_main
 
 FMRI = "svc:/system/smartdc/vminfod:default"

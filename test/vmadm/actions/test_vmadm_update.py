@@ -8,7 +8,8 @@ import re
 import pytest
 
 from support.examples import few
-from support.running_daemon import RunningDaemon, eventually, free_port
+from support.ports import free_port
+from support.running_daemon import RunningDaemon, eventually
 from support.writing import BASE_IMAGE, NOBODY, ZVOL_IMAGE, ended
 from vmadm import BadPayload, DaemonAway, OutcomeMissed, ToolFailed, Vmadm, VmadmError, VmNotFound
 
