@@ -77,7 +77,7 @@ def test_tool_that_hangs_for_one_vm_holds_up_no_other(node, daemon, tool):
     assert node.control.children(tool), "it still hangs"
     status = daemon.status()
     assert (status["state"], status["status"]) == ("running", "working")
-    assert status["reloading"] == [victim]
+    assert victim in status["reloading"]
     assert status["queue"]["vasync_queue"]["npending"] == 0
     assert daemon.vm(victim) == old, "what is served of it is what was read last"
     assert {event["zonename"] for event in stream.seen} == {other}
@@ -103,7 +103,7 @@ def test_rest_of_a_vm_is_served_while_zfs_hangs_for_it(node, daemon, asks):
     node.control.halt(victim)
     stream.until(lambda event: event["vm"]["zone_state"] == "installed")
     eventually("what hangs is named", lambda: f"zfs list of {victim} runs " in daemon.get("/health").body.decode())
-    assert daemon.status()["reloading"] == [victim] and node.control.children("zfs"), "it still hangs"
+    assert victim in daemon.status()["reloading"] and node.control.children("zfs"), "it still hangs"
     node.control.clear_faults("zfs")
     stream.until(lambda event: event["vm"]["quota"] == quota)
     if asks == "a fresh read":
@@ -147,7 +147,7 @@ def test_tool_that_hangs_for_many_vms_holds_up_no_other(node, daemon, tool):
     stream = daemon.events()
     change_all_ways(node, daemon, stream, other)
     assert len(node.control.children(tool)) == MANY, "they still hang"
-    assert sorted(daemon.status()["reloading"]) == victims
+    assert set(victims) <= set(daemon.status()["reloading"])
     stream.close()
 
 
