@@ -532,7 +532,8 @@ def test_fresh_read_of_what_cannot_be_a_zone_runs_no_command(shared_node, shared
     # Any reading begins with zoneadm; a zfs can still be an event's of the test before.
     assert "zoneadm" not in node.control.call_counts()
     status = daemon.status()
-    assert set(status["reloading"]) <= {zone["zonename"] for zone in node.control.zones()} and status["zoneErrors"] == {}
+    assert set(status["reloading"]) <= {zone["zonename"] for zone in node.control.zones()}
+    assert status["zoneErrors"] == {}
 
 
 def test_status_of_a_broken_node_is_still_json(node, daemon):
