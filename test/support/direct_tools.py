@@ -73,7 +73,13 @@ def _run_for_vmadm(
 
 
 def _run_for_vmload(
-    self: system.System, program: str, arguments: list[str], limit: float, *, c_locale: bool = False
+    self: system.System,
+    program: str,
+    arguments: list[str],
+    limit: float,
+    *,
+    c_locale: bool = False,
+    about: str | None = None,
 ) -> system.Output:
     """system.System.run()"""
     name = os.path.basename(program)
