@@ -194,6 +194,8 @@ def test_files_that_are_past_their_limit_hold_up_nothing_else(node, sick):
             for change in changes.all_but(changes.files):
                 changes.comes(*change())
             assert uuid in daemon.status()["zoneErrors"]
+        # By itself it would be tried again within a minute.
+        eventually("they are read again", lambda: daemon.get(f"/vms/{uuid}?fresh=true&timeout=60").status == 200)
         changes.comes("tags", {"pool": "well again"})
         eventually("all is well", lambda: is_well(daemon))
         assert_converges(daemon)
