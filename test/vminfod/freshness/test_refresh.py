@@ -289,6 +289,7 @@ def test_watches_that_missed_a_change_are_set_anew(node, daemon):
     node.control.write_config(uuid, "tags", {"change": "reported"})
     stream.until(lambda event: event["zonename"] == uuid and event["vm"]["tags"] == {"change": "reported"})
     assert node.control.tell("fswatcher", "lost", path=uuid) == 1
+    settle(daemon)  # it has done so
     node.control.write_config(uuid, "tags", {"change": "missed"}, in_place=True)
     settle(daemon)
     assert daemon.vm(uuid)["tags"] == {"change": "reported"}
