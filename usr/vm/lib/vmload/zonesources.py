@@ -42,6 +42,8 @@ class Source(Enum):
     KSTAT = frozenset({part.ZONEINFO})
     ZFS = frozenset({part.DATASETS})
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and these are keys of all that is looked up
+
 
 class Look(NamedTuple):
     """A look at which file or folder is at each of the `paths`, right before the files of a source are read. `is_good`:
@@ -93,6 +95,12 @@ def needs(source: Source, records: ZoneRecords) -> object:
     if source is Source.KSTAT:
         return zone.zoneid, zone.uuid
     return (zone.zonepath, used(zone, records.files)) if source is Source.ZFS else None
+
+
+def holds(source: Source, before: ZoneRecords, now: ZoneRecords) -> bool:
+    """Whether an answer of `source` to what was known `before` is one to what is known `now`."""
+    is_same = before.zone is now.zone and before.files is now.files
+    return is_same or needs(source, before) == needs(source, now)
 
 
 class ZoneSources:

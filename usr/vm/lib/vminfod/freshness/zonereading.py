@@ -37,7 +37,7 @@ from vminfod.serving.cause import Cause
 from vmload import parts as part
 from vmload.loaderror import LoadError, XmlGone, ZoneGone
 from vmload.records import ZoneRecords
-from vmload.zonesources import Asked, Source, ZoneSources, needs, nothing_of, sources_of
+from vmload.zonesources import Asked, Source, ZoneSources, holds, nothing_of, sources_of
 
 # Seconds that a source may take before the rest of a zone is served beside it. One that is well needs milliseconds.
 PATIENCE = 2.0
@@ -257,11 +257,11 @@ class ZoneReading:
                 _want_what_does_not_hold(self.failed[source].want, source, old, known)
                 continue
             if asking is not None and source in self._under_way:
-                if self._is_slow(source) and needs(source, was) != needs(source, known):
+                if self._is_slow(source) and not holds(source, was, known):
                     self._leave(asking, is_moved=was.zone.zonepath != known.zone.zonepath)
             elif asking is not None and was.zone != known.zone and not asking.was_late:
                 self._plan(source, asking.want)  # it may be older than the record
-            elif needs(source, was) != needs(source, known):
+            elif not holds(source, was, known):
                 self._plan(source, Stale())
 
     def _leave(self, asking: Asking, *, is_moved: bool) -> None:
@@ -405,5 +405,5 @@ def _want_what_does_not_hold(
     that cannot be seen any more. What zfs says goes by the names of datasets, and is missed by these."""
     if source is Source.ZFS or before is None or known is None:
         return
-    if needs(source, before) != needs(source, known):
+    if not holds(source, before, known):
         want.add_all(all_of(None).of(source))
