@@ -141,8 +141,8 @@ class ZoneSources:
 
     def _datasets(self, asked: Asked, runner: Runner) -> Put:
         zone, files, before = asked.known.zone, asked.known.files, asked.before
-        holds = before is not None and part.DATASETS not in asked.parts and before.zone.zonepath == zone.zonepath
-        known = before if holds else None
+        is_old = before is None or part.DATASETS in asked.parts or before.zone.zonepath != zone.zonepath
+        known = None if is_old else before
         wanted = to_list(zone, files, before, known, asked.datasets)
         datasets = self._listings.datasets(zone, wanted, known, runner)
         return lambda records: records._replace(datasets=datasets)
@@ -179,8 +179,8 @@ class ZoneSources:
 
     def _below(self, asked: Asked, *, is_checked: bool = True) -> Put:
         zone, files, reader = asked.known.zone, asked.known.files, self._reader
-        holds = asked.before is not None and needs(Source.FILES, asked.before) == needs(Source.FILES, asked.known)
-        parts = asked.parts if holds else part.ALL
+        is_news = asked.before is None or not holds(Source.FILES, asked.before, asked.known)
+        parts = part.ALL if is_news else asked.parts
         for _ in range(2):
             with reader.visit(zone) as below:
                 exited = reader.last_exited(zone, below) if part.LAST_EXITED in parts else files.last_exited

@@ -123,9 +123,11 @@ class Sources:
     def _passes_over_zfs_event(self, dataset: str, seen_at: int) -> bool:
         """A node can have a storm of events of datasets that no VM has: of such a one no event is made, if nobody
         wants to see it in the log."""
-        self._heard("zpoolwatcher", seen_at)
         # While the queue is paused others may be about to come to be known: those wait like all else.
-        return not self._logs_events and not self._queue.paused and self._staleness.is_foreign(dataset)
+        if self._logs_events or self._queue.paused or not self._staleness.is_foreign(dataset):
+            return False  # _zfs_event() is told of it
+        self._heard("zpoolwatcher", seen_at)
+        return True
 
     def _zfs_event(self, event: Union[ZfsEvent, PoolEvent]) -> None:
         self._heard("zpoolwatcher", event.seen_at)

@@ -75,9 +75,9 @@ class Stale:
         rest = self.parts - taken
         return Stale(rest, datasets, self.cause, list(self.questions)) if rest or datasets else Stale()
 
-    def hear(self, error: Optional[LoadError]) -> None:
-        """How its reading ended: those who wait for it."""
-        self.questions = [question for question in self.questions if not question.hear(error)]
+    def hear(self, error: Optional[LoadError], *, but: Collection[Question] = ()) -> None:
+        """How its reading ended: those who wait for it, `but` these."""
+        self.questions = [question for question in self.questions if question in but or not question.hear(error)]
 
     @property
     def ends_transaction(self) -> bool:

@@ -189,7 +189,7 @@ class ZoneReading:
                 self._plan(source, all_of(None).of(source))
         self._fail_all(error)
         for failure in self.failed.values():
-            self._tell(failure.want, error)
+            failure.want.hear(error, but=self.marked.questions)
 
     def put_back(self) -> None:
         """It is as if nothing had been read: all of it is marked."""
@@ -199,14 +199,9 @@ class ZoneReading:
     def end(self) -> None:
         """The zone is no more: who waits for what was asked has an answer. Who came since waits for all of it."""
         for want in self._end():
-            self._tell(want, None)
+            want.hear(None, but=self.marked.questions)
         if self.marked.questions:
             self.marked.add(part.ALL, (), None)
-
-    def _tell(self, want: Stale, error: Optional[LoadError]) -> None:
-        """Those who wait for it how its reading ended; but not who came since one of its sources was asked."""
-        later = self.marked.questions
-        want.questions = [one for one in want.questions if one in later or not one.hear(error)]
 
     def stop(self) -> None:
         """Wait for no source any more."""
@@ -356,11 +351,7 @@ class ZoneReading:
             if asking is not None:
                 self._plan(source, asking.want)
             if source in self._planned:
-                planned = self._planned.pop(source)
-                if source in self.failed:
-                    self.failed[source].want.add_all(planned)
-                else:
-                    self.failed[source] = Failure(planned, error)
+                self.failed.setdefault(source, Failure(Stale(), error)).want.add_all(self._planned.pop(source))
 
     def _end(self) -> list[Stale]:
         """What was wanted, all of it, which is now forgotten."""
