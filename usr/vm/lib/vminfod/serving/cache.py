@@ -128,20 +128,14 @@ class Cache:
         found: set[str] = set()
         name = dataset
         while name:
-            found |= self._users.get(name, set())
+            if name in self._users:
+                found |= self._users[name]
             name = name.rpartition("/")[0]
         return found
 
     def is_used(self, dataset: str) -> bool:
         """Whether any zone uses `dataset`, or one above or below it."""
-        if dataset in self._users_below:
-            return True
-        name = dataset
-        while name:
-            if name in self._users:
-                return True
-            name = name.rpartition("/")[0]
-        return False
+        return bool(self.zones_using_below(dataset) or self.zones_using(dataset))
 
     def zones_using_below(self, dataset: str) -> set[str]:
         """The zones that use a dataset below `dataset`."""
