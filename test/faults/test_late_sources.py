@@ -155,10 +155,9 @@ def hangs(daemon, words):
 
 
 def is_well(daemon):
-    """But for the file watcher, which may have hung of those files, too, and tries them again by and by."""
+    """Also the file watcher, which may have hung of those files, too."""
     status = daemon.status()
-    reasons = [reason for reason in status["health"]["reasons"] if not reason.startswith("fswatcher ")]
-    return not (reasons or status["reloading"] or status["zoneErrors"])
+    return not (status["health"]["reasons"] or status["reloading"] or status["zoneErrors"])
 
 
 @needs_fuse

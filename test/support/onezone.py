@@ -218,6 +218,7 @@ class OneZone:
         self.broken: list[str] = []
         self.history: list[tuple[str, int]] = []  # zonepath or dataset, number of a change of what is there
         self.transaction: Optional[Transaction] = None
+        self.again: list[set[Source]] = []  # what was read well after it had been late or had failed
         self.waiting: list[gevent.Greenlet] = []
         self._build()
 
@@ -238,7 +239,11 @@ class OneZone:
         sources = Sources(system, reader, commands, Listings(commands))
         self.queue, self.holds = Queue(log=self.log, workers=1, dedup=True), Holds()
         self.cache = Cache(Hub(self.log), self.log)
-        watches: Any = SimpleNamespace(set=lambda *_: False, drop=lambda _: None)  # nothing is ever replaced
+        watches: Any = SimpleNamespace(  # nothing is ever replaced
+            set=lambda *_: False,
+            drop=lambda _: None,
+            answers_again=lambda zone, sources=frozenset({Source.XML, Source.FILES}): self.again.append(set(sources)),
+        )
         self.retrying = Retrying(self.log)
         self.applying = Applying(self.cache, self.holds, Sysinfo(), watches, self.retrying)
         self.dataset_events = DatasetEvents()

@@ -8,6 +8,7 @@ import pytest
 from support.recording_log import RecordingLog
 from vminfod.freshness.filewatches import FileWatcher, FileWatches, watched_for
 from vmload.records import Zone
+from vmload.zonesources import Source
 
 pytestmark = pytest.mark.pure
 
@@ -80,6 +81,19 @@ def test_file_whose_end_the_watcher_told_is_not_asked_for_twice(watches, watcher
     watches.ended(TAGS)
     assert watches.set(ZONE, seen(**{TAGS: (1, 99)})) is False
     assert asked(watcher) == []
+
+
+def test_watcher_is_told_where_files_answer_again(watches, watcher):
+    watches.answers_again(ZONE, {Source.FILES, Source.ZFS})
+    assert watcher.mock_calls == [call.answers_again(ZONE.zonepath)]
+    watcher.reset_mock()
+    watches.answers_again(ZONE, {Source.XML})
+    assert watcher.mock_calls == [call.answers_again(f"/etc/zones/{U}.xml")]
+    watcher.reset_mock()
+    watches.answers_again(ZONE, {Source.ZONEADM, Source.KSTAT})
+    assert watcher.mock_calls == []
+    watches.answers_again(ZONE)
+    assert len(watcher.mock_calls) == 2, "of its files all"
 
 
 def test_what_is_known_of_files_goes_with_their_zone(watches, watcher):

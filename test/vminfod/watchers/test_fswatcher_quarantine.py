@@ -302,6 +302,55 @@ def test_nothing_of_a_trial_is_left_after_stop(owner):
     assert not any(map(is_alive, set(children_of(os.getpid())) - before))
 
 
+def test_paths_around_what_answers_again_are_tried_at_once_and_no_others(owner):
+    o = owner()
+    bad = {"a": "abort", "a/b": "abort", "a/b/c": "exit", "ab": "abort", "d/e": "abort"}
+    o.bad(**bad)
+    o.watch("f0", *bad)
+    o.watcher.start()
+    o.wait_for(["f0"], bad)
+    o.bad(**{"a/b/c": "exit"})
+    o.watcher.answers_again("/a/b")
+    o.wait_for(["f0", "a", "a/b"], ["a/b/c", "ab", "d/e"])
+    with gevent.Timeout(LIMIT):
+        while not (entry := o.watcher.status()["quarantine"][0])["tries"] > 1:
+            gevent.sleep(0.01)
+    assert (entry["path"], entry["reason"]) == ("/a/b/c", "exit status 1"), "it was tried, and still ends the child"
+    o.bad()
+    o.watcher.answers_again("/a/b/c")
+    o.wait_for(["f0", "a", "a/b", "a/b/c"], ["ab", "d/e"])
+    assert o.watcher.status()["restarts"] == 1, "tries that fail do not harm the child that watches"
+
+
+def test_hundreds_of_paths_of_a_pool_that_is_well_again_are_tried_together(owner):
+    o = owner()
+    bad = dict.fromkeys(names(40), "abort")
+    o.bad(**bad)
+    o.watch(*bad)
+    o.watcher.start()
+    o.wait_for([], bad)
+    tried = len((o.folder / "child.starts").read_text())
+    o.bad()
+    o.watcher.answers_again("/")
+    o.wait_for(bad, [])
+    assert len((o.folder / "child.starts").read_text()) == tried + 1
+
+
+@pytest.mark.pure
+def test_what_is_hastened_while_it_is_tried_is_tried_once_more():
+    one = Quarantine()
+    for path in ("/a", "/b", "/c"):
+        one.add(path, "it hangs", 1.0, now=0)
+    one.hasten_around("/")
+    assert one.take_due(1) == ["/a", "/b", "/c"]
+    one.hasten("/b")
+    for path in ("/a", "/b", "/c"):
+        one.add(path, "it hangs", 1.0, now=1)
+    assert one.take_due(2) == ["/b"]
+    one.postpone("/b", now=2)
+    assert one.take_due(3) == []
+
+
 @pytest.mark.pure
 def test_waits_between_tries_double_and_one_path_is_due_at_a_time(monkeypatch):
     monkeypatch.setattr(quarantine, "FIRST_WAIT", 5.0)
@@ -312,16 +361,16 @@ def test_waits_between_tries_double_and_one_path_is_due_at_a_time(monkeypatch):
     one.add("/b", "it aborts", 1.0, now=second)
     assert "/a" in one
     assert "/c" not in one
-    assert one.due(5 * second - 1) is None
-    assert one.due(7 * second) == "/a"
+    assert one.take_due(5 * second - 1) == []
+    assert one.take_due(7 * second) == ["/a"]
     one.add("/a", "it aborts", 1.0, now=7 * second)
-    assert one.due(7 * second) == "/b"
+    assert one.take_due(7 * second) == ["/b"]
     one.lift("/b")
-    assert one.due(17 * second - 1) is None
-    assert one.due(17 * second) == "/a"
+    assert one.take_due(17 * second - 1) == []
+    assert one.take_due(17 * second) == ["/a"]
     assert one.shown("/a", 17 * second)["tries"] == 2
     for _ in range(10):
         one.add("/a", "it aborts", 1.0, now=0)
-    assert one.due(int(quarantine.MOST_WAIT * second)) == "/a", "never more than this"
-    one.hasten("/a", now=3)
-    assert one.due(3) == "/a"
+    assert one.take_due(int(quarantine.MOST_WAIT * second)) == ["/a"], "never more than this"
+    one.hasten("/a")
+    assert one.take_due(3) == ["/a"]

@@ -73,8 +73,8 @@ class Applying:
         except LoadError as error:
             return self._failed(asked, error)
         put = self._cache.put(zonename, found, vm, cause)
-        if is_whole:
-            self._retrying.ended(zonename)
+        if is_whole and self._retrying.ended(zonename) is not None:
+            self._watches.answers_again(found.zone)
         if asked != zonename:
             self._gone(asked, cause)
         return Applied(put.event, put.changes)

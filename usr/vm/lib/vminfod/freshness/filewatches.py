@@ -47,6 +47,8 @@ class FileWatcher(Protocol):
 
     def report_late(self, paths: Iterable[str]) -> None: ...
 
+    def answers_again(self, path: str) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
@@ -111,6 +113,14 @@ class FileWatches:
     def ended(self, path: str) -> None:
         """What was at `path` is gone or replaced: the watcher watches what is there now by itself."""
         self._identities.pop(path, None)
+
+    def answers_again(self, zone: Zone, sources: Collection[Source] = _SOURCES) -> None:
+        """The files of `zone` that these sources read could not be read for a while, or took long, and could be now:
+        the watcher may have given up some of them."""
+        if Source.XML in sources:
+            self._watcher.answers_again(zone_xml_path(zone.zonename))
+        if Source.FILES in sources:
+            self._watcher.answers_again(zone.zonepath)
 
     def wait_set(self, within: float) -> bool:
         """Wait until what can be watched is watched; False if that is not so within so many seconds."""

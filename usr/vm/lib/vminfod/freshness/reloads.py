@@ -240,6 +240,7 @@ class Reloads:
             what = ", ".join(sorted(set().union(*(want.parts | want.datasets for want in wants))))
             if self._apply(zonename, reading, found, cause_of(wants), since, f"refresh {zonename} - [{what}]"):
                 reading.take(answers)
+                self._watches.answers_again(found.zone, {one.source for one in answers if one.was_late})
                 took = times.duration(time.monotonic_ns() - since)
                 how_far = "zone is fresh" if not reading.is_stale else "zone is fresh in part"
                 self._log.debug(how_far, zonename=zonename, parts=what, took=took)

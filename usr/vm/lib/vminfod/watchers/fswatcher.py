@@ -225,6 +225,11 @@ class FsWatcher:
         self._missing.discard(path)
         self._try_in(path)
 
+    def answers_again(self, path: str) -> None:
+        """What is at `path`, or in it, could not be read for a while, or took long, and can be now: what the child
+        ended or hung of there is tried at once."""
+        self._suspicion.answers_again(path)
+
     @property
     def watching(self) -> list[str]:
         return sorted(known.path for known in self._paths.values() if self._is_watched(known))

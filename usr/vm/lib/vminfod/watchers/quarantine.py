@@ -2,11 +2,12 @@
 """Paths that the file watcher must not be asked for, because it ends or hangs when it is (bug C11).
 
 Always: what is in here stays until the owner lifts it, however often the child is started anew; each path is due for
-        another try after a wait that doubles, up to MOST_WAIT.
+        another try, alone, after a wait that doubles, up to MOST_WAIT; those that have been hastened are due at once,
+        together: a pool that is well again can have hundreds.
 Not here: how a path is found out, and how it is tried (trial.py)."""
 
 from dataclasses import dataclass
-from typing import Optional, TypedDict
+from typing import TypedDict
 
 from vminfod import times
 from vminfod.backoff import Backoff
@@ -30,8 +31,9 @@ class _Entry:
     stay: float
     backoff: Backoff
     reason: str
-    tries: int
-    due: int
+    tries: int = 0
+    due: int = 0
+    is_hastened: bool = False  # since it was tried last
 
 
 class Quarantine:
@@ -48,20 +50,25 @@ class Quarantine:
         already."""
         entry = self._entries.get(path)
         if entry is None:
-            entry = self._entries[path] = _Entry(now, stay, Backoff(FIRST_WAIT, MOST_WAIT), reason, 0, 0)
+            entry = self._entries[path] = _Entry(now, stay, Backoff(FIRST_WAIT, MOST_WAIT), reason)
         entry.tries += 1
         entry.reason = reason
         self.postpone(path, now)
 
     def postpone(self, path: str, now: int) -> None:
-        """The next try is due after the next wait."""
+        """The next try is due after the next wait; at once, if it was hastened while it was tried."""
         entry = self._entries[path]
         entry.due = now + int(entry.backoff.next() * 1e9)
 
-    def hasten(self, path: str, now: int) -> None:
-        """The path is wanted anew, so that it may be another file now: try it soon."""
+    def hasten(self, path: str) -> None:
+        """The path is wanted anew, so that it may be another file now: try it at once."""
         if path in self._entries:
-            self._entries[path].due = now
+            self._entries[path].is_hastened = True
+
+    def hasten_around(self, place: str) -> None:
+        """A file or folder that did not answer does again: try it at once, with what is below and above it."""
+        for path, entry in self._entries.items():
+            entry.is_hastened |= _is_in(path, place) or _is_in(place, path)
 
     def stay(self, path: str) -> float:
         """For how many seconds the child has to live on before the path counts as harmless."""
@@ -70,10 +77,13 @@ class Quarantine:
     def lift(self, path: str) -> None:
         del self._entries[path]
 
-    def due(self, now: int) -> Optional[str]:
-        """The path that waits longest of those that are due for a try; None if none is."""
-        path = min(self._entries, key=lambda one: self._entries[one].due, default=None)
-        return path if path is not None and self._entries[path].due <= now else None
+    def take_due(self, now: int) -> list[str]:
+        """The paths that are to be tried now, together; those are hastened no more."""
+        hastened = [path for path, entry in self._entries.items() if entry.is_hastened]
+        for path in hastened:
+            self._entries[path].is_hastened = False
+        first = min(self._entries.items(), key=lambda one: one[1].due, default=None)
+        return hastened or ([] if first is None or first[1].due > now else [first[0]])
 
     def shown(self, path: str, now: int) -> QuarantinedPath:
         entry = self._entries[path]
@@ -84,3 +94,7 @@ class Quarantine:
             "tries": entry.tries,
             "reason": entry.reason,
         }
+
+
+def _is_in(path: str, place: str) -> bool:
+    return path == place or path.startswith(place.rstrip("/") + "/")

@@ -3,7 +3,7 @@
 
         asked --the child ends or hangs--> on trial --harmless--> asked
                                               |                     ^
-                                              '--> in quarantine ---'  a later try, alone, went well
+                                              '--> in quarantine ---'  a later try, apart, went well
 
 Suspects are the paths that were asked for and not answered for when the child was lost, unless it was killed from
 outside, for the first time. If it twice ends by itself
@@ -12,7 +12,7 @@ asked for. Those are not held back: the child goes on watching them during that 
 
 Always: a path that is held back is on trial because it was not answered for, or in quarantine;
         the quarantine outlives the child, and paths that are not wanted for a while: they may be wanted again;
-        one path of the quarantine is tried at a time.
+        what is in quarantine is tried one after the other, but for what is hastened, which is tried together.
 Not here: how a trial is made (trial.py), commands and answers (fswatcher.py)."""
 
 import time
@@ -63,7 +63,7 @@ class Suspicion:
         self._short_lives = 0  # of the child, in a row and unexplained
         self._all_on_trial = False
         self._acquittals: dict[str, int] = {}  # of paths that stood first, since their last answer
-        self._retrying: Optional[gevent.Greenlet] = None  # tries a path of the quarantine again
+        self._retrying: Optional[gevent.Greenlet] = None  # tries paths of the quarantine again
         self._trials: list[gevent.Greenlet] = []
 
     # --- for the owner ---
@@ -88,7 +88,11 @@ class Suspicion:
 
     def wanted_anew(self, path: str) -> None:
         """It was not wanted for a while: it may be another file now."""
-        self._quarantine.hasten(path, self._clock())
+        self._quarantine.hasten(path)
+
+    def answers_again(self, path: str) -> None:
+        """Somebody else could not get at it, and can now."""
+        self._quarantine.hasten_around(path)
 
     def answered(self, path: str) -> None:
         """The child has answered for the path, and lives."""
@@ -109,14 +113,18 @@ class Suspicion:
         self._trials.append(_spawn("trial", self._look_for_guilty, asked, lived, was_killed))
 
     def look(self) -> None:
-        """To be called now and then: starts to try the path of the quarantine that is due."""
-        path = self._quarantine.due(self._clock())
-        if path is None or (self._retrying is not None and not self._retrying.ready()):
+        """To be called now and then: starts to try the paths of the quarantine that are due."""
+        if self._retrying is not None and not self._retrying.ready():
             return
-        if path in self._asker.wanted():
-            self._retrying = _spawn("quarantine", self._retry, path)
-        else:
-            self._quarantine.lift(path)
+        due = self._quarantine.take_due(self._clock())
+        if not due:
+            return
+        wanted = set(self._asker.wanted()).intersection(due)
+        for path in due:
+            if path not in wanted:
+                self._quarantine.lift(path)
+        if wanted:
+            self._retrying = _spawn("quarantine", self._retry, sorted(wanted))
 
     def stop(self, within: float) -> None:
         """End all trials, with their processes."""
@@ -167,17 +175,18 @@ class Suspicion:
         self._quarantine.add(path, reason, stay, self._clock())
         self._asker.withdraw(path)
 
-    def _retry(self, path: str) -> None:
-        stay = self._quarantine.stay(path)
-        guilty = self._trial.guilty([path], stay)
-        if guilty is None:
-            self._quarantine.postpone(path, self._clock())
-        elif guilty:
-            self._quarantine.add(path, guilty[path], stay, self._clock())
-        else:
-            self._log.info("the file watcher no longer ends or hangs of this path: watching it", path=path)
-            self._quarantine.lift(path)
-            self._asker.release([path])
+    def _retry(self, paths: Sequence[str]) -> None:
+        stay = {path: self._quarantine.stay(path) for path in paths}
+        guilty = self._trial.guilty(paths, max(stay.values()))
+        for path in paths:
+            if guilty is None:
+                self._quarantine.postpone(path, self._clock())
+            elif path in guilty:
+                self._quarantine.add(path, guilty[path], stay[path], self._clock())
+            else:
+                self._log.info("the file watcher no longer ends or hangs of this path: watching it", path=path)
+                self._quarantine.lift(path)
+        self._asker.release([path for path in paths if path not in self._quarantine])
 
 
 def _spawn(what: str, function: Callable[..., None], *args: object) -> gevent.Greenlet:
