@@ -9,14 +9,14 @@ pytestmark = pytest.mark.pure
 
 
 def test_all_well_has_no_reasons():
-    children = {"zonewatcher": ChildFacts(None), "zpoolwatcher": ChildFacts(None, losses=1)}
+    children = {"zonewatcher": ChildFacts(None), "zpoolwatcher": ChildFacts(None, losses=[1.0])}
     commands = [CommandFacts("zfs list of U", 1.0, False), CommandFacts("zfs list of all VMs", 30.0, True)]
     assert verdict(Facts(children, commands=commands)) == {"status": "ok", "reasons": []}
 
 
 def test_each_kind_of_trouble_is_a_reason():
     facts = Facts(
-        children={"zpoolwatcher": ChildFacts(40.2), "fswatcher": ChildFacts(None, losses=4)},
+        children={"zpoolwatcher": ChildFacts(40.2), "fswatcher": ChildFacts(None, losses=[9, 7, 5, 3])},
         unreadable=["b", "a"],
         commands=[CommandFacts("zfs list of U", 30.4, False)],
         stalled=[("sleeper", 12.0, 100), ("other", 11.0, 5)],
@@ -37,6 +37,37 @@ def test_each_kind_of_trouble_is_a_reason():
             "sysinfo cannot be read: no file",
         ],
     }
+
+
+def is_loop(losses, now):
+    """Whether a child is called lost again and again at `now`, that was lost at these moments and came back at once."""
+    recent = [now - at for at in losses if now - 300 < at <= now]
+    reasons = verdict(Facts({"zonewatcher": ChildFacts(None, recent)}))["reasons"]
+    assert reasons in ([], [f"zonewatcher was lost {len(recent)} times in 5 minutes"])
+    return bool(reasons)
+
+
+def test_child_that_was_lost_thrice_in_a_row_is_well_once_it_has_lived_for_a_minute():
+    losses = [0.0, 1.0, 2.5]
+    assert [is_loop(losses[:count], losses[count - 1]) for count in (1, 2, 3)] == [False, False, True]
+    assert [is_loop(losses, 2.5 + lived) for lived in (30.0, 60.0, 61.0, 200.0)] == [True, True, False, False]
+    assert is_loop([*losses, 150.0], 150.0), "it has begun again"
+
+
+def test_child_that_dies_every_minute_and_a_half_is_never_well_in_between():
+    losses = [90.0 * number for number in range(8)]
+    assert all(is_loop(losses, float(now)) for now in range(180, 720))
+    assert not is_loop(losses, losses[-1] + 91)
+
+
+def test_child_that_dies_now_and_then_is_in_no_loop():
+    losses = [160.0 * number for number in range(8)]
+    assert not any(is_loop(losses, float(now)) for now in range(1280))
+
+
+def test_child_that_is_down_is_a_reason_however_long_ago_it_was_lost():
+    facts = Facts({"zonewatcher": ChildFacts(130.0, [140, 139, 130]), "fswatcher": ChildFacts(2.0, [4, 3, 2])})
+    assert verdict(facts)["reasons"] == ["zonewatcher down 130 s", "fswatcher was lost 3 times in 5 minutes"]
 
 
 def test_many_of_a_kind_are_counted():

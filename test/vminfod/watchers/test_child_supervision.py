@@ -335,7 +335,24 @@ def test_child_that_is_renewed_is_replaced_at_once_and_counts_as_no_loss(owner):
     o.child.renew("it is silent")
     wait_until(lambda: o.ready == [False, True])
     assert not alive(pid)
-    assert (o.child.status()["lastError"], o.child.recent_losses()) == (None, 0)
+    assert (o.child.status()["lastError"], o.child.recent_losses()) == (None, [])
+
+
+def test_losses_are_remembered_for_five_minutes_and_counted_for_ever(owner):
+    now = [0]
+    o = owner('say("ready"); time.sleep(60)', clock=lambda: now[0])
+    assert o.child.wait_ready(LIMIT)
+    assert o.child.recent_losses() == []
+    for again in (1, 2, 3):
+        now[0] += 10 * 10**9
+        o.child.restart("it is enough")
+        wait_until(lambda again=again: len(o.ready) == again + 1)
+    assert o.child.recent_losses() == [20, 10, 0]
+    now[0] += 285 * 10**9
+    assert o.child.recent_losses() == [295, 285]
+    now[0] += 100 * 10**9
+    assert o.child.recent_losses() == []
+    assert o.child.status()["restarts"] == 3, "the count stays"
 
 
 def test_child_that_is_being_renewed_is_down_only_if_the_new_one_does_not_come(owner):

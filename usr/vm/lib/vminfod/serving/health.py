@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Optional, TypedDict
 
 # Seconds. Shorter than these is how a node works.
@@ -14,18 +15,20 @@ ONE_COMMAND = 5.0  # a command, or a reading of files, about one VM; it needs mi
 ALL_COMMAND = 60.0  # one about all; with 100,000 snapshots it needs some ten
 STALLED = 10.0  # a listener for which something waits
 OVERDUE = 10.0  # a transaction whose limit has passed and whose writer is still there
-_RESTARTS = 3  # losses of a child within a few minutes that make a loop
+_LOOP = 3  # losses of a child within five minutes; see _is_lost_again_and_again()
+_PROVED = 60.0  # seconds that a child has to live after a loop, at least, to be well
 
 _NAMED = 3  # of a kind; the others are counted
 
 
 @dataclass(frozen=True)
 class ChildFacts:
-    """`down`: seconds that it has not been up, None if it is. `losses`: how often it was lost in the last minutes.
-    `quarantined`: the files that it is not asked to watch, because it ends or hangs when it is."""
+    """`down`: seconds that it has not been up, None if it is. `losses`: how many seconds ago it was lost, each time
+    in the last five minutes, in order. `quarantined`: the files that it is not asked to watch, because it ends or hangs
+    when it is."""
 
     down: Optional[float]
-    losses: int = 0
+    losses: Sequence[float] = ()
     quarantined: Sequence[str] = ()
 
 
@@ -79,8 +82,8 @@ def verdict(facts: Facts) -> Verdict:
 def _children(children: Mapping[str, ChildFacts]) -> list[str]:
     reasons = []
     for name, child in children.items():
-        if child.losses >= _RESTARTS:
-            reasons.append(f"{name} was lost {child.losses} times in 5 minutes")
+        if _is_lost_again_and_again(child.losses):
+            reasons.append(f"{name} was lost {len(child.losses)} times in 5 minutes")
         elif child.down is not None:
             reasons.append(f"{name} down {child.down:.0f} s")
         if child.quarantined:
@@ -88,6 +91,14 @@ def _children(children: Mapping[str, ChildFacts]) -> list[str]:
             files = f"{count} file{'s' if count > 1 else ''}"
             reasons.append(f"{name} ends or hangs of {files}, seen by refreshes only: {_some(list(child.quarantined))}")
     return reasons
+
+
+def _is_lost_again_and_again(losses: Sequence[float]) -> bool:
+    """Whether it may soon be lost once more: it has not lived longer by now than from one of its losses to the next."""
+    if len(losses) < _LOOP:
+        return False
+    longest = max(before - after for before, after in pairwise(losses))
+    return losses[-1] <= max(_PROVED, longest)
 
 
 def _unreadable(names: list[str]) -> list[str]:

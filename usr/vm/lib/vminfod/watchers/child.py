@@ -198,9 +198,10 @@ class Child:
         seconds = (self._clock() - self._down_since) / 1e9
         return None if self._is_renewed and seconds < RENEWED_WITHIN else seconds
 
-    def recent_losses(self) -> int:
-        """How often it was lost within the last LOSSES_WINDOW seconds."""
-        return sum(self._clock() - at < LOSSES_WINDOW * 1e9 for at in self._losses)
+    def recent_losses(self) -> list[float]:
+        """How many seconds ago it was lost, each time within the last LOSSES_WINDOW seconds, in order."""
+        now = self._clock()
+        return [(now - at) / 1e9 for at in self._losses if now - at < LOSSES_WINDOW * 1e9]
 
     def stderr(self) -> list[str]:
         """The last lines that it wrote on stderr, over all runs."""
