@@ -10,6 +10,7 @@ import pytest
 from support.convergence import differences
 from support.following import Follow
 from support.running_daemon import RunningDaemon, eventually
+from support.transacting import Transacting
 
 pytest_plugins = ["support.followers"]
 
@@ -262,6 +263,36 @@ def test_sysinfo_is_read_too_and_reaches_every_vm(alone):
     alone.nothing_by_files()
     assert fresh(alone, zone).json()["datacenter_name"] == "moved-in-silence"
     assert not differences(alone.daemon)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "ENOENT: no such file or directory, open '/tmp/.sysinfo.json'"), ('{"UUID": "44', None), ("[]", None)],
+    ids=["not there", "cut", "no object"],
+)
+def test_broken_sysinfo_is_the_answer_like_any_other_source(alone, content, reason):
+    zone, before = alone.add(), alone.control.sysinfo()
+    path = alone.control.real("/tmp/.sysinfo.json")
+    os.unlink(path)
+    if content is not None:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(content)
+    answer = fresh(alone, zone)
+    assert answer.status == 504
+    assert answer.body.decode().startswith(f"VM cannot be read: sysinfo: {reason or ''}")
+    assert answer.body.decode().endswith(alone.daemon.status()["sysinfoError"]), "with its reason"
+    assert alone.daemon.vm(zone) == alone.vms[zone], "what was known is served on"
+    alone.zfs("set", "quota=20G", f"zones/{zone}")
+    alone.until(zone, lambda vm: vm["quota"] == 20)
+    assert fresh(alone, UNKNOWN).status == 404, "what is not there needs no sysinfo"
+    writer = Transacting(alone.node.root)
+    writer.open(zone)
+    alone.zfs("set", "quota=30G", f"zones/{zone}")
+    assert writer.commit().status == 200, "a writer has changed nothing of it"
+    assert alone.daemon.vm(zone)["quota"] == 30
+    writer.close()
+    alone.control.write_sysinfo(before)
+    assert fresh(alone, zone).json()["server_uuid"] == before["UUID"]
 
 
 def test_many_who_ask_at_once_are_all_answered_and_share_the_reading(follow):

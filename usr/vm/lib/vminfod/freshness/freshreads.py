@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MPL-2.0
 """Reads that somebody asks and waits for: all of one VM, the four properties of the node's sysinfo included, read after
-the question."""
+the question.
+
+Always: what cannot be read is the answer, whichever source it is; but the end of a transaction is well whatever becomes
+        of sysinfo, of which its writer has changed nothing."""
 
 from __future__ import annotations
 
@@ -56,7 +59,11 @@ class FreshReads:
         except LoadError as error:
             return f"VM cannot be read: {why_not(zonename, error)}"
         sysinfo.join(max(0.0, until - time.monotonic()))
-        return None if sysinfo.ready() else f"VM not read within {timeout:g} s: waiting for the file {SYSINFO}"
+        if not sysinfo.ready():
+            return f"VM not read within {timeout:g} s: waiting for the file {SYSINFO}"
+        if sysinfo.value is None or cause.ends_transaction or self._cache.records(zonename) is None:
+            return None
+        return f"VM cannot be read: sysinfo: {sysinfo.value}"
 
     def _why_stale(self, zonename: str) -> str:
         """Why the zone has not been read: who holds it, its error, or the command that is waited for."""

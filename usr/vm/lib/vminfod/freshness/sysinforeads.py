@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from typing import Optional
 
 from vminfod.freshness import onqueue
 from vminfod.freshness.reloads import Reloads
@@ -32,17 +33,24 @@ class SysinfoReads:
 
     def reread(self, cause: Cause) -> None:
         """The file may have changed. In a task on the queue."""
-        if self._is_news(time.monotonic_ns()):
+        is_news, _ = self._read()
+        if is_news:
             self._apply(cause)
 
-    def read_fresh(self, cause: Cause) -> None:
-        """Read the file now; returns when all VMs show what it says, or the daemon stops."""
-        if self._is_news(time.monotonic_ns()):
+    def read_fresh(self, cause: Cause) -> Optional[str]:
+        """Read the file now; returns when all VMs show what it says, or the daemon stops. Why it cannot be read, if it
+        cannot."""
+        is_news, why_not = self._read()
+        if is_news:
             with suppress(onqueue.NotRun):
                 onqueue.run(self._queue, "refresh all - [sysinfo]", lambda: self._apply(cause))
+        return why_not
 
-    def _is_news(self, began: int) -> bool:
-        return self._sysinfo.take(self._loader.read_sysinfo(self._threads), began)
+    def _read(self) -> tuple[bool, Optional[str]]:
+        """Whether it says something else than was known, and why it cannot be read."""
+        began = time.monotonic_ns()
+        reading = self._loader.read_sysinfo(self._threads)
+        return self._sysinfo.take(reading, began), reading.warning
 
     def _apply(self, cause: Cause) -> None:
         """Serve all VMs with the sysinfo that is known now. In a task on the queue."""
