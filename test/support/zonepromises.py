@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from support.onezone import NAME, OneZone, shown_versions
-from vminfod.freshness.zonereading import PATIENCE
+from vminfod.freshness.sourcereading import PATIENCE
 from vminfod.serving.cause import Cause
 from vmload.zonesources import Source
 

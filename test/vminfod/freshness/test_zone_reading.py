@@ -7,14 +7,15 @@ import mock
 import pytest
 from gevent.event import Event
 
+from support.madeuptime import made_up_time
 from support.recording_log import RecordingLog
-from vminfod.freshness import zonereading
+from vminfod.freshness import sourcereading
 from vminfod.freshness.threads import Threads
 from vminfod.freshness.zonereading import ZoneReading
 from vminfod.serving.cause import REFRESH
 from vmload import parts as part
 from vmload.filereads import FileReads
-from vmload.loaderror import CommandFailed, ZoneGone
+from vmload.loaderror import CommandFailed, LoadError, ZoneGone
 from vmload.records import FileRecords, Zone, ZoneRecords
 from vmload.zonesources import Source, ZoneSources
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.pure
 ZONE = Zone(1, "z", "running", "/zones/z", "z", "joyent", 0)
 HALTED = ZONE._replace(zoneid=None, state="installed")
 ALL = set(Source)
+PATIENCE = 0.1
 
 
 class Reading(ZoneReading):
@@ -57,7 +59,7 @@ class Reading(ZoneReading):
 
 @pytest.fixture(autouse=True)
 def little_patience(monkeypatch):
-    monkeypatch.setattr(zonereading, "PATIENCE", 0.1)
+    monkeypatch.setattr(sourcereading, "PATIENCE", PATIENCE)
 
 
 def test_each_source_is_asked_once():
@@ -92,6 +94,22 @@ def test_source_that_fails_is_given_its_time_and_then_waited_for_no_more(failing
             reading.wait(None)
     assert {asking.source for asking in reading.answers()} == ALL - {failing}
     assert set(reading.failed) == {failing}
+
+
+def test_source_that_becomes_late_right_after_the_last_look_is_waited_for_no_more():
+    with made_up_time() as clock:
+        reading = Reading()
+        reading.errors[Source.XML] = LoadError("it fails")
+        reading.mark(part.ALL, (), REFRESH)
+        reading.run()
+        assert reading.answers() == [], "it is not late yet"
+        clock.advance(PATIENCE)
+        waiting = gevent.spawn(reading.wait, None)
+        gevent.sleep(0)
+        clock.advance(0.001)
+        with gevent.Timeout(20):
+            waiting.join()
+        assert {asking.source for asking in reading.answers()} == ALL - {Source.XML}
 
 
 def test_what_may_be_older_than_the_record_is_asked_for_again():

@@ -11,7 +11,6 @@ Not here: which are asked, when, and how long each may take (loader.py, or the d
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from typing import Any, NamedTuple, Optional, Union
@@ -45,6 +44,10 @@ class Source(Enum):
     __hash__ = object.__hash__  # Enum's own is written in Python, and these are keys of all that is looked up
 
 
+SOURCES = tuple(Source)  # Enum's own iteration, and its `value`, are written in Python as well
+_SOURCE_OF = {name: source for source in SOURCES for name in source.value}  # part -> who tells it
+
+
 class Look(NamedTuple):
     """A look at which file or folder is at each of the `paths`, right before the files of a source are read. `is_good`:
     whether what was read then may stay; else all of them are read again, after another look."""
@@ -53,8 +56,7 @@ class Look(NamedTuple):
     is_good: Callable[[Identities], bool]
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """What a source is asked for. `known`: the records that its answer goes into. `parts` of it are read anew, and what
     zfs says of `datasets` (names that the zone uses, or that lie above or below one).
 
@@ -64,19 +66,19 @@ class Asked:
     known: ZoneRecords
     before: Optional[ZoneRecords] = None
     parts: Collection[str] = part.ALL
-    datasets: Collection[str] = field(default_factory=frozenset)
+    datasets: Collection[str] = frozenset()
     look: Optional[Look] = None
 
 
-def sources_of(parts: Collection[str], datasets: Collection[str], old: Optional[ZoneRecords]) -> list[Source]:
+def sources_of(parts: Collection[str], datasets: Collection[str], old: Optional[ZoneRecords]) -> set[Source]:
     """The sources of these `parts`, and of what zfs says of `datasets`. While a VM is being received its payload, which
     nobody watches, is read with whatever is read."""
-    found = {source for source in Source if not source.value.isdisjoint(parts)}
+    found = {_SOURCE_OF[name] for name in parts}
     if datasets:
         found.add(Source.ZFS)
     if old is not None and vmobj.is_receiving(old.zone, old.files.xml):
         found.add(Source.XML)
-    return [source for source in Source if source in found]
+    return found
 
 
 def nothing_of(zone: Zone) -> ZoneRecords:
@@ -154,7 +156,7 @@ class ZoneSources:
             seen, found = runner.files(pool, what, partial(self._look_and_read, read, asked))
             if look is None or look.is_good(seen):
                 break
-            asked = replace(asked, parts=part.OF_FILES)
+            asked = asked._replace(parts=part.OF_FILES)
         if isinstance(found, LoadError):
             raise found
         return found

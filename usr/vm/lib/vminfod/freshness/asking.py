@@ -7,7 +7,7 @@ Not here: which source is asked for what and when, and what becomes of its answe
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Optional
 
@@ -45,6 +45,11 @@ class Asking:
     def has_ended(self) -> bool:
         return self.put is not None or self.error is not None
 
+    def kill(self) -> None:
+        """Nobody waits for it any more."""
+        if self.greenlet is not None:
+            self.greenlet.kill(block=False)
+
 
 class Asker:
     """Asks the sources of one zone. `looks`: how the files of a source are looked at, and watched, when they are
@@ -71,7 +76,7 @@ class Asker:
                 nothing_of(zone)
                 asking.zone, asking.put = zone, partial(_with_zone, zone)
             else:
-                asked = replace(asked, look=self._looks(source, asked.known.zone))
+                asked = asked._replace(look=self._looks(source, asked.known.zone))
                 asking.put = self._sources.ask(source, asked, self._threads)
         except LoadError as error:
             asking.error = error

@@ -56,24 +56,29 @@ class Stale:
     def add(self, parts: Collection[str], datasets: Collection[str], cause: Optional[Cause]) -> None:
         self.parts.update(parts)
         self.datasets.update(datasets)
-        self.cause = leading(self.cause, cause)
+        self.cause = cause if self.cause is None else leading(self.cause, cause)
 
     def add_all(self, other: Stale) -> None:
         """What is in `other` as well."""
         self.add(other.parts, other.datasets, other.cause)
-        self.questions += [question for question in other.questions if question not in self.questions]
+        if other.questions:
+            self.questions += [question for question in other.questions if question not in self.questions]
 
     def of(self, source: Source) -> Stale:
         """What of it this source is asked for."""
         datasets = set(self.datasets) if source is Source.ZFS else set()
         return Stale(self.parts & source.value, datasets, self.cause, list(self.questions))
 
-    def without(self, sources: Collection[Source]) -> Stale:
-        """What of it other sources are asked for."""
-        taken: set[str] = set().union(*(source.value for source in sources))
-        datasets = set() if Source.ZFS in sources else set(self.datasets)
-        rest = self.parts - taken
-        return Stale(rest, datasets, self.cause, list(self.questions)) if rest or datasets else Stale()
+    def take(self, source: Source) -> Stale:
+        """What of it this source is asked for, and is in here no more."""
+        mine = self.of(source)
+        self.parts -= source.value
+        self.datasets -= mine.datasets
+        return mine
+
+    def concerns(self, source: Source) -> bool:
+        """Whether this source is asked for anything of it."""
+        return bool(self.datasets if source is Source.ZFS else ()) or not self.parts.isdisjoint(source.value)
 
     def hear(self, error: Optional[LoadError], *, but: Collection[Question] = ()) -> None:
         """How its reading ended: those who wait for it, `but` these."""
