@@ -240,7 +240,7 @@ class OneZone:
         self.queue, self.holds = Queue(log=self.log, workers=1, dedup=True), Holds()
         self.cache = Cache(Hub(self.log), self.log)
         watches: Any = SimpleNamespace(  # nothing is ever replaced
-            set=lambda *_: False,
+            look=lambda *_: None,
             drop=lambda _: None,
             answers_again=lambda zone, sources=frozenset({Source.XML, Source.FILES}): self.again.append(set(sources)),
         )

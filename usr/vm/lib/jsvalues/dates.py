@@ -21,7 +21,7 @@ _DATE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z", re.ASCI
 
 def now() -> str:
     """The date of this moment."""
-    return of_datetime(datetime.now(timezone.utc))
+    return _of_utc(datetime.now(timezone.utc))
 
 
 def iso(milliseconds: Optional[Union[int, float]]) -> Optional[str]:
@@ -29,7 +29,7 @@ def iso(milliseconds: Optional[Union[int, float]]) -> Optional[str]:
     if milliseconds is None:
         return None
     try:
-        return of_datetime(_EPOCH + timedelta(milliseconds=math.trunc(milliseconds)))
+        return _of_utc(_EPOCH + timedelta(milliseconds=math.trunc(milliseconds)))
     except (OverflowError, ValueError):
         return None
 
@@ -43,7 +43,11 @@ def iso_of_seconds(seconds: object) -> Optional[str]:
 
 def of_datetime(date: datetime) -> str:
     """The date of an aware datetime of any time zone."""
-    return date.astimezone(timezone.utc).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return _of_utc(date.astimezone(timezone.utc))
+
+
+def _of_utc(date: datetime) -> str:
+    return date.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 def epoch_ms(text: object) -> Optional[int]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 TRACE, DEBUG, INFO, WARN, ERROR, FATAL = 10, 20, 30, 40, 50, 60
 LEVELS = {"trace": TRACE, "debug": DEBUG, "info": INFO, "warn": WARN, "error": ERROR, "fatal": FATAL}
 
+_HOSTNAME = os.uname().nodename
 _OWN = frozenset({"name", "hostname", "pid", "level", "msg", "time", "v"})
 
 
@@ -27,7 +28,7 @@ def record(
 
     return {
         "name": program,
-        "hostname": os.uname().nodename,
+        "hostname": _HOSTNAME,
         "pid": os.getpid(),
         **_renamed(logs_own or {}),
         "level": level,

@@ -26,18 +26,27 @@ class DatasetEvents:
         self._events: deque[tuple[int, str, Cause]] = deque(maxlen=_MOST)  # monotonic ns, dataset, cause
         self._readings: list[int] = []  # monotonic ns of the start of each that is under way
 
+    def begin(self) -> int:
+        """A reading is under way; gives the moment of its start, monotonic ns, with which to end() it."""
+        started = time.monotonic_ns()
+        self._readings.append(started)
+        return started
+
+    def end(self, started: int) -> None:
+        """The reading that began then has ended."""
+        self._readings.remove(started)
+        oldest = min(self._readings, default=None)
+        while self._events and (oldest is None or self._events[0][0] < oldest):
+            self._events.popleft()
+
     @contextmanager
     def reading(self) -> Iterator[int]:
         """A reading is under way in this block; gives the moment of its start, monotonic ns."""
-        started = time.monotonic_ns()
-        self._readings.append(started)
+        started = self.begin()
         try:
             yield started
         finally:
-            self._readings.remove(started)
-            oldest = min(self._readings, default=None)
-            while self._events and (oldest is None or self._events[0][0] < oldest):
-                self._events.popleft()
+            self.end(started)
 
     @property
     def are_wanted(self) -> bool:

@@ -20,7 +20,7 @@ from vmload import parts as part
 from vmload.reader import CONFIG, SYSINFO, ZONES_FOLDER, config_paths, lastexited_path, zone_xml_path
 from vmload.records import Zone
 from vmload.system import Identity
-from vmload.zonesources import Source
+from vmload.zonesources import Look, Source
 
 _OF_XML = frozenset({part.ZONEXML})
 _OF_CONFIG = frozenset({part.JSON})
@@ -142,6 +142,12 @@ class FileWatches:
             if path in seen:
                 self._identities[path] = seen[path]
             self._watcher.watch(path)
+
+    def look(self, source: Source, zone: Zone) -> Optional[Look]:
+        """How the files of a source are looked at when they are read: they are watched before, so that a change since
+        is reported. What comes while a folder is watched anew is seen by one look more."""
+        paths = watched_for(zone, {source})
+        return Look(paths, lambda seen: not self.set(zone, seen, {source})) if paths else None
 
     def drop(self, zonename: str) -> None:
         """Watch the zone's files no more. Nothing if they were not watched."""

@@ -20,21 +20,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from contextlib import ExitStack
 from functools import partial
 from typing import Optional
 
 import gevent
 
 from vminfod import times
+from vminfod.bunyan import DEBUG
 from vminfod.freshness import onqueue
 from vminfod.freshness.applying import Applied, Applying, Found
 from vminfod.freshness.datasetevents import DatasetEvents
-from vminfod.freshness.filewatches import FileWatches, watched_for
+from vminfod.freshness.filewatches import FileWatches
 from vminfod.freshness.retrying import Retrying
-from vminfod.freshness.stale import Question
+from vminfod.freshness.stale import Question, cause_of
 from vminfod.freshness.threads import Threads
-from vminfod.freshness.zonereading import ZoneReading, cause_of
+from vminfod.freshness.zonereading import ZoneReading
 from vminfod.log import Log
 from vminfod.queue import Queue
 from vminfod.serving.cache import Cache
@@ -42,8 +42,8 @@ from vminfod.serving.cause import REFRESH, Cause
 from vminfod.serving.holds import Holds
 from vmload import parts as part
 from vmload.loaderror import LoadError, XmlGone, ZoneGone
-from vmload.records import Zone, ZoneRecords
-from vmload.zonesources import Identities, Look, Source, ZoneSources
+from vmload.records import ZoneRecords
+from vmload.zonesources import ZoneSources
 
 # Turns of the loop that a reading lets the queue have before it begins. A change makes several events mostly, such as
 # of a file and of its folder, and an event needs two turns: so one reading serves all. Not more: a task can take long.
@@ -166,7 +166,7 @@ class Reloads:
     def _reading(self, zonename: str) -> ZoneReading:
         reading = self._readings.get(zonename)
         if reading is None:
-            old, looks = partial(self._cache.records, zonename), self._look
+            old, looks = partial(self._cache.records, zonename), self._watches.look
             reading = ZoneReading(zonename, self._sources, self._threads, self._log, old, looks)
             self._readings[zonename] = reading
         return reading
@@ -182,20 +182,21 @@ class Reloads:
         """Read and apply until nothing of the zone is stale. The greenlet of that zone."""
         started: Optional[int] = None  # since when events about datasets are remembered for it
         try:
-            with ExitStack() as remembering:
-                while reading.is_stale:
-                    if self._waits(zonename, reading):
-                        continue
-                    self._let_others_mark()
-                    while self._holds.keeps_back(zonename, reading.cause):
-                        self._holds.wait_for_news(zonename)
-                    if started is None:
-                        started = remembering.enter_context(self._dataset_events.reading())
-                    self._read_and_take(zonename, reading, started)
-                    if not reading.is_going:
-                        remembering.close()
-                        started = None
+            while reading.is_stale:
+                if self._waits(zonename, reading):
+                    continue
+                self._let_others_mark()
+                while self._holds.keeps_back(zonename, reading.cause):
+                    self._holds.wait_for_news(zonename)
+                if started is None:
+                    started = self._dataset_events.begin()
+                self._read_and_take(zonename, reading, started)
+                if not reading.is_going:
+                    self._dataset_events.end(started)
+                    started = None
         finally:
+            if started is not None:
+                self._dataset_events.end(started)
             reading.stop()
             # No switch between the last look at the reading and here: a mark that comes now starts a new greenlet.
             del self._readings[zonename], self._greenlets[zonename]
@@ -226,12 +227,7 @@ class Reloads:
             if self._apply(zonename, reading, gone, reading.cause, since, f"delete {zonename}"):
                 reading.end()
             return
-        for want, error in reading.new_failures():
-            if isinstance(error, XmlGone) or self._applying.apply(zonename, error, want.cause).is_kept_back:
-                continue  # the one is no fault, and not of the VM that is held
-            want.hear(error)
-            if want.questions:
-                self._retrying.wake(zonename)
+        self._hear_failures(zonename, reading)
         xml_gone, answers, found = reading.xml_gone, reading.answers(), reading.known()
         if xml_gone is not None:
             self._apply(zonename, reading, xml_gone, reading.cause, since, f"refresh {zonename} - without XML")
@@ -241,9 +237,19 @@ class Reloads:
             if self._apply(zonename, reading, found, cause_of(wants), since, f"refresh {zonename} - [{what}]"):
                 reading.take(answers)
                 self._watches.answers_again(found.zone, {one.source for one in answers if one.was_late})
-                took = times.duration(time.monotonic_ns() - since)
-                how_far = "zone is fresh" if not reading.is_stale else "zone is fresh in part"
-                self._log.debug(how_far, zonename=zonename, parts=what, took=took)
+                if self._log.writes(DEBUG):
+                    took = times.duration(time.monotonic_ns() - since)
+                    how_far = "zone is fresh" if not reading.is_stale else "zone is fresh in part"
+                    self._log.debug(how_far, zonename=zonename, parts=what, took=took)
+
+    def _hear_failures(self, zonename: str, reading: ZoneReading) -> None:
+        """Who asked for what failed hears of it, and so does whoever tries it again."""
+        for want, error in reading.new_failures():
+            if isinstance(error, XmlGone) or self._applying.apply(zonename, error, want.cause).is_kept_back:
+                continue  # the one is no fault, and not of the VM that is held
+            want.hear(error)
+            if want.questions:
+                self._retrying.wake(zonename)
 
     def _apply(
         self, zonename: str, reading: ZoneReading, found: Found, cause: Optional[Cause], since: int, description: str
@@ -264,13 +270,3 @@ class Reloads:
         elif applied.error is not None:
             reading.refuse(applied.error)
         return not applied.is_kept_back and applied.error is None
-
-    def _look(self, source: Source, zone: Zone) -> Optional[Look]:
-        """How the files of a source are looked at when they are read: they are watched before, so that a change since
-        is reported. What comes while a folder is watched anew is seen by one look more."""
-
-        def is_good(seen: Identities) -> bool:
-            return not self._watches.set(zone, seen, {source})
-
-        paths = watched_for(zone, {source})
-        return Look(paths, is_good) if paths else None

@@ -5,8 +5,9 @@ Always: a question is answered once each source has answered that was asked afte
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Optional
 
 from gevent.event import AsyncResult
@@ -100,6 +101,11 @@ def leading(first: Optional[Cause], second: Optional[Cause]) -> Optional[Cause]:
     if not (first.ends_transaction and second.ends_transaction):
         return second if second.ends_transaction else first
     return first if (first.seen_at or 0) > (second.seen_at or 0) else second
+
+
+def cause_of(wants: Iterable[Stale]) -> Optional[Cause]:
+    """The one of their causes that counts."""
+    return reduce(leading, (want.cause for want in wants), None)
 
 
 def all_of(cause: Optional[Cause]) -> Stale:

@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from functools import reduce
 from typing import Optional
 
 from gevent.event import Event as Flag
 
 from vminfod.freshness.asking import Asker, Asking, Looks, no_look
 from vminfod.freshness.sourcereading import Failure, SourceReading
-from vminfod.freshness.stale import Stale, all_of, leading
+from vminfod.freshness.stale import Stale, all_of, cause_of
 from vminfod.freshness.threads import Threads
 from vminfod.log import Log
 from vminfod.serving.cause import Cause
@@ -93,12 +92,12 @@ class ZoneReading:
     @property
     def is_going(self) -> bool:
         """Whether there is more left than what has failed."""
-        return any(one.is_going for one in self._each) or bool(self._next())
+        return any(one.is_going for one in self._each) or bool(self._next(self._each))
 
     @property
     def can_go_on(self) -> bool:
         """Whether there is something to do now."""
-        return any(one.has_news for one in self._each) or bool(self._next())
+        return any(one.has_news for one in self._each) or bool(self._next(self._each))
 
     @property
     def cause(self) -> Optional[Cause]:
@@ -164,7 +163,10 @@ class ZoneReading:
         self._is_whole = is_whole or any(want.ends_transaction for want in self._wants())
         self._plan_marked()
         while True:
+            told = self._zoneadm.answer
             self._hear()
+            if self._zoneadm.answer is not told:
+                self._plan(self._each[1:])  # what was marked meanwhile may be shown by nothing older than this record
             self._begin()
             if not self._awaits_any([one for one in self._each if one.is_asked]):
                 break
@@ -192,21 +194,25 @@ class ZoneReading:
                 one.failed.want.add_all(self.marked.take(one.source))
         self.marked = self.marked or Stale()
         cause = self.marked.cause
-        for one in self._next():
-            one.plan(self.marked.take(one.source))
-        self.marked = self.marked or Stale()
+        self._plan(self._each)
         if self._old() is None and any(one.planned is not None for one in self._each):
             for one in self._each:
                 if one.is_idle:
                     one.plan(all_of(cause).of(one.source))
         self._is_beside = self._zfs.planned is not None and part.DATASETS in self._zfs.planned.parts
 
-    def _next(self) -> list[SourceReading]:
-        """The sources that are marked and can be planned: an answer that is still to come is taken first."""
+    def _plan(self, some: list[SourceReading]) -> None:
+        """Those of some that can be asked are to be asked for what is marked of them."""
+        for one in self._next(some):
+            one.plan(self.marked.take(one.source))
+        self.marked = self.marked or Stale()
+
+    def _next(self, some: list[SourceReading]) -> list[SourceReading]:
+        """Those of some that are marked and can be planned: an answer that is still to come is taken first."""
         if not self.marked:
             return []
         marked = sources_of(self.marked.parts, self.marked.datasets, self._old())
-        free = (one for one in self._each if one.source in marked and one.failed is None)
+        free = (one for one in some if one.source in marked and one.failed is None)
         return [one for one in free if self._is_whole or not one.is_asked]
 
     def _hear(self) -> None:
@@ -214,8 +220,9 @@ class ZoneReading:
         for one in self._each:
             self._new_failures += one.hear()
         known, old = self.known(), self._old()
-        for one in self._each if known is not None else ():
-            one.fit(known, old)
+        if known is not None:
+            for one in self._each:
+                one.fit(known, old)
 
     def _begin(self) -> None:
         for one in self._each:
@@ -276,8 +283,3 @@ class ZoneReading:
         for one in self._each:
             one.forget()
         return wants
-
-
-def cause_of(wants: Iterable[Stale]) -> Optional[Cause]:
-    """The one of their causes that counts."""
-    return reduce(leading, (want.cause for want in wants), None)
