@@ -7,7 +7,7 @@ from gevent.event import Event
 
 from support.madeuptime import made_up_time
 from support.onezone import NAME, PATHS, Manner, OneZone
-from vminfod.freshness.zonereading import PATIENCE
+from vminfod.freshness.sourcereading import PATIENCE
 from vminfod.queue import Task
 from vminfod.serving.cause import REFRESH
 from vmload.loaderror import CommandFailed, LoadError
