@@ -227,13 +227,14 @@ class Actor:
 
     def do_appear(self, number: int, seconds: float) -> str:
         """A VM appears, and its dataset changes while what zfs says of it for the first time is on its way: so far
-        nobody knew whose dataset that is."""
+        nobody knew whose dataset that is. It does not run: were its state to change as well, all of it would be read
+        again."""
         uuid = f"{number:08x}-5eed-4000-8000-000000000000"
         if uuid in self.world.names():
             return "it is there already"
         self.control.fault("zfs", "slow", match=f"zones/{uuid}", times=1, seconds=seconds, when="after")
         before = self.control.held("zfs")
-        self.control.add_vm(brand="joyent", uuid=uuid)
+        self.control.add_vm(brand="joyent", uuid=uuid, state="stopped")
         self._wait_held(before, seconds)
         self.world.node.run("zfs", "snapshot", f"zones/{uuid}@vmsnap-early")
         return uuid

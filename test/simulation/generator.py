@@ -58,7 +58,9 @@ def endless(seed: int, length: int, rounds: int | None = None) -> Iterator[list[
         for step in _writers(of_writers, done):
             steps.insert(of_writers.randrange(len(steps)), step)  # not behind the calm
         for step in _races(done, themes):
-            steps.insert(of_races.randrange(len(steps)), step)
+            place = of_races.randrange(len(steps))
+            # Who appears does so last: what else happens may have all of it read again, such as a full refresh.
+            steps.insert(len(steps) - 1 if step.do == "appear" else place, step)
         if "restarts" in themes:  # only where all was read anew anyway, and last: a full refresh heals what others show
             steps.insert(len(steps) - 1, Step("behind", {"number": done, "seconds": 0.6}))
         yield steps

@@ -123,7 +123,7 @@ MUTANTS = (
         "Convergence",
         "freshness/reloads.py",
         "        reading.mark(parts, datasets, cause)\n",
-        "        if zonename not in self._greenlets or reading.marked:\n"
+        "        if zonename not in self._greenlets or reading.marked or reading.marked.questions:\n"
         "            reading.mark(parts, datasets, cause)\n",
     ),
     Mutant(

@@ -97,7 +97,10 @@ def test_watcher_is_told_where_files_answer_again(watches, watcher):
 
 
 def test_what_is_known_of_files_goes_with_their_zone(watches, watcher):
+    assert {watches.meaning(path).zonename for path in watched_for(ZONE)} == {U}
     watches.drop(U)
+    assert [watches.meaning(path) for path in watched_for(ZONE)] == [None] * len(watched_for(ZONE))
+    assert (watches.zones(), watches.covers(ZONE)) == ([], False)
     watches.want(ZONE, {})
     watcher.reset_mock()
     assert watches.set(ZONE, seen(**{TAGS: (1, 99)})) is False, "compared with what a zone had that is no more"
