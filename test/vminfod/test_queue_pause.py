@@ -160,10 +160,13 @@ def test_pause_that_somebody_else_undoes_is_an_error_and_not_resumed_again(house
     pausing = gevent.spawn(h.queue.pause, 0.05)
     gevent.idle()
     h.queue.resume()
-    with pytest.raises(QueueError):
+    pausing_again = gevent.spawn(h.queue.pause, LIMIT)
+    with pytest.raises(QueueError, match="the queue was resumed while it was being paused"):
         pausing.get(timeout=LIMIT)
-    assert not h.queue.paused
+    assert h.queue.paused, "by who came since"
     gate.set()
+    pausing_again.get(timeout=LIMIT)
+    assert h.queue.paused
 
 
 def test_resume_without_tasks_is_idle_at_once_despite_the_delay(house):

@@ -27,6 +27,7 @@ from vminfod.serving.holds import Holds
 from vminfod.serving.hub import Hub
 from vmload.filereads import FileReads
 from vmload.loader import Loader, NodeRecords
+from vmload.loaderror import LoadError
 from vmload.records import FileRecords, Zone, ZoneRecords
 
 pytestmark = pytest.mark.pure
@@ -61,7 +62,7 @@ class Parts:
         reloads = Reloads(
             self.loader, self.cache, holds, applying, retrying, memory, self.queue, self.watches, threads, log
         )
-        self.activity = Activity(log)
+        self.activity, self.requests = Activity(log), RefreshRequests(log)
         self.activity.running()
         self.refresh = Refresh(
             self.loader,
@@ -71,7 +72,7 @@ class Parts:
             reloads,
             memory,
             self.watches,
-            RefreshRequests(log),
+            self.requests,
             self.queue,
             threads,
             self.activity,
@@ -173,6 +174,19 @@ def test_comparison_that_has_not_begun_when_it_is_given_up_never_does(parts, mon
     gate.set()
     parts.settle()
     assert list(parts.cache) == []
+
+
+def test_refresh_that_was_asked_for_and_fails_comes_again_before_it_is_due(parts, monkeypatch):
+    monkeypatch.setattr(refreshing, "_FIRST_RETRY", 0.001)
+    monkeypatch.setattr(refreshing, "_LEAST_BETWEEN", 0.001)
+    parts.loader.read_all.side_effect = [LoadError("zfs fails"), LoadError("zfs fails"), NODE]
+    parts.requests.request(REQUEST)
+    parts.refresh.start(3600)
+    with gevent.Timeout(WITHIN):
+        while parts.refresh.failed is not None or not parts.cache:
+            gevent.sleep(0.001)
+    parts.refresh.stop()
+    assert list(parts.cache) == ["one", "two", "three"]
 
 
 def test_comparison_that_fails_is_a_failed_refresh(parts):
