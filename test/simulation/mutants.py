@@ -137,9 +137,9 @@ MUTANTS = (
     Mutant(
         "what could not be read is not tried again",
         "Convergence",
-        "freshness/zonereading.py",
-        "        for source, failure in failed.items():\n            self._plan(source, failure.want)\n",
-        "",
+        "freshness/sourcereading.py",
+        "            failure, self.failed = self.failed, None\n            self.plan(failure.want)\n",
+        "            self.failed = None\n",
     ),
     Mutant(
         "files of a folder that was replaced are not watched anew",
