@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import mock
 import pytest
 
+from support.deadlines import SOON
 from support.running_daemon import eventually
 from vmload.commands import Commands
 from vmload.datasets import FIELDS
@@ -22,7 +23,7 @@ from vmload.together import MOST, MOST_ALONE
 
 pytestmark = pytest.mark.pure
 
-LIMIT = 20  # seconds for what takes milliseconds
+LIMIT = SOON  # seconds for what takes milliseconds
 BUSY = "zones/busy"
 
 
@@ -364,6 +365,45 @@ def test_zone_without_statistics_among_those_of_all_is_asked_for_itself():
     tools.listed = [1]
     assert tools.statistics_together(1, 2) == [ZoneInfo(None, "1"), ZoneInfo(None, "2")]
     assert [words[-1] for words in tools.ran[KSTAT]] == ["99", "zone_misc", "2"]
+
+
+# Who leads.
+
+
+class WokenLate(Directly):
+    """Who waits for what another thread sets has much else to do: it goes on when it is woken."""
+
+    def __init__(self):
+        self.wake = threading.Event()
+
+    def result(self, future):
+        assert self.wake.wait(LIMIT)
+        return future.result()
+
+
+def test_who_takes_the_lead_from_one_that_is_late_does_not_hang_of_anothers_question():
+    tools, late, heal = Tools(*range(1, 50)), WokenLate(), threading.Event()
+    tools.commands.zones()
+    answer = tools.zoneadm
+
+    def hangs_for_zone3(words):
+        assert "zone3" not in words or heal.wait(LIMIT)
+        return answer(words)
+
+    tools.zoneadm = hangs_for_zone3
+    tools._pool.submit(tools.commands.zone, "busy", DIRECTLY)
+    eventually("it has begun", lambda: len(tools.ran[ZONEADM]) == 2)
+    futures = []
+    for count, (key, runner) in enumerate([("zone1", DIRECTLY), ("zone2", late), ("zone3", DIRECTLY)], 1):
+        futures.append(tools._pool.submit(tools.commands.zone, key, runner))
+        eventually("it waits", lambda count=count: tools.commands._zones.waiting() == count)
+    tools.let()
+    assert futures[0].result(LIMIT).zoneid == 1
+    eventually("the next is to lead", lambda: tools.commands._zones.waiting() == 1)
+    assert tools._pool.submit(tools.commands.zone, "zone4", DIRECTLY).result(LIMIT).zoneid == 4
+    heal.set()
+    late.wake.set()
+    assert [future.result(LIMIT).zoneid for future in futures[1:]] == [2, 3]
 
 
 # Who is stopped while it waits.

@@ -7,6 +7,7 @@
                                asked again, by itself
 
 Always: a command that answers a question began after it was asked; one that has begun takes in no more;
+        who leads waits for its command, so that its own question is always in it: it must not hang of another's alone;
         equal questions that wait are one;
         what goes wrong with a command for many is nobody's answer: each question in it is asked again by itself, so
         that one zone that fails or hangs costs the others a moment, and only itself its answer;
@@ -91,7 +92,7 @@ class Together(Generic[Q, A]):
                 if is_alone:
                     raise _AskAlone
                 if leads:
-                    self._lead(in_thread)
+                    self._lead(question, in_thread)
                 found: A = wait(answer)
                 return found
             except _AskAgain:
@@ -102,9 +103,9 @@ class Together(Generic[Q, A]):
                 self._leave(question, answer)
                 raise
 
-    def _lead(self, in_thread: InThread) -> None:
+    def _lead(self, question: Q, in_thread: InThread) -> None:
         try:
-            in_thread(self._answer_waiting)
+            in_thread(partial(self._answer_waiting, question))
         except BaseException:  # no thread, or no time for it
             with self._lock:
                 self._has_leader = False
@@ -119,11 +120,11 @@ class Together(Generic[Q, A]):
             if not self._has_leader:
                 self._let_another_lead()
 
-    def _answer_waiting(self) -> None:
-        """In the thread of the one that leads."""
+    def _answer_waiting(self, own: Q) -> None:
+        """In the thread of the one that leads, with its `own` question."""
         with self._slots:
             with self._lock:
-                taken = self._take()
+                taken = self._take(own)
                 self._let_another_lead()
             if len(taken) == 1:
                 self._answer_one(*taken[0])
@@ -131,14 +132,14 @@ class Together(Generic[Q, A]):
                 self._slots.take_all()
                 self._answer_many(dict(taken))
 
-    def _take(self) -> list[tuple[Q, Future[A]]]:
+    def _take(self, own: Q) -> list[tuple[Q, Future[A]]]:
+        """What one command is to be about: `own` first, though others may wait for longer; nothing if that waits no
+        more, since somebody who shared it has gone."""
+        if own not in self._waiting:
+            return []
         count = min(len(self._waiting), MOST)
-        if not self._is_worth_it(count):
-            count = min(count, 1)
-        taken = list(self._waiting.items())[:count]
-        for question, _ in taken:
-            del self._waiting[question]
-        return taken
+        others = [question for question in self._waiting if question != own] if self._is_worth_it(count) else []
+        return [(question, self._waiting.pop(question)) for question in [own, *others[: count - 1]]]
 
     def _let_another_lead(self) -> None:
         self._has_leader = False
