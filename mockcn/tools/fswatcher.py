@@ -183,12 +183,6 @@ class Inotify:
         if not inode.files and not inode.names and self._inodes.pop(inode.wd, None) is not None:
             self._rm_watch(self.descriptor, inode.wd)
 
-    def has_more(self) -> bool:
-        """Whether read() would find anything."""
-        poll = select.poll()
-        poll.register(self.descriptor, select.POLLIN)
-        return bool(poll.poll(0))
-
     def read(self, everything: dict[bytes, Watch]) -> dict[Watch, None]:
         """Takes what the kernel has and flags the watches concerned, which are returned in the order of their first
         event. `everything` is flagged if the kernel's queue has overflowed."""
@@ -219,6 +213,13 @@ class Inotify:
             if mask & IN_IGNORED:  # the kernel has dropped this watch
                 del self._inodes[wd]
         return touched
+
+
+def can_be_read(descriptor: int) -> bool:
+    """Whether something is there to be read by now."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def flag_names(watches: list[Watch], mask: int, touched: dict[Watch, None]) -> None:
@@ -265,6 +266,8 @@ class Watcher:
         self._out: list[bytes] = []
         self._unread = b""  # the start of a command whose end has not come
         self._faults: list[dict[str, str]] = []
+        self._touched: dict[Watch, None] = {}  # something happened to them that was not reported yet
+        self._take_orders: Callable[[], None] = lambda: None
 
     # --- the loop ---
 
@@ -277,25 +280,33 @@ class Watcher:
         poll.register(self._kernel.descriptor, select.POLLIN)
         if orders is not None:
             poll.register(orders, select.POLLIN)
+            self._take_orders = lambda: self._carry_out(orders, take_order)
         while True:
             self._flush()
             happened = {descriptor for descriptor, _ in poll.poll()}
-            if orders in happened:
-                self.fault(take_order())
+            self._take_orders()
             if self._kernel.descriptor in happened:
                 self._events()
             if 0 in happened:
                 text = os.read(0, READ_MOST)
+                self._take_orders()
                 self._commands(text)
                 if not text:
                     self._flush()
                     sys.stderr.write("fswatcher: end of file on standard input, exiting\n")
                     return 0
 
+    def _carry_out(self, orders: int, take_order: Callable[[], dict[str, str]]) -> None:
+        """All orders that have come: also between a reading and what is made of it, since they were given before what
+        was read there."""
+        while can_be_read(orders):
+            self.fault(take_order())
+
     def fault(self, fault: dict[str, str]) -> None:
         if fault.get("kind") == "mark":
-            while self._kernel.has_more():
-                self._events()
+            while can_be_read(self._kernel.descriptor):
+                self._touched.update(self._kernel.read(self._watches))
+            self._report_all()
             self._say("response", key=KEY_MOST, code=0, result="SUCCESS")
         elif fault.get("kind") == "lost":
             for watch in self._watches.values():
@@ -336,7 +347,13 @@ class Watcher:
     # --- events ---
 
     def _events(self) -> None:
-        for watch in self._kernel.read(self._watches):
+        self._touched.update(self._kernel.read(self._watches))
+        self._take_orders()
+        self._report_all()
+
+    def _report_all(self) -> None:
+        touched, self._touched = self._touched, {}
+        for watch in touched:
             if watch.file is not None:
                 self._report(watch)
 
