@@ -18,6 +18,7 @@ import pytest
 
 from mockcn import process
 from mockcn.process import CHECKOUT, MockNode, NotStarted
+from support.deadlines import SOON
 
 BRANDS = {"joyent", "joyent-minimal", "lx", "kvm", "bhyve", "builder"}
 EVERYTHING = "name,type,quota,refquota,creation,written,usedbysnapshots,userrefs,volsize,zoned,compression,mountpoint"
@@ -248,9 +249,9 @@ def test_everything_goes_with_the_node(root: str, number: int) -> None:
     assert follower.stdout is not None
     follower.stdout.readline()
     node.child.send_signal(number)
-    assert node.child.wait(20) == 0
+    assert node.child.wait(SOON) == 0
     assert os.listdir(root) == []
-    assert follower.wait(10) == 1
+    assert follower.wait(SOON) == 1
     assert b"sysevent: the mock compute node has ended\n" in follower.communicate()[1]
 
 
@@ -260,7 +261,7 @@ def test_node_ends_with_the_process_that_started_it(root: str) -> None:
         "print(process.start(sys.argv[1], vms=1).pid, flush=True); os._exit(0)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", starter, root, CHECKOUT], stdout=subprocess.PIPE, text=True, timeout=60, check=True
+        [sys.executable, "-c", starter, root, CHECKOUT], stdout=subprocess.PIPE, text=True, timeout=SOON, check=True
     )
     assert int(done.stdout) > 0
     deadline = time.monotonic() + 20
@@ -301,14 +302,14 @@ def test_tools_are_executable_by_path_alone(quiet_node: MockNode) -> None:
         env={},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=SOON,
     )
     assert done.stdout.splitlines()[0] == "global"
 
 
 def test_help_explains_itself(capfd: pytest.CaptureFixture[str]) -> None:
     for words in (["--help"], ["ctl", "--help"], ["ctl", "--root", "/x", "fault", "--help"]):
-        subprocess.run([sys.executable, f"{CHECKOUT}/mockcn", *words], check=True, timeout=20)
+        subprocess.run([sys.executable, f"{CHECKOUT}/mockcn", *words], check=True, timeout=SOON)
     shown = capfd.readouterr().out
     for text in ("examples:", "--snapshots", "set_attr", "--times"):
         assert text in shown
@@ -321,7 +322,7 @@ def test_people_give_orders_by_ctl(node: MockNode) -> None:
             cwd=CHECKOUT,
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=SOON,
         )
 
     uuid = next(zone["uuid"] for zone in node.control.vms() if zone["state"] == "running")

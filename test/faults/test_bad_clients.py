@@ -9,7 +9,9 @@ import threading
 import pytest
 
 from support.convergence import Listener
+from support.deadlines import SOON
 from support.running_daemon import RunningDaemon, eventually
+from support.settling import settle
 
 LISTENERS = 500
 MIB = 1 << 20
@@ -59,7 +61,7 @@ def connection(daemon, receive_buffer=None):
     sock = socket.socket()
     if receive_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    sock.settimeout(20)
+    sock.settimeout(SOON)
     sock.connect(("127.0.0.1", daemon.port))
     return sock
 
@@ -158,7 +160,7 @@ def test_connections_that_are_reset_in_the_midst_are_forgotten(quiet_daemon):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()  # with a reset
     eventually("all are forgotten", lambda: quiet_daemon.status()["connections"] <= before)
-    assert quiet_daemon.status()["eventsListeners"] == {}
+    eventually("none is listed as a listener", lambda: not quiet_daemon.status()["eventsListeners"])
     assert is_well(quiet_daemon)
 
 
@@ -277,9 +279,9 @@ def test_listener_that_goes_is_forgotten_at_once(quiet_daemon):
         return [entry.get("userAgent") for entry in quiet_daemon.status()["eventsListeners"].values()]
 
     stream = quiet_daemon.events("?heartbeat=3600", {"User-Agent": "short visit"})
-    assert agents() == ["short visit"]
+    assert "short visit" in agents()
     stream.close()
-    eventually("it is gone", lambda: not agents())
+    eventually("it is gone", lambda: "short visit" not in agents())
 
 
 def test_500_listeners_get_every_event(node, daemon):
@@ -287,10 +289,10 @@ def test_500_listeners_get_every_event(node, daemon):
     streams = [connection(daemon) for _ in range(LISTENERS)]
     for sock in streams:
         sock.sendall(b"GET /events?vms=false HTTP/1.1\r\n\r\n")
-    eventually("all listen", lambda: len(daemon.status(full=False)["eventsListeners"]) == LISTENERS, within=60.0)
+    eventually("all listen", lambda: len(daemon.status(full=False)["eventsListeners"]) == LISTENERS, within=SOON)
     first = int(daemon.get("/ping").headers["x-vminfod-rev"])
     node.control.churn(60, seed=6, kinds=["alias", "zfs_set", "config", "snapshot", "boot", "halt"])
-    eventually("nothing is left to do", lambda: not daemon.status(full=False)["reloading"])
+    settle(daemon)
     last = int(daemon.get("/ping").headers["x-vminfod-rev"])
     assert last > 20
     heard = set()

@@ -377,8 +377,12 @@ def test_zone_that_vanishes_between_list_and_read_is_no_trouble(node):
         assert not daemon.status()["refreshErrors"]
         assert not daemon.status()["zoneErrors"]
         assert_converges(daemon)
-        watched = daemon.status()["fswatcher"]
-        assert not [path for path in watched["watching"] + watched["not_yet_watching"] if uuid in path]
+
+        def watched():
+            watcher = daemon.status()["fswatcher"]
+            return [path for path in watcher["watching"] + watcher["not_yet_watching"] if uuid in path]
+
+        eventually("its files are watched no more", lambda: not watched())
 
 
 def test_zone_that_vanishes_during_the_start_is_no_trouble(node):
@@ -460,13 +464,14 @@ def test_dataset_that_changes_while_its_zone_is_read_for_the_first_time_is_read_
 )
 def test_zone_event_without_anything_useful_is_passed_over(shared_node, shared_daemon, data):
     node, daemon = shared_node, shared_daemon
+    settle(daemon)
     uuid = a_zone(daemon)
     restarts = daemon.vm(uuid)["init_restarts"]
     seen = len(emitted(daemon))
     node.control.publish("status", "change", data, channel="com.sun:zones:status", vendor="sun.com")
     node.control.init_restart(uuid)
     eventually("events go on", lambda: daemon.vm(uuid)["init_restarts"] == restarts + 1)
-    eventually("nothing is left to do", lambda: not daemon.status()["reloading"])
+    settle(daemon)
     assert not daemon.status()["zoneErrors"]
     assert child_is_well(daemon, "zonewatcher")
     assert emitted(daemon)[seen:] == [("modify", uuid)]
@@ -491,6 +496,7 @@ def test_zone_event_without_anything_useful_is_passed_over(shared_node, shared_d
 )
 def test_zfs_event_without_anything_useful_is_passed_over(shared_node, shared_daemon, changed):
     node, daemon = shared_node, shared_daemon
+    settle(daemon)
     uuid = a_zone(daemon)
     new = daemon.vm(uuid)["quota"] + 1
     seen = len(emitted(daemon))
@@ -513,6 +519,7 @@ def test_zfs_event_without_anything_useful_is_passed_over(shared_node, shared_da
     )
     change(node, uuid, new)
     eventually("events go on", lambda: daemon.vm(uuid)["quota"] == new)
+    settle(daemon)
     assert child_is_well(daemon, "zpoolwatcher")
     assert emitted(daemon)[seen:] == [("modify", uuid)]
 
@@ -527,7 +534,7 @@ def test_fresh_read_of_what_cannot_be_a_zone_runs_no_command(shared_node, shared
     node, daemon = shared_node, shared_daemon
     settle(daemon)
     node.control.forget_calls()
-    answer = daemon.get(f"/vms/{key}?fresh=true&timeout=5")
+    answer = daemon.get(f"/vms/{key}?fresh=true&timeout=60")
     assert answer.status == 404
     # Any reading begins with zoneadm; a zfs can still be an event's of the test before.
     assert "zoneadm" not in node.control.call_counts()

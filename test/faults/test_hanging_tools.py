@@ -11,7 +11,7 @@ from support.settling import settle
 
 pytest_plugins = ["support.onenode"]
 
-SHORT = "2"  # seconds that a command about one zone has, where a test waits for that; one that is well needs less
+SHORT = "3"  # seconds that a command about one zone has, where a test waits for that; one that is well needs less
 MANY = 6  # more than run at once
 
 
@@ -163,21 +163,26 @@ def test_hanging_tools_are_killed_at_their_limit_reported_and_tried_again(node, 
         error = eventually("status tells", lambda victim=victim: impatient.status()["zoneErrors"].get(victim))
         assert error["code"] == "ETIMEDOUT"
         assert error["err"] == f"{tool} did not end within {SHORT} s and was killed"
-    told = [record["zonename"] for record in impatient.logged("cannot read a zone", level=50)]
-    assert sorted(told) == sorted(victims.values())
+    told = {record["zonename"] for record in impatient.logged("cannot read a zone", level=50)}
+    assert told >= set(victims.values())
     node.control.clear_faults()
     eventually("all are fresh again", lambda: not impatient.status()["zoneErrors"])
     assert_converges(impatient)
-    assert not any(map(node.control.children, tools))
+    eventually("none of them runs on", lambda: not any(map(node.control.children, tools)))
 
 
 def test_fresh_read_of_a_vm_that_hangs_ends_at_its_timeout(node, daemon):
     victim = healthy_vms(node, daemon)[0]
     hang(node, "zfs", victim)
-    answer = daemon.get(f"/vms/{victim}?fresh=true&timeout=0.5")
-    assert answer.status == 504
-    said = rf"VM not read within 0\.5 s: waiting for zfs list of {victim}, which runs 0\.\d s"
-    assert re.fullmatch(said, answer.body.decode())
+    said = rf"VM not read within 0\.3 s: waiting for zfs list of {victim}, which runs \d+\.\d s"
+
+    def says_so():
+        """Where it has come so far: on a busy machine not at first."""
+        answer = daemon.get(f"/vms/{victim}?fresh=true&timeout=0.3")
+        assert answer.status == 504
+        return re.fullmatch(said, answer.body.decode())
+
+    eventually("it says what it waits for", says_so)
     assert daemon.vm(victim)["uuid"] == victim
 
 
@@ -196,10 +201,10 @@ def test_refresh_goes_round_a_vm_that_hangs(node):
 
 
 def test_refresh_whose_list_hangs_fails_at_the_time_limit(node):
-    with RunningDaemon(node.root, "--refresh-interval", "0.5", "--node-limit", "1.5").start() as daemon:
+    with RunningDaemon(node.root, "--refresh-interval", "0.5", "--node-limit", "5").start() as daemon:
         node.control.fault("zfs", "hang", match="-d 3", times=1)
         [error] = eventually("the refresh has failed", lambda: daemon.status()["refreshErrors"])
-        assert error["err"] == "zfs did not end within 1.5 s and was killed"
+        assert error["err"] == "zfs did not end within 5 s and was killed"
         eventually("the next one succeeds", lambda: len(daemon.logged("full refresh ended")) >= 2)
         settle(daemon)
         assert_converges(daemon)
@@ -225,6 +230,6 @@ def test_refresh_whose_list_hangs_leaves_events_alone(node):
 
 def test_kernel_statistics_that_hang_at_the_start_are_reported_in_one_line(node):
     node.control.fault("kstat", "hang", times=1)
-    daemon = RunningDaemon(node.root, "--zone-limit", "1").start(wait=False)
+    daemon = RunningDaemon(node.root, "--zone-limit", SHORT).start(wait=False)
     assert daemon.wait() == 1
-    assert daemon.stderr == b"vminfod: cannot load the node: kstat did not end within 1 s and was killed\n"
+    assert daemon.stderr == b"vminfod: cannot load the node: kstat did not end within 3 s and was killed\n"

@@ -4,6 +4,7 @@
 import json
 
 from mockcn import process
+from support.deadlines import SOON
 from support.running_daemon import RunningDaemon, eventually
 
 WARM, LONG, BATCH = 3_000, 20_000, 500  # events
@@ -64,9 +65,9 @@ def test_memory_is_flat_over_a_long_run_of_events(root):
                 assert node.control.raw_line("".join(zone_line(n) + "\n" for n in numbers[::2]), "zones") == 1
                 assert node.control.raw_line("".join(zfs_line(n) + "\n" for n in numbers[1::2]), "zfs") == 1
             node.run("zfs", "set", f"quota={start + 1}G", f"zones/{zone}", check=True)
-            stream.until(lambda event: event["zonename"] == zone and event["vm"].get("quota") == start + 1, within=60)
+            stream.until(lambda event: event["zonename"] == zone and event["vm"].get("quota") == start + 1, within=SOON)
             node.control.init_restart(running)
-            stream.until(lambda event: event["zonename"] == running, within=60)
+            stream.until(lambda event: event["zonename"] == running, within=SOON)
             eventually("the daemon has nothing left to do", lambda: not daemon.status(full=False)["reloading"])
             return daemon.status(full=False)["memory"]["rss"]
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.deadlines import SOON
 from support.examples import examples
 
 GOOD = b"GET /vms/x?fresh=false HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -83,7 +84,7 @@ damaged = st.builds(
 
 def exchange(port: int, sent: bytes) -> bytes:
     """What comes back until the daemon closes. TimeoutError if it neither answers nor closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=SOON) as connection:
         came = b""
         try:
             connection.sendall(sent)

@@ -15,7 +15,7 @@ from support.deadlines import SOON
 
 HANG = "hang"
 RESET = "reset"
-STEP_LIMIT = 30  # seconds that a step may wait before a forgotten event fails the test instead of hanging it
+STEP_LIMIT = SOON  # seconds that a step may wait before a forgotten event fails the test instead of hanging it
 
 
 class Request:

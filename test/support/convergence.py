@@ -120,5 +120,5 @@ class Listener:
     def close(self) -> None:
         self._stopping = True
         self._stream.connection.sock.shutdown(2)
-        self._thread.join(10.0)
+        self._thread.join(SOON)
         self._stream.close()

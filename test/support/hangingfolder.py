@@ -21,6 +21,8 @@ import struct
 import threading
 from typing import Any, Optional
 
+from support.deadlines import SOON
+
 _IN = struct.Struct("=IIQQIIII")  # length, opcode, number, node, uid, gid, pid, padding
 _OUT = struct.Struct("=IiQ")
 _ENTRY, _ATTR_HEAD = struct.Struct("=QQQQII"), struct.Struct("=QII")
@@ -81,7 +83,7 @@ class HangingFolder:
     def __exit__(self, *_: object) -> None:
         _libc.umount2(os.fsencode(self._path), _DETACH)
         self.heal()
-        self._thread.join(20)
+        self._thread.join(SOON)
         os.close(self._device)
 
     def _serve(self) -> None:

@@ -6,7 +6,9 @@ import os
 import socket
 import threading
 
-STEP_LIMIT = 30  # seconds for a thread to end
+from support.deadlines import SOON
+
+STEP_LIMIT = SOON  # seconds for a thread to end
 
 
 @contextlib.contextmanager

@@ -8,7 +8,9 @@ import struct
 import threading
 import time
 
-STEP_LIMIT = 30  # seconds that it stays muted before a forgotten unmute() fails the test instead of hanging it
+from support.deadlines import SOON
+
+STEP_LIMIT = SOON  # seconds that it stays muted before a forgotten unmute() fails the test instead of hanging it
 
 
 class Relay:

@@ -301,7 +301,7 @@ class RunningDaemon:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=SOON,
             env={**os.environ, "VMINFOD_PORT": str(self.port), **(environ or {})},
             check=False,
         )

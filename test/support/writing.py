@@ -105,7 +105,7 @@ class WrittenNode:
     def kill_in_midst(self, child: subprocess.Popen[str], tool: str, match: str = "") -> None:
         """kill -9 of a vmadm whose `tool` is held by a fault, and of that; and no more faults."""
         child.kill()
-        child.communicate(timeout=60)
+        child.communicate(timeout=SOON)
         self.control.kill_child(tool, match=match)
         eventually("the command has ended", lambda: not self.control.children(tool))
         self.control.clear_faults()

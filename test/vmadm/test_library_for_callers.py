@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.deadlines import SOON
 from support.writing import NOBODY
 from vmadm import AlreadyInState, NotReached, Vmadm, VmNotFound
 from vminfod.client import VminfodClient
@@ -62,7 +63,7 @@ def test_docs_name_the_calls_of_every_caller():
 def transition(cn, uuid, to, seconds=60.0):
     value = f"stopping:{to}:{int((time.time() + seconds) * 1000)}"
     cn.control.set_attr(uuid, "transition", value)
-    assert cn.api.wait_for(uuid, "stopping", timeout=20)["transition_to"] == to
+    assert cn.api.wait_for(uuid, "stopping", timeout=SOON)["transition_to"] == to
 
 
 def test_vmadmd_sees_a_stop_through(cn):
@@ -70,7 +71,7 @@ def test_vmadmd_sees_a_stop_through(cn):
     assert uuid in [vm["uuid"] for vm in cn.api.lookup(full=True)]
     transition(cn, uuid, "stopped")
     cn.control.halt(uuid)
-    cn.api.wait_for(uuid, zone_state="installed", timeout=20)
+    cn.api.wait_for(uuid, zone_state="installed", timeout=SOON)
     vm = cn.api.unset_transition(uuid)
     assert (vm["state"], "transition_to" in vm) == ("stopped", False)
     assert cn.api.unset_transition(uuid)["state"] == "stopped"
@@ -81,7 +82,7 @@ def test_vmadmd_starts_what_is_to_be_started_again(cn):
     before = cn.vm(uuid)
     transition(cn, uuid, "start")
     cn.control.halt(uuid)
-    cn.api.wait_for(uuid, zone_state="installed", timeout=20)
+    cn.api.wait_for(uuid, zone_state="installed", timeout=SOON)
     vm = cn.api.unset_transition(uuid)
     assert vm["state"] == "running" and vm["zoneid"] != before["zoneid"]
 
@@ -89,7 +90,7 @@ def test_vmadmd_starts_what_is_to_be_started_again(cn):
 def test_vmadmd_gives_up_a_vm_that_is_not_provisioned_in_time(cn):
     uuid = cn.add(alias="late")
     cn.control.set_attr(uuid, "transition", f"provisioning:running:{int((time.time() + 600) * 1000)}")
-    cn.api.wait_for(uuid, "provisioning", timeout=20)
+    cn.api.wait_for(uuid, "provisioning", timeout=SOON)
     with pytest.raises(NotReached):
         cn.api.wait_for(uuid, "running", timeout=0.2)
     assert cn.api.mark_failed(uuid)["state"] == "failed"

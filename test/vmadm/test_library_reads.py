@@ -6,6 +6,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from support.deadlines import SOON
 from support.running_daemon import eventually
 from support.writing import NOBODY
 from vmadm import DaemonAway, NotReached, Vmadm, VmadmError, VmNotFound, WrongState
@@ -84,13 +85,13 @@ def test_info_of_a_vm_that_no_hypervisor_runs(cn, up):
 
 
 def test_wait_for_a_state_that_is_there_and_one_that_comes(cn, up):
-    assert cn.api.wait_for(up, "running", timeout=30)["uuid"] == up
+    assert cn.api.wait_for(up, "running", timeout=SOON)["uuid"] == up
     stopper = threading.Thread(target=cn.api.stop, args=(up,))
     stopper.start()
     try:
-        vm = cn.api.wait_for(up, "stopped", zone_state="installed", timeout=60)
+        vm = cn.api.wait_for(up, "stopped", zone_state="installed", timeout=SOON)
     finally:
-        stopper.join(60)
+        stopper.join(SOON)
     assert (vm["state"], vm["zone_state"]) == ("stopped", "installed")
 
 
@@ -108,7 +109,7 @@ def test_vm_that_is_given_up_is_failed_and_halted_and_ends_a_wait(cn, up):
 
     def wait():
         try:
-            waited.append(cn.api.wait_for(up, "stopped", timeout=60))
+            waited.append(cn.api.wait_for(up, "stopped", timeout=SOON))
         except VmadmError as error:
             waited.append(error)
 
@@ -117,7 +118,7 @@ def test_vm_that_is_given_up_is_failed_and_halted_and_ends_a_wait(cn, up):
     vm = cn.api.mark_failed(up)
     assert vm["state"] == "failed"
     eventually("the zone is halted", lambda: cn.api.load(up, fresh=True)["zone_state"] == "installed")
-    waiter.join(60)
+    waiter.join(SOON)
     assert isinstance(waited[0], WrongState)
 
 

@@ -14,6 +14,7 @@ import sys
 import pytest
 
 from mockcn import process
+from support.deadlines import SOON
 from support.ports import free_port
 from support.processes import children_of, gone
 from support.running_daemon import SBIN, RunningDaemon, eventually
@@ -40,7 +41,7 @@ def vminfod(*words):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SOON,
         check=False,
     )
 
@@ -149,11 +150,11 @@ def test_daemon_listens_on_each_address_it_was_given(quiet_node):
     words = ["--ip", "127.0.0.1", "--ip", "127.0.0.2", "--ip", "127.0.0.1"]
     with RunningDaemon(quiet_node.root, *words).start() as daemon:
         for ip in ("127.0.0.1", "127.0.0.2"):
-            with socket.create_connection((ip, daemon.port), timeout=10) as connection:
+            with socket.create_connection((ip, daemon.port), timeout=SOON) as connection:
                 connection.sendall(b"GET /ping HTTP/1.0\r\n\r\n")
                 assert connection.recv(4096).startswith(b"HTTP/1.1 200")
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.3", daemon.port), timeout=10)
+            socket.create_connection(("127.0.0.3", daemon.port), timeout=SOON)
 
 
 def test_whoever_can_connect_gets_complete_data(node):
@@ -340,7 +341,7 @@ def test_log_without_a_reader_is_counted_and_harms_no_client(quiet_node):
         eventually("lost records are counted", lambda: daemon.status()["lostLogRecords"])
         assert len(daemon.vms()) == 30
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(SOON) == 0
 
 
 def test_python_looks_for_cycles_again_once_the_daemon_serves():

@@ -7,6 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
+from support.deadlines import SOON
 from support.handmade_node import HandmadeNode, uuid
 from vmload import filereads, readsinarow
 from vmload.filereads import FileReads
@@ -39,7 +40,7 @@ def hanging():
 
     def config(self, zone, below):
         if zone.zonepath.startswith("/sick/"):
-            heal.wait(60)
+            heal.wait(SOON)
         return real(self, zone, below)
 
     with patch.object(Reader, "config", autospec=True, side_effect=config):
@@ -62,7 +63,7 @@ def test_load_of_all_goes_round_the_zones_of_a_sick_pool(node, hanging):
 def ends_well(loader):
     for thread in threading.enumerate():
         if thread.name.startswith("read "):
-            thread.join(20)
+            thread.join(SOON)
     return loader.read_all().zones
 
 
@@ -72,7 +73,7 @@ def test_what_hangs_on_a_pool_is_bounded_and_others_are_read(monkeypatch):
     reads, heal = FileReads(0.05), threading.Event()
     for number in range(3):
         with pytest.raises(LoadError) as caught:
-            reads.run("sick", f"file {number}", lambda: heal.wait(20))
+            reads.run("sick", f"file {number}", lambda: heal.wait(SOON))
         assert caught.value.code == "ETIMEDOUT"
     with pytest.raises(LoadError, match="3 reads of files on sick hang") as caught:
         reads.run("sick", "another", lambda: 1)
@@ -89,7 +90,7 @@ def test_reads_in_a_row_share_a_thread_and_go_round_what_hangs(monkeypatch):
     def read(what):
         threads[what] = threading.current_thread()
         if what == "hangs":
-            heal.wait(20)
+            heal.wait(SOON)
         return what.upper()
 
     wanted = [(what, lambda what=what: read(what)) for what in ("a", "b", "hangs", "c", "d")]
@@ -99,7 +100,7 @@ def test_reads_in_a_row_share_a_thread_and_go_round_what_hangs(monkeypatch):
     assert threads["a"] is threads["b"] is threads["hangs"]
     assert threads["c"] is threads["d"] is not threads["a"], "the rest is read beside what hangs"
     heal.set()
-    threads["hangs"].join(20)
+    threads["hangs"].join(SOON)
     assert not threads["hangs"].is_alive(), "a thread that was left behind reads nothing more"
     assert "hangs" not in values, "who asked has had the answer"
 
@@ -108,7 +109,7 @@ def test_reads_in_a_row_share_a_thread_and_go_round_what_hangs(monkeypatch):
 def test_reads_in_a_row_that_are_refused_or_fail_cost_themselves():
     reads, heal = FileReads(0.05), threading.Event()
     with pytest.raises(LoadError):
-        reads.run("zones", "sick", lambda: heal.wait(20))
+        reads.run("zones", "sick", lambda: heal.wait(SOON))
     wanted = [("sick", lambda: 1), ("odd", lambda: {}["nothing"]), ("well", lambda: 2)]
     values, errors = ReadsInARow(reads, "zones", wanted).run()
     assert values == {"well": 2} and set(errors) == {"sick", "odd"}
@@ -122,10 +123,10 @@ def test_stop_ends_reads_in_a_row():
 
     def hang():
         begun.set()
-        heal.wait(20)
+        heal.wait(SOON)
 
     def stop():
-        begun.wait(20)
+        begun.wait(SOON)
         reads.stop()
         heal.set()
 
@@ -146,7 +147,7 @@ def test_what_a_read_raises_is_raised_to_who_waits():
 @pytest.mark.pure
 def test_stop_ends_who_waits_and_lets_nobody_begin():
     reads, heal = FileReads(60.0), threading.Event()
-    read = reads.start("zones", "x", lambda: heal.wait(20))
+    read = reads.start("zones", "x", lambda: heal.wait(SOON))
     reads.stop()
     with pytest.raises(LoadError, match="the daemon stops"):
         read.result()

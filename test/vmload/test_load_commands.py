@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from support.deadlines import SOON
 from support.processes import gone
 from vmload import system
 from vmload.loaderror import LoadError
@@ -104,7 +105,7 @@ def test_stop_ends_what_runs_and_what_comes(shell):
     thread.start()
     wait_until(lambda: node._running)
     node.stop()
-    thread.join(10)
+    thread.join(SOON)
     assert errors == [None]
     assert run(node, 100).status is None
 
@@ -130,12 +131,12 @@ class Crowd:
     def _go(self, number):
         with self._slots:
             self.inside.append(number)
-            self.leave.wait(20)
+            self.leave.wait(SOON)
 
     def end(self):
         self.leave.set()
         for thread in self.threads:
-            thread.join(20)
+            thread.join(SOON)
 
 
 @pytest.mark.pure

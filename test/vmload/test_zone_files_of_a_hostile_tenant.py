@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from support.deadlines import SOON
 from vmload.zonefiles import NotPlain, Visit, ZoneFiles
 
 SECRET = b"of the global zone"
@@ -167,7 +168,7 @@ def test_fifo_socket_or_device_neither_hangs_nor_is_opened(place: Place, act: st
         done.set()
 
     threading.Thread(target=try_it, daemon=True).start()
-    assert done.wait(20), "it hangs"
+    assert done.wait(SOON), "it hangs"
     if act == "remove":
         assert not path.exists()
     else:

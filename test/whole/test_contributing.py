@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mockcn import process
+from support.deadlines import SOON
 from support.ports import free_port
 from support.running_daemon import RunningDaemon, eventually
 
@@ -84,7 +85,7 @@ def shell(changed):
         probe = RunningDaemon(node.root, port=port)
         probe.process = daemon
         try:
-            eventually("the daemon answers", probe.answers, 60.0)
+            eventually("the daemon answers", probe.answers)
             uuid = next(vm["uuid"] for vm in probe.vms() if vm["brand"] == "joyent-minimal")
             environ = {
                 "PATH": f"{sbin}:{Path(sys.executable).parent}:/usr/bin:/bin",
@@ -103,7 +104,7 @@ def shell(changed):
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,
-                    timeout=120,
+                    timeout=SOON,
                     check=False,
                 )
                 return done.stdout
@@ -111,7 +112,7 @@ def shell(changed):
             yield run, uuid
         finally:
             daemon.terminate()
-            daemon.wait(30)
+            daemon.wait(SOON)
     shutil.rmtree(folder, ignore_errors=True)
 
 

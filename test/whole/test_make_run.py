@@ -11,8 +11,9 @@ import threading
 
 import pytest
 
+from support.deadlines import SOON
 from support.ports import free_port
-from support.running_daemon import CHECKOUT, SOON, RunningDaemon, eventually
+from support.running_daemon import CHECKOUT, RunningDaemon, eventually
 
 
 class Demo:
@@ -38,7 +39,7 @@ class Demo:
     def until(self, pattern):
         """The first line that matches."""
         while True:
-            line = self.lines.get(timeout=60)
+            line = self.lines.get(timeout=SOON)
             self.seen.append(line.rstrip("\n"))
             if found := re.search(pattern, line):
                 return found
@@ -116,7 +117,9 @@ def test_the_first_minute_of_the_readme_goes_as_it_says(demo):
     environ = {**os.environ, "VMADM_ROOT": root}
     for command, printed in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", second, re.M):
         words = re.sub(r"\bROOT\b", root, command)
-        done = subprocess.run(words, shell=True, env=environ, cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            words, shell=True, env=environ, cwd=CHECKOUT, capture_output=True, text=True, timeout=SOON
+        )
         assert re.fullmatch(as_pattern(printed, root), done.stdout + done.stderr), f"{command}\n{done}"
     for line in shown.splitlines():
         demo.until(rf"^{as_pattern(line, root)}$")

@@ -23,7 +23,8 @@ TEST = Path(os.path.dirname(os.path.abspath(__file__))).parent
 ELSEWHERE = ("support", "simulation")
 EXCUSE = "the case"  # what the comment beside a pause says, among more
 CLOCKS = ("monotonic", "perf_counter", "process_time")
-LEAST = SOON / 2  # seconds
+WAITS = ("wait", "join", "settimeout", "Timeout")  # calls whose first argument is a deadline
+MEANT = 2.0  # seconds; what is shorter is a limit that is to pass
 
 
 def name_of(call: ast.AST) -> str:
@@ -55,6 +56,20 @@ def excused(line: str) -> bool:
     return EXCUSE in line.partition("#")[2]
 
 
+def deadlines(call: ast.Call) -> list[ast.expr]:
+    """What is given as a deadline."""
+    name = name_of(call)
+    given = [keyword.value for keyword in call.keywords if keyword.arg in ("within", "timeout")]
+    return given + (call.args[2:3] if name == "eventually" else call.args[:1] if name in WAITS else [])
+
+
+def can_be_missed(deadline: ast.expr, name: str) -> bool:
+    value = deadline.value if isinstance(deadline, ast.Constant) else None
+    if not isinstance(value, (int, float)):
+        return False
+    return value < SOON and (value >= MEANT or name == "eventually")
+
+
 def problems(text: str) -> list[str]:
     """What in this file depends on time: "line: why"."""
     lines = text.split("\n")
@@ -62,10 +77,9 @@ def problems(text: str) -> list[str]:
     for node, in_loop in walk(ast.parse(text)):
         if name_of(node) == "sleep" and not in_loop and not is_switch(node) and not excused(lines[node.lineno - 1]):
             found.append(f"{node.lineno}: waits for time to pass")
-        if name_of(node) == "eventually":
-            given = [keyword.value for keyword in node.keywords if keyword.arg == "within"] + node.args[2:3]
-            if any(isinstance(value, ast.Constant) and value.value < LEAST for value in given):
-                found.append(f"{node.lineno}: a deadline that a busy machine can miss")
+        missed = isinstance(node, ast.Call) and any(can_be_missed(one, name_of(node)) for one in deadlines(node))
+        if missed and not excused(lines[node.lineno - 1]):
+            found.append(f"{node.lineno}: a deadline that a busy machine can miss: take SOON")
         if isinstance(node, ast.Assert):
             for part in ast.walk(node.test):
                 if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub) and name_of(part.left) in CLOCKS:
@@ -99,6 +113,10 @@ def test_no_test_depends_on_time() -> None:
         ("assert ok and 1 < (perf_counter() - began) / 2, 'slow'", 1),
         ("eventually('it is up', check, 5.0)", 1),
         ("eventually('it is up', check, within=1)", 1),
+        ("child.wait(20)", 1),
+        ("thread.join(30.0)", 1),
+        ("sock.settimeout(10)", 1),
+        ("child.communicate(text, timeout=60)", 1),
     ],
 )
 def test_what_depends_on_time_is_seen(text: str, line: int) -> None:
@@ -112,8 +130,12 @@ def test_what_depends_on_time_is_seen(text: str, line: int) -> None:
         "gevent.sleep(0)",
         "sleep(0.1)  # longer than the limit: this is the case, not a wait",
         "assert time.monotonic() < deadline, 'it did not come'",
-        "eventually('it is up', check, 60.0)",
+        "eventually('it is up', check, 2 * SOON)",
         "eventually('it is up', check)",
+        "thread.join(SOON)",
+        "client.get('/hang', timeout=0.1)",
+        "api.stop(uuid, timeout=5)  # this is the case: it does not end by itself",
+        "', '.join(names)",
         "child('time.sleep(60)')",
     ],
 )

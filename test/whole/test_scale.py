@@ -10,6 +10,7 @@ import pytest
 
 from mockcn import process
 from support.convergence import assert_converges, refreshes
+from support.deadlines import SOON
 from support.running_daemon import RunningDaemon, eventually
 
 VMS, SNAPSHOTS = 1000, 50_000
@@ -46,7 +47,7 @@ def test_change_is_on_the_stream_while_a_refresh_loads_a_thousand_vms(large_node
         stream.until(lambda event: event["zonename"] == uuid and event["vm"]["quota"] == 59)
         assert daemon.get("/ping").status == 200
         assert refreshes(daemon) == done, "it still loads"
-        eventually("it has ended", lambda: refreshes(daemon) > done, within=60.0)
+        eventually("it has ended", lambda: refreshes(daemon) > done, within=SOON)
         assert not daemon.status(full=False)["refreshErrors"]
         assert not daemon.logged("lost events")
         assert daemon.vm(uuid)["quota"] == 59
@@ -65,7 +66,7 @@ def test_requests_are_answered_in_the_midst_of_a_comparison(root):
         eventually(
             "a client sees the daemon compare",
             lambda: daemon.status(full=False)["status"] == "comparing vmobj sets",
-            within=60.0,
+            within=SOON,
         )
         assert len(daemon.vms()) == 400
 
@@ -75,4 +76,4 @@ def assert_converges_by_events(node, daemon, uuid):
     node.control.write_config(uuid, "tags", {"all": "over"})
     eventually("the last event has come", lambda: daemon.vm(uuid)["tags"] == {"all": "over"})
     node.control.clear_faults()
-    assert_converges(daemon, within=60.0)
+    assert_converges(daemon, within=SOON)

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from mockcn import process
+from support.deadlines import SOON
 from support.ports import free_port
 from support.running_daemon import CHECKOUT, SBIN, RunningDaemon, eventually
 from vminfod import main as vminfod_main
@@ -148,7 +149,7 @@ def run_method(words, vminfod="/bin/false", **more):
     return subprocess.run(
         [METHOD, *words],
         env=environ,
-        timeout=60,
+        timeout=SOON,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -278,7 +279,7 @@ def test_systemd_unit_starts_the_daemon_and_waits_until_it_is_well(unit, own_nod
     with subprocess.Popen(command("ExecStart")) as daemon:
         try:
             waited = subprocess.run(
-                command("ExecStartPost", MAINPID=str(daemon.pid)), env={**os.environ, **environ}, timeout=60
+                command("ExecStartPost", MAINPID=str(daemon.pid)), env={**os.environ, **environ}, timeout=SOON
             )
             assert waited.returncode == 0
             assert RunningDaemon(own_node.root, port=int(port)).get("/health").status == 200
@@ -296,5 +297,5 @@ def test_systemd_takes_the_unit(tmp_path):
         here = text.read().replace("/usr/vm/sbin/", f"{SBIN}/").replace("/lib/svc/method/vminfod", METHOD)
     (tmp_path / "vminfod.service").write_text(here)
     words = ["systemd-analyze", "verify", "--man=no", str(tmp_path / "vminfod.service")]
-    verified = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    verified = subprocess.run(words, capture_output=True, text=True, timeout=SOON)
     assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")

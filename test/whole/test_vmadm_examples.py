@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support.deadlines import SOON
 from support.running_daemon import SBIN
 from support.writing import outcome, written_node
 from vmadm.cli.usage import WRITES
@@ -44,7 +45,7 @@ def test_examples_print_what_they_show(tmp_path):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                timeout=120,
+                timeout=SOON,
                 check=False,
             )
             text = outcome(done.stdout)

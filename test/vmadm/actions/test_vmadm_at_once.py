@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 
+from support.deadlines import SOON
 from support.examples import few
 from support.oldvminfod import without_socket, without_transactions
 from support.running_daemon import SBIN, eventually
@@ -179,7 +180,7 @@ def test_vmadm_that_is_stopped_in_the_middle_leaves_what_is_really_there(cn, eve
         event = cn.event_of(events, uuid)
         assert (paths(event), event["cause"]["aborted"], event["vm"]["quota"]) == ({"alias"}, True, 10)
         cn.control.step("zfs")  # it goes on without its parent
-        assert child.wait(60) == -number
+        assert child.wait(SOON) == -number
         eventually("what it had begun is shown, too", lambda: cn.vm(uuid)["quota"] == 20)
     else:
         cn.control.step("zfs")  # it is let finish
@@ -283,7 +284,7 @@ def test_vmadm_within_a_transaction_on_its_vm_says_so_at_once(cn):
         env=cn.environ,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SOON,
         check=False,
     )
     first, second = done.stderr.splitlines()

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from support.deadlines import SOON
 from support.running_daemon import CHECKOUT, eventually
 from support.writing import IMAGE, ended, next_said, outcome
 from vmadm import VmadmError
@@ -58,8 +59,8 @@ def test_other_process_is_waited_for_and_named(lock):
     eventually("the wait is told", lambda: told)
     assert told[0].startswith(f"waiting for {lock}: held by `vmadm elsewhere`, pid {other.pid}, since 20")
     assert not had.is_set()
-    other.communicate("", timeout=20)
-    assert had.wait(20)
+    other.communicate("", timeout=SOON)
+    assert had.wait(SOON)
     thread.join()
     assert len(told) == 1
 
@@ -105,8 +106,8 @@ def test_lock_file_that_was_removed_by_its_holder_is_made_anew(lock):
     thread = threading.Thread(target=want)
     thread.start()
     os.unlink(lock)
-    other.communicate("", timeout=20)
-    assert had.wait(20)
+    other.communicate("", timeout=SOON)
+    assert had.wait(SOON)
     thread.join()
 
 
@@ -154,7 +155,7 @@ def test_second_writer_says_whom_it_waits_for(cn):
     second = cn.start_vmadm("update", uuid, "alias=second")
     waiting = next_said(second)
     cn.control.step("zonecfg")
-    first.communicate(timeout=60)
+    first.communicate(timeout=SOON)
     assert f"held by `vmadm update {uuid}`, pid {first.pid}, since " in waiting
     assert ended(second) == (0, f"Successfully updated VM {uuid}")
     assert cn.vm(uuid)["alias"] == "second"
@@ -170,7 +171,7 @@ def test_write_that_waits_for_vminfod_says_so_once_and_goes_on(cn):
     request = r"(GET /transactions/[0-9a-f-]+/vm|POST /transactions/[0-9a-f-]+/commit)"
     assert re.fullmatch(rf"waiting for vminfod to answer {request} \(VM {uuid}\)\n", waiting)
     cn.control.step("zfs")
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=SOON)
     assert (child.returncode, out, outcome(err)) == (0, "", f"Successfully updated VM {uuid}")
     assert waiting not in err
     assert cn.vm(uuid)["alias"] == "late"
@@ -196,7 +197,7 @@ def test_update_while_the_vm_is_deleted_finds_none(cn):
     assert f"held by `vmadm delete {uuid}`, pid {child.pid}, since " in next_said(update)
     cn.control.step("zoneadm")
     assert ended(update) == (1, f"VM {uuid} not found")
-    child.communicate(timeout=60)
+    child.communicate(timeout=SOON)
     assert cn.is_gone(uuid)
     assert not os.path.exists(cn.root + locks.config_lock(uuid))
 
@@ -209,7 +210,7 @@ def test_secrets_of_the_command_line_are_in_no_lock(cn):
     with open(cn.root + locks.config_lock(uuid)) as file:
         assert "topsecr" not in file.read()
     cn.control.step("zonecfg")
-    child.communicate(timeout=60)
+    child.communicate(timeout=SOON)
     for name in os.listdir(f"{cn.root}/var/log/vm/logs"):
         with open(f"{cn.root}/var/log/vm/logs/{name}") as file:
             assert "topsecr" not in file.read()

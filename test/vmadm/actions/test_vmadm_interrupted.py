@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from support.deadlines import SOON
 from support.examples import few
 from support.running_daemon import eventually
 from support.writing import IMAGE, ended
@@ -86,7 +87,7 @@ def test_create_that_is_killed_leaves_what_delete_removes(cn, tool, words):
     child = cn.start_vmadm("create", payload=PAYLOAD)
     wait_until_held(cn, tool)
     child.kill()
-    child.communicate(timeout=60)
+    child.communicate(timeout=SOON)
     cn.control.step(tool)
     # What it had started may still go on: a command of the node is not ours to kill.
     tools = ("zoneadm", "zonecfg")
@@ -150,7 +151,7 @@ def test_killed_delete_is_finished_by_another(cn):
     child = cn.start_vmadm("delete", uuid)
     wait_until_held(cn, "zoneadm")
     child.kill()
-    child.communicate(timeout=60)
+    child.communicate(timeout=SOON)
     cn.ok("delete", uuid)
     cn.control.step("zoneadm")
     eventually("what it had started has ended, too", lambda: not cn.control.children("zoneadm"))
@@ -186,7 +187,7 @@ def test_lock_of_a_killed_writer_is_free(cn):
     path = cn.root + locks.config_lock(uuid)
     assert locks.holder(path).startswith(f"held by `vmadm update {uuid}`, pid {child.pid}, since 20")
     child.kill()
-    child.communicate(timeout=60)
+    child.communicate(timeout=SOON)
     cn.control.clear_faults()
     cn.ok("update", uuid, "alias=mine")  # it would hang if it waited for the zonecfg, which does
     assert cn.vm(uuid)["alias"] == "mine"
@@ -223,7 +224,7 @@ def test_daemon_that_goes_away_meanwhile_is_reported(own_cn, what, monkeypatch):
     wait_until_held(own_cn, tool)
     own_cn.daemon.stop()
     own_cn.control.step(tool)
-    thread.join(60)
+    thread.join(SOON)
     assert "cannot reach vminfod to see the outcome: connect ECONNREFUSED" in errors[0]
     assert "\n" not in errors[0]
     if what == "create":
@@ -273,7 +274,7 @@ def test_command_that_was_just_being_started_does_not_outlive_a_signal(tmp_path)
         pytest.raises(Interrupted, match="interrupted by SIGTERM"),
         Node(str(tmp_path), interrupts.busy).started("zfs") as child,
     ):
-        child.wait(60)
+        child.wait(SOON)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "usr/sbin/zfs.pid").read_text()), 0)
 

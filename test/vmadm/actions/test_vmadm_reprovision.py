@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from support.deadlines import SOON
 from support.examples import more
 from support.reprovisioned import NEW, OLD, candidate, leftovers, put, whole, zfs
 from support.running_daemon import SBIN, eventually
@@ -188,7 +189,7 @@ def test_steps_are_shown_on_a_terminal(cn):
         env=cn.environ,
     )
     os.close(theirs)
-    child.communicate(json.dumps(PAYLOAD).encode(), timeout=60)
+    child.communicate(json.dumps(PAYLOAD).encode(), timeout=SOON)
     shown = b""
     try:
         while piece := os.read(ours, 65536):

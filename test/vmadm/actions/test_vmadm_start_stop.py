@@ -3,6 +3,7 @@
 
 import pytest
 
+from support.deadlines import SOON
 from support.running_daemon import eventually
 from support.writing import LX_IMAGE, NOBODY, ended
 from vmadm import AlreadyInState, ToolFailed, VmadmError, WrongState
@@ -216,7 +217,7 @@ def test_docker_container_gets_sigterm_and_is_halted(cn):
     uuid = cn.add(attrs={"docker": "true", "restart-init": "false"})
     pid = cn.vm(uuid)["pid"]
     cn.forget_commands()
-    assert cn.api.stop(uuid, timeout=5)["state"] == "stopped"
+    assert cn.api.stop(uuid, timeout=SOON)["state"] == "stopped"
     assert cn.commands() == [
         f"zonecfg -u {uuid} set autoboot=false",
         f"kill -TERM {pid}",

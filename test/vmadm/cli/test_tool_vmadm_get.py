@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from support.canned_server import HANG, CannedServer, answer, body_answer, plain_answer
+from support.deadlines import SOON
 from support.tools import environment, run_tool, start_tool, tool_path
 
 U = "0c6f1f0e-0000-4000-8000-00000000000a"
@@ -162,7 +163,7 @@ def test_reader_that_goes_away_is_no_failure():
             executable="/bin/bash",
             env=environment(server.port),
             capture_output=True,
-            timeout=30,
+            timeout=SOON,
             check=False,
         )
     assert done.stdout.decode() == f"{U}\n0\n"
@@ -176,7 +177,7 @@ def test_stdout_that_cannot_be_written_is_one_line():
             env=environment(server.port),
             stdout=full,
             stderr=subprocess.PIPE,
-            timeout=30,
+            timeout=SOON,
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, b"cannot write: No space left on device\n")
@@ -187,12 +188,12 @@ def test_interrupt_ends_it_quietly():
         tool = start_tool("vmadm", "list", port=server.port)
         server.wait_for_requests(1)
         tool.send_signal(2)
-        out, err = tool.communicate(timeout=30)
+        out, err = tool.communicate(timeout=SOON)
     assert (tool.returncode, out, err) == (130, b"", b"")
 
 
 def test_tool_runs_through_a_symbolic_link(tmp_path):
     link = tmp_path / "vmadm"
     link.symlink_to(tool_path("vmadm"))
-    done = subprocess.run([link, "help"], env=environment(), capture_output=True, timeout=30, check=False)
+    done = subprocess.run([link, "help"], env=environment(), capture_output=True, timeout=SOON, check=False)
     assert done.stdout.decode() == USAGE

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 import vmadm
+from support.deadlines import SOON
 from support.tools import environment, run_tool, tool_path
 from support.writing import NOBODY
 
@@ -41,7 +42,7 @@ def test_payload_is_not_typed_in(words, text):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=SOON,
         check=False,
     )
     os.close(master)

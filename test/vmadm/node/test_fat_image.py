@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from support.deadlines import SOON
 from support.fatreader import read_volume
 from vmadm.node.fatimage import CLUSTER, CLUSTERS, DoesNotFit, image
 
@@ -50,7 +51,7 @@ def test_mtools_reads_the_volume(tmp_path):
     volume.write_bytes(content.ljust(16 << 20, b"\0"))
 
     def mtools(*words):
-        return subprocess.run(words, capture_output=True, check=True, timeout=60).stdout
+        return subprocess.run(words, capture_output=True, check=True, timeout=SOON).stdout
 
     listing = mtools("mdir", "-i", str(volume), "::").decode()
     assert " Volume in drive : is CIDATA" in listing

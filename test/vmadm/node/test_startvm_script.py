@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from support.deadlines import SOON
 from vmadm.node.startvm import arguments, script
 
 U = "0c6f1f0e-0000-4000-8000-00000000000a"
@@ -138,7 +139,7 @@ def test_shell_hands_the_arguments_over_as_they_are_and_splits_the_owners(tmp_pa
     vm = {**VM, "boot": 'order=c $(touch /x) `id` "a" \\', "qemu_opts": "-foo bar", "qemu_extra_opts": "-baz"}
     text = script(vm).replace("/smartdc/bin/qemu-exec", shlex.quote(str(qemu)))
     text = text.replace("/tmp/vm.startvm.log", str(tmp_path / "log"))
-    subprocess.run(["bash", "-c", text], check=True, timeout=20)
+    subprocess.run(["bash", "-c", text], check=True, timeout=SOON)
     assert said.read_text().splitlines() == [
         "/smartdc/bin/qemu-system-x86_64",
         *arguments(vm),

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from support.canned_server import RESET, CannedServer, answer, body_answer, plain_answer
+from support.deadlines import SOON
 from support.tools import environment, run_tool, tool_path
 
 USAGE = """\
@@ -310,7 +311,7 @@ def test_reader_that_goes_away_ends_it_quietly():
             executable="/bin/bash",
             env=environment(server.port),
             capture_output=True,
-            timeout=30,
+            timeout=SOON,
             check=False,
         )
     assert done.stdout == b"[\n0\n"

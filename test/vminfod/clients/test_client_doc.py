@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.deadlines import SOON
 from support.relay import Relay
 from support.running_daemon import CHECKOUT, RunningDaemon, eventually
 
@@ -82,13 +83,13 @@ def test_the_page_has_the_programs_that_are_run_here():
 def test_a_list_and_one_vm(daemon):
     vm = a_running_vm(daemon)
     with run(0, daemon) as program:
-        assert program.process.wait(60) == 0
+        assert program.process.wait(SOON) == 0
     running = {f"{one['uuid']} {one.get('alias', '-')}" for one in daemon.vms() if one["state"] == "running"}
     assert set(program.lines) == running
     with run(1, daemon, vm["uuid"]) as program:
         program.until("running")
     with run(1, daemon, "no-such-vm") as program:
-        assert program.process.wait(60) == 1
+        assert program.process.wait(SOON) == 1
     assert program.errors == ["no-such-vm: bad statusCode: 404"]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from support.callers_log import callers_log, records_of
 from support.canned_server import HANG, RESET, CannedServer, answer, body_answer, plain_answer
+from support.deadlines import SOON
 from vminfod.client import ConnectionFailed, HTTPStatusError, ParseError, VminfodClient, VminfodError, VminfodTimeout
 
 VM = {"zonename": "z1", "uuid": "z1", "alias": "wëb"}
@@ -78,7 +79,7 @@ def test_other_status_than_200_is_one_error_with_that_code(status):
 def test_body_of_a_refusal_is_not_read():
     head = b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000000\r\n\r\n"
     with CannedServer({"/vms/z1": [head, HANG]}) as server, pytest.raises(HTTPStatusError):
-        client_of(server, timeout=10).vm("z1")
+        client_of(server, timeout=SOON).vm("z1")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"<html>", b'{"a":NaN}', b'"\xff"', b"[" * 100_000])
@@ -187,5 +188,5 @@ def test_many_threads_share_one_client():
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(SOON)
     assert found == {n: {"zonename": f"z{n}"} for n in range(8)}

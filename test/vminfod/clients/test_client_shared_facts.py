@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import vmadm
+from support.deadlines import SOON
 from support.tools import tool_path
 from vminfod.clients import address, mirror
 from vminfod.main import ADDRESS, PORT
@@ -68,7 +69,7 @@ def test_quick_commands_import_little(words):
         env={**os.environ, "VMINFOD_PORT": "1"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=SOON,
         check=False,
     )
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
@@ -95,5 +96,7 @@ def test_quick_commands_import_little(words):
 )
 def test_client_and_tools_need_only_the_standard_library(module):
     code = f"import sys; sys.path.insert(0, {LIB!r}); import {module}"
-    done = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", code], capture_output=True, text=True, timeout=SOON, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from support.deadlines import SOON
 from vminfod.client import VminfodClient
 from vminfod.clients.vmfilter import LONGEST_QUESTION, question
 
@@ -59,7 +60,7 @@ def old_daemon():
         thread.start()
         yield listening.getsockname()[1], asked
         listening.shutdown(socket.SHUT_RDWR)
-    thread.join(20)
+    thread.join(SOON)
 
 
 def test_client_chooses_by_itself_from_a_daemon_that_gives_all(old_daemon):

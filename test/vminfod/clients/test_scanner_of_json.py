@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from support.deadlines import SOON
 from support.running_daemon import CHECKOUT
 
 GOOD = ['{"a": [1, 2.50, 1e3, null, true]}', " [1]\n", '"\\ud83d\\ude00 \\u00e4"']
@@ -28,7 +29,7 @@ except plainjson.ParseError as error:
 @pytest.mark.parametrize("text", [*GOOD, *WRONG])
 def test_json_is_read_as_by_the_module_json_which_is_imported_only_for_what_is_none(text):
     command = [sys.executable, "-IS", "-X", "utf8", "-c", READ, LIB, text]
-    said = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60, check=True).stdout
+    said = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=SOON, check=True).stdout
     try:
         value = json.loads(text)
     except ValueError as error:

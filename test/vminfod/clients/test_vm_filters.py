@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from support.deadlines import SOON
 from vminfod.clients import patterntime
 from vminfod.clients.failures import BadPattern
 from vminfod.clients.patterntime import PatternTooSlow, matches
@@ -26,7 +27,7 @@ def in_a_thread(act):
 
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join(60)
+    thread.join(SOON)
     return ended[0]
 
 

@@ -257,7 +257,8 @@ def test_five_files_of_each_vm_their_folders_and_the_sysinfo_are_watched(follow)
     expected = {SYSINFO, "/etc/zones"}
     for vm in follow.vms.values():
         expected |= five_files(vm["zonename"], vm["zonepath"]) | {vm["zonepath"], vm["zonepath"] + "/config"}
-    assert five_files(zone) <= watched(follow) == expected
+    assert five_files(zone) <= expected
+    eventually("they are watched, and of those that have gone no more", lambda: watched(follow) == expected)
 
 
 def test_files_are_watched_under_the_zonepath(follow):

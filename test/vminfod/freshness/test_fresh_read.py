@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from support.convergence import differences
+from support.deadlines import SOON
 from support.following import Follow
 from support.running_daemon import RunningDaemon, eventually
 from support.transacting import Transacting
@@ -70,8 +71,7 @@ def test_every_part_of_a_vm_is_read(follow):
         16384,
         "incomplete",
     )
-    assert follow.modified(zone)
-    assert follow.vms[zone] == vm
+    follow.until(zone, lambda seen: seen == vm)
 
 
 def test_what_has_not_changed_makes_no_event(follow):
@@ -177,7 +177,7 @@ def test_unknown_zone_of_another_name_is_found_by_its_uuid(alone):
     ],
 )
 def test_name_that_no_vm_has_is_404_and_leaves_nothing_behind(follow, key):
-    answer = fresh(follow, key, "&timeout=10")
+    answer = fresh(follow, key, "&timeout=60")
     assert answer.status == 404
     assert answer.body.startswith(b"VM Not Found: ")
     status = follow.daemon.status()
@@ -196,12 +196,13 @@ def test_zone_that_is_no_vm_is_404(follow):
 def test_reading_that_hangs_is_504_past_the_timeout_and_keeps_what_is_served(follow, more):
     zone = follow.add()
     before = follow.daemon.get(f"/vms/{zone}")
-    follow.control.fault("zfs", "hang", match=zone, seconds=1)
+    follow.control.fault("zfs", "hold", match=zone)
     answer = fresh(follow, zone, more)
     assert answer.status == 504
     assert answer.headers["content-type"] == "application/json"
     assert b"not read within" in answer.body
     assert follow.daemon.get(f"/vms/{zone}").body == before.body
+    follow.control.step("zfs")
     assert fresh(follow, zone).status == 200, "the reading went on"
     follow.settle()
     follow.nothing_by_zfs()
@@ -213,7 +214,7 @@ def test_reading_that_hangs_keeps_no_other_request_waiting(follow):
     follow.nothing()  # a late event about one of them would take the fault, or be the next
     answers = []
     follow.control.fault("zfs", "hang", match=zone)
-    waiting = threading.Thread(target=lambda: answers.append(fresh(follow, zone, "&timeout=60", within=60.0)))
+    waiting = threading.Thread(target=lambda: answers.append(fresh(follow, zone, "&timeout=60", within=SOON)))
     waiting.start()
     # Not before: what waits for a slot would be asked together with the other, and take the fault along.
     eventually("zfs hangs", lambda: follow.control.held("zfs"))
@@ -223,7 +224,7 @@ def test_reading_that_hangs_keeps_no_other_request_waiting(follow):
     assert follow.daemon.get("/ping").status == 200
     assert not answers
     eventually("zfs hangs and is killed", lambda: follow.control.kill_child("zfs", match=zone))
-    waiting.join(60)
+    waiting.join(SOON)
     assert [answer.status for answer in answers] == [200], "the reading that failed was tried again"
 
 
@@ -362,7 +363,7 @@ def test_other_requests_that_are_answered_meanwhile_change_nothing_in_the_answer
     eventually("zoneadm is asked", lambda: follow.control.children("zoneadm"))
     assert follow.daemon.get("/vms/other", {"If-None-Match": "*"}).status == 404
     follow.control.clear_faults()
-    asking.join(60)
+    asking.join(SOON)
     if is_there:
         assert (answers[0].status, answers[0].json()["uuid"]) == (200, zone)
     else:
@@ -382,7 +383,7 @@ def test_tools_are_asked_side_by_side_about_a_vm_that_is_known(follow):
     asking.start()
     eventually("both have begun", lambda: all(follow.control.children(tool) for tool in tools))
     follow.control.clear_faults()
-    asking.join(20)
+    asking.join(SOON)
     assert [answer.status for answer in answers] == [200]
     assert len(follow.listed()) == 1
 
@@ -398,7 +399,8 @@ def test_zone_that_zoneadm_knows_no_more_is_dropped_while_zfs_hangs(follow):
     follow.control.clear_faults()
     follow.control.clear_event_rules()
     follow.until(zone, lambda vm: not vm)
-    assert not any(zone in path for path in follow.daemon.status()["fswatcher"]["watching"])
+    watching = follow.daemon.status
+    eventually("it is watched no more", lambda: zone not in str(watching()["fswatcher"]["watching"]))
 
 
 def test_zone_whose_state_changes_while_it_is_read_is_shown_with_what_was_read_after_that(follow):
@@ -414,7 +416,7 @@ def test_zone_whose_state_changes_while_it_is_read_is_shown_with_what_was_read_a
     follow.control.write_lastexited(zone, 512)
     follow.control.set_index_state(zone, "incomplete")
     follow.control.clear_faults()
-    asking.join(20)
+    asking.join(SOON)
     vm = answers[0].json()
     assert (vm["zone_state"], vm["exit_status"]) == ("incomplete", 2)
     follow.control.clear_event_rules()

@@ -8,6 +8,7 @@ import gevent
 import mock
 import pytest
 
+from support.deadlines import SOON
 from support.recording_log import RecordingLog
 from vminfod.freshness.applying import Applying
 from vminfod.freshness.datasetevents import DatasetEvents
@@ -29,7 +30,7 @@ from vmload.zonesources import Source, ZoneSources
 
 pytestmark = pytest.mark.pure
 
-WITHIN = 20.0  # seconds for what takes milliseconds
+WITHIN = SOON  # seconds for what takes milliseconds
 ZONE = Zone(None, "z", "installed", "/zones/z", "z", "joyent", 0)
 
 

@@ -79,6 +79,7 @@ def test_lost_events_are_corrected_and_reported(node, seldom_refreshing):
         control.clear_faults(tool)
     eventually("all three are corrected", lambda: not differences(daemon))
     control.clear_event_rules()
+    await_refresh(daemon)  # the one that has found them has ended
 
     changes = [change for entry in daemon.status()["refreshLog"] for change in entry["vmChanges"]]
     by_zone = {change["zonename"]: change for change in changes}
@@ -271,15 +272,16 @@ def test_time_of_the_last_refresh_is_shown(node, refreshing):
 
 def test_failed_refresh_that_was_asked_for_is_tried_again_before_the_next_is_due(node, daemon):
     """The daemon's next refresh would come after 300 s; a child died, so that something was missed."""
-    node.control.fault("kstat", "fail", match="-c zone_misc", times=1)
+    node.control.fault("kstat", "fail", match="-c zone_misc", times=None)
     uuid = a_zone(daemon)
     node.control.drop_events()
     node.run("zfs", "set", "quota=58G", f"zones/{uuid}", check=True)
     node.control.kill_child("sysevent", match="EC_zfs")
     eventually("it has failed", lambda: daemon.logged("the refresh failed"))
     assert daemon.vm(uuid)["quota"] != 58
+    node.control.clear_faults()
     eventually("and then succeeded", lambda: daemon.vm(uuid)["quota"] == 58)
-    assert len(daemon.status()["refreshErrors"]) == 1
+    assert daemon.status()["refreshErrors"]
 
 
 def test_watches_that_missed_a_change_are_set_anew(node, daemon):
@@ -312,5 +314,9 @@ def test_watches_of_a_zone_that_is_no_more_are_dropped(node, refreshing):
     node.control.remove_vm(uuid)
     eventually("it is gone", lambda: refreshing.vm(uuid) is None)
     await_refresh(refreshing)
-    watched = refreshing.status()["fswatcher"]
-    assert not [path for path in watched["watching"] + watched["not_yet_watching"] if uuid in path]
+
+    def watched():
+        watcher = refreshing.status()["fswatcher"]
+        return [path for path in watcher["watching"] + watcher["not_yet_watching"] if uuid in path]
+
+    eventually("its files are watched no more", lambda: not watched())

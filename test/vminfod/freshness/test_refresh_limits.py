@@ -7,6 +7,7 @@ import mock
 import pytest
 from gevent.event import Event
 
+from support.deadlines import SOON
 from support.recording_log import RecordingLog
 from vminfod.freshness import refresh as refreshing
 from vminfod.freshness.activity import Activity
@@ -32,7 +33,7 @@ from vmload.records import FileRecords, Zone, ZoneRecords
 
 pytestmark = pytest.mark.pure
 
-WITHIN = 10.0  # seconds for what takes milliseconds
+WITHIN = SOON  # seconds for what takes milliseconds
 
 
 def records(name):

@@ -9,6 +9,7 @@ from gevent.event import Event
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from support.deadlines import SOON
 from support.examples import examples
 from support.madeuptime import made_up_time
 from support.onezone import DISKS, NAME, PATHS, TURNS, Manner, shown_versions
@@ -276,7 +277,7 @@ def live(steps):
 
         ZoneReading.run = counted
         try:
-            with gevent.Timeout(60):
+            with gevent.Timeout(SOON):
                 for name, choice in steps:
                     getattr(life, name)(choice)
                     if life.broken:

@@ -24,7 +24,7 @@ def heal():
 def test_read_that_hangs_is_an_error_after_its_time_and_not_begun_again_beside_itself(heal):
     runs = Threads(FileReads(0.1))
     with pytest.raises(LoadError, match="the files of U could not be read within 0.1 s") as caught:
-        runs.files("sick", "the files of U", lambda: heal.wait(20))
+        runs.files("sick", "the files of U", lambda: heal.wait(SOON))
     assert caught.value.code == "ETIMEDOUT"
     with pytest.raises(LoadError, match="the files of U hangs since it was read before") as caught:
         runs.files("sick", "the files of U", lambda: 1)
@@ -37,7 +37,7 @@ def test_pool_on_which_all_threads_hang_keeps_no_other_waiting(heal, monkeypatch
     runs = Threads(FileReads(0.05))
     for number in range(2):
         with pytest.raises(LoadError):
-            runs.files("sick", f"file {number}", lambda: heal.wait(20))
+            runs.files("sick", f"file {number}", lambda: heal.wait(SOON))
     assert runs.files("well", "another", lambda: "read") == "read"
 
 
@@ -45,13 +45,13 @@ def test_read_is_begun_again_when_the_one_that_hung_has_ended():
     runs, flag, ended = Threads(FileReads(0.05)), threading.Event(), threading.Event()
 
     def hang():
-        flag.wait(20)
+        flag.wait(SOON)
         ended.set()
 
     with pytest.raises(LoadError):
         runs.files("sick", "x", hang)
     flag.set()
-    ended.wait(20)
+    ended.wait(SOON)
     until_read(runs)
 
 
@@ -69,7 +69,7 @@ def until_read(runs):
 def test_what_hangs_for_a_greenlet_is_not_begun_for_a_thread_either(heal):
     reads = FileReads(1.0)  # what is well needs less, also where all are busy
     with pytest.raises(LoadError):
-        Threads(reads).files("sick", "x", lambda: heal.wait(20))
+        Threads(reads).files("sick", "x", lambda: heal.wait(SOON))
     with pytest.raises(LoadError, match="x hangs since it was read before"):
         reads.run("sick", "x", lambda: 1)
     assert reads.run("well", "y", lambda: 1) == Threads(reads).files("well", "z", lambda: 1) == 1
@@ -77,7 +77,7 @@ def test_what_hangs_for_a_greenlet_is_not_begun_for_a_thread_either(heal):
 
 def test_stop_ends_the_greenlet_that_waits(heal):
     reads = FileReads(SOON)
-    waiting = gevent.spawn(Threads(reads).files, "sick", "x", lambda: heal.wait(20))
+    waiting = gevent.spawn(Threads(reads).files, "sick", "x", lambda: heal.wait(SOON))
     gevent.sleep(0)
     reads.stop()
     with pytest.raises(LoadError, match="the daemon stops"):

@@ -7,6 +7,7 @@ import gevent
 import pytest
 from gevent.event import Event as Flag
 
+from support.deadlines import SOON
 from support.recording_log import RecordingLog
 from vminfod.freshness.freshreads import FreshReads
 from vminfod.freshness.previews import Previews
@@ -17,7 +18,7 @@ from vminfod.serving.holds import End, Holds, Stopping, Transaction, Writer
 
 pytestmark = pytest.mark.pure
 
-WITHIN = 20.0  # seconds
+WITHIN = SOON  # seconds
 
 
 class Parts:

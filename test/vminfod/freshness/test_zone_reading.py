@@ -7,6 +7,7 @@ import mock
 import pytest
 from gevent.event import Event
 
+from support.deadlines import SOON
 from support.madeuptime import made_up_time
 from support.recording_log import RecordingLog
 from vminfod.freshness import sourcereading
@@ -52,7 +53,7 @@ class Reading(ZoneReading):
     def read(self, parts=part.ALL):
         """The sources whose answers are to be taken then."""
         self.mark(parts, (), REFRESH)
-        with gevent.Timeout(20):
+        with gevent.Timeout(SOON):
             self.run()
         return {asking.source for asking in self.answers()}
 
@@ -75,7 +76,7 @@ def test_whatever_source_is_late_the_others_are_taken_and_it_follows(late):
     reading.take(reading.answers())
     assert reading.read({part.JSON}) == ({Source.FILES} - {late})
     reading.held[late].set()
-    with gevent.Timeout(20):
+    with gevent.Timeout(SOON):
         while not reading.can_go_on:
             reading.wait(None)
         reading.take(reading.answers())
@@ -88,7 +89,7 @@ def test_source_that_fails_is_given_its_time_and_then_waited_for_no_more(failing
     reading = Reading()
     reading.errors[failing] = CommandFailed("it fails")
     reading.mark(part.ALL, (), REFRESH)
-    with gevent.Timeout(20):
+    with gevent.Timeout(SOON):
         while not reading.answers():
             reading.run()
             reading.wait(None)
@@ -141,7 +142,7 @@ def test_of_a_zone_that_is_new_nothing_is_taken_before_all_is_known():
     reading = Reading("new", Source.FILES)
     reading.mark(part.ALL, (), REFRESH)
     running = gevent.spawn(reading.run)
-    with gevent.Timeout(20):
+    with gevent.Timeout(SOON):
         while not reading.is_new_and_late:
             gevent.sleep(0.001)
         assert not running.ready() and reading.answers() == []

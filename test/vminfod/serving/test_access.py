@@ -8,11 +8,12 @@ import stat
 
 import pytest
 
+from support.deadlines import SOON
 from support.running_daemon import RunningDaemon, eventually
 
 
 def ask(daemon, head):
-    with socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=SOON) as sock:
         return asked(sock, head)
 
 
@@ -23,7 +24,7 @@ def asked(sock, head):
 
 def through_socket(path, head="GET /vms HTTP/1.1\r\nHost: whatever"):
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(20)
+        sock.settimeout(SOON)
         sock.connect(path)
         return asked(sock, head)
 

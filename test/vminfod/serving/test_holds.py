@@ -6,6 +6,7 @@ from unittest import mock
 import gevent
 import pytest
 
+from support.deadlines import SOON
 from vminfod.serving import holds
 from vminfod.serving.cause import REQUEST, Cause
 from vminfod.serving.holds import End, Holds, StillHeld, TooMany, Transaction, Writer
@@ -47,7 +48,7 @@ def test_vm_goes_from_hand_to_hand_without_a_moment_between():
     assert held.holder("z") is second and held.keeps_back("z", REQUEST)
     held.release(second)
     assert held.holder("z") is third
-    gevent.joinall(greenlets, timeout=10, raise_error=True)
+    gevent.joinall(greenlets, timeout=SOON, raise_error=True)
     held.release(third)
     assert held.holder("z") is None
     for one in (first, second, third):
@@ -60,12 +61,12 @@ def test_who_is_told_to_end_while_it_waits_is_passed_over_and_forgotten():
     held.take(first, 0)
     leaving, staying = waiting_for(held, second, third)
     assert second.finish(End.ABORTED)
-    gevent.joinall([leaving], timeout=10)
+    gevent.joinall([leaving], timeout=SOON)
     assert isinstance(leaving.exception, StillHeld)
     assert held.find(second.id) is None and list(held) == [first, third]
     held.release(first)
     assert held.holder("z") is third
-    gevent.joinall([staying], timeout=10, raise_error=True)
+    gevent.joinall([staying], timeout=SOON, raise_error=True)
 
 
 def test_who_is_told_to_end_when_it_is_its_turn_has_its_turn():
@@ -75,7 +76,7 @@ def test_who_is_told_to_end_when_it_is_its_turn_has_its_turn():
     greenlets = waiting_for(held, second)
     held.release(first)
     second.finish(End.ABORTED)
-    gevent.joinall(greenlets, timeout=10, raise_error=True)
+    gevent.joinall(greenlets, timeout=SOON, raise_error=True)
     assert held.holder("z") is second
 
 

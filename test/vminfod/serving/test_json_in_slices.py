@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.deadlines import SOON
 from support.examples import examples
 from support.recording_log import RecordingLog
 from vminfod.serving import jsonslices, jsontext
@@ -137,7 +138,7 @@ def test_large_vm_is_prepared_aside_and_nothing_of_it_is_seen_before_its_event(f
     assert json.loads(cache.served(ZONE).body) == first
     assert (hub.rev, listener.waiting()) == (1, [])
     go_on.set()
-    assert putting.get(timeout=10).event == "modify"
+    assert putting.get(timeout=SOON).event == "modify"
     assert json.loads(cache.served(ZONE).body) == second
     event = json.loads(b"".join(listener.waiting()))
     assert (event["rev"], event["vm"]) == (2, second)

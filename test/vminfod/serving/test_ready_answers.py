@@ -6,12 +6,13 @@ import socket
 
 import pytest
 
+from support.deadlines import SOON
 from support.running_daemon import eventually
 
 
 def exchange(daemon, request):
     """All that comes, with the date masked; the sending side is closed."""
-    with socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=SOON) as sock:
         sock.sendall(request)
         sock.shutdown(socket.SHUT_WR)
         came = b"".join(iter(lambda: sock.recv(1 << 16), b""))

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import gevent
 
+from support.deadlines import SOON
 from support.running_daemon import eventually
 from vminfod.serving import httpconnection, httpserver, listening
 from vminfod.serving.ready import Answer
@@ -67,17 +68,17 @@ def running(**limits):
             stack.enter_context(one)
         thread = threading.Thread(target=serve)
         thread.start()
-        assert started.wait(20)
+        assert started.wait(SOON)
         try:
             yield port, records
         finally:
             handles[0].send()
-            thread.join(20)
+            thread.join(SOON)
             assert not thread.is_alive()
 
 
 def connected(port):
-    return socket.create_connection(("127.0.0.1", port), timeout=20)
+    return socket.create_connection(("127.0.0.1", port), timeout=SOON)
 
 
 def until_end(sock):
