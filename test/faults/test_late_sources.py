@@ -121,7 +121,8 @@ def test_all_else_of_a_vm_is_followed_while_a_tool_hangs_for_it(node, daemon_on_
 
 @pytest.fixture
 def daemon_on_it(node):
-    with RunningDaemon(node.root).start() as daemon:
+    """What hangs does so until the test lets it go."""
+    with RunningDaemon(node.root, "--zone-limit", "600").start() as daemon:
         yield daemon, running_vms(node, daemon)[0]
 
 

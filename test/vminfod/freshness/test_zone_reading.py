@@ -108,7 +108,7 @@ def test_source_that_becomes_late_right_after_the_last_look_is_waited_for_no_mor
         waiting = gevent.spawn(reading.wait, None)
         gevent.sleep(0)
         clock.advance(0.001)
-        with gevent.Timeout(20):
+        with gevent.Timeout(SOON):
             waiting.join()
         assert {asking.source for asking in reading.answers()} == ALL - {Source.XML}
 
