@@ -113,11 +113,11 @@ def test_states_that_are_there_already_are_told_apart(cn):
 def test_metadata_agent_stores_a_guests_value_and_hears_of_it(cn):
     uuid = cn.add(alias="guest")
     with cn.api.events(name="metadata agent") as stream:
-        stream.wait_ready(20)
+        stream.wait_ready(SOON)
         cn.api.update(uuid, {"set_internal_metadata": {"operator:x": "1"}, "set_customer_metadata": {"user": "2"}})
-        event = stream.read(20)
+        event = stream.read(SOON)
         while event["uuid"] != uuid:
-            event = stream.read(20)
+            event = stream.read(SOON)
     assert event["vm"]["internal_metadata"] == {"operator:x": "1"} or event["vm"]["customer_metadata"] == {"user": "2"}
     vm = cn.api.load(uuid)
     assert (vm["internal_metadata"], vm["customer_metadata"]) == ({"operator:x": "1"}, {"user": "2"})
@@ -135,9 +135,9 @@ def test_fwadm_gets_what_its_rules_are_about_and_sees_its_switch_at_once(cn):
 def test_vm_agent_gets_all_vms_and_follows_them(cn):
     uuid = cn.add(alias="agent")
     with cn.api.events() as stream:
-        listed = stream.wait_ready(20)["vms"]
+        listed = stream.wait_ready(SOON)["vms"]
         assert listed.keys() == {vm["zonename"] for vm in cn.daemon.vms()}
         cn.api.delete(uuid)
-        while stream.read(20)["type"] != "delete":
+        while stream.read(SOON)["type"] != "delete":
             continue
     assert uuid not in cn.api.lookup()

@@ -72,10 +72,10 @@ def test_lookup_refuses_bad_searches(cn, search):
 def test_events_of_one_vm(cn, up):
     other = cn.add(alias="library-other")
     with cn.api.events(up, name="a test") as stream:
-        assert up in stream.wait_ready(20)["vms"]
+        assert up in stream.wait_ready(SOON)["vms"]
         cn.api.update(other, alias="library-other-2")
         cn.api.update(up, alias="library-up-2")
-        event = stream.read(20)
+        event = stream.read(SOON)
         assert (event["type"], event["uuid"]) == ("modify", up)
 
 

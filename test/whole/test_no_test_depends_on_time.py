@@ -23,7 +23,7 @@ TEST = Path(os.path.dirname(os.path.abspath(__file__))).parent
 ELSEWHERE = ("support", "simulation")
 EXCUSE = "the case"  # what the comment beside a pause says, among more
 CLOCKS = ("monotonic", "perf_counter", "process_time")
-WAITS = ("wait", "join", "settimeout", "Timeout")  # calls whose first argument is a deadline
+WAITS = ("wait", "wait_ready", "join", "settimeout", "Timeout")  # calls whose first argument is a deadline
 MEANT = 2.0  # seconds; what is shorter is a limit that is to pass
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,9 @@ import pytest
 
 from mockcn import process
 from mockcn.process import MockNode
+from support.deadlines import SOON
 from support.running_daemon import EventLines, RunningDaemon
+from support.settling import settle
 from support.zonemaking import SMARTOS, configured, installed, new_uuid, running, script, until
 
 GONE = object()  # the action `removed`
@@ -37,9 +40,9 @@ def node() -> Iterator[MockNode]:
 @pytest.fixture
 def unhurried(node: MockNode) -> Iterator[None]:
     """Zones that take their time, so that a busy machine does not merge their states into one event."""
-    node.control.set_pace(install=1.2, boot=0.5, halt=0.5)
+    node.control.set_pace(boot=2, halt=2)
     yield
-    node.control.set_pace(install=0, boot=0, halt=0)
+    node.control.set_pace(boot=0, halt=0)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,13 @@ class Watching:
                 missing = [one for one in missing if one != seen]
         return records
 
+    def change(self, zone: str, path: str) -> dict[str, Any]:
+        """The next change record of the zone with that path."""
+        while True:
+            for record in self.event(zone, "modify")["changes"]:
+                if record["prettyPath"] == path:
+                    return dict(record)
+
     def event(self, zone: str, kind: str) -> dict[str, Any]:
         """The zone's next event of that type."""
         return self._events.until(lambda one: one.get("zonename") == zone and one["type"] == kind)
@@ -84,6 +94,37 @@ class Watching:
 
     def close(self) -> None:
         self._events.close()
+
+
+INSTALL = ((1, ("zone_state", "incomplete")), (1, ("quota", 0)), (1, ("quota", 10)), (2, ("zone_state", "installed")))
+BOOT = ((2, ("zone_state", "ready")), (2, ("zone_state", "running")))
+
+
+class Stepwise:
+    """A zoneadm of which each part is seen before the next is done: else a busy machine merges them into one event."""
+
+    def __init__(self, node: MockNode, daemon: RunningDaemon, watching: Watching) -> None:
+        self._node, self._daemon, self._watching = node, daemon, watching
+
+    def run(self, zone: str, parts: tuple[tuple[int, tuple[str, Any]], ...], *words: str) -> list[dict[str, Any]]:
+        """The change records; `parts`: of how many steps each is (docs/mockcn.md), and what is seen of it."""
+        control, records = self._node.control, []
+        control.fault("zoneadm", "hold", match=" ".join(words), at="each", times=None)
+        command = threading.Thread(target=lambda: self._node.run("zoneadm", "-z", zone, *words, check=True))
+        command.start()
+        for steps, seen in parts:
+            settle(self._daemon)
+            for _ in range(steps):
+                control.step("zoneadm")
+            records += self._watching.changes_until(zone, seen)
+        command.join(SOON)
+        control.clear_faults("zoneadm")
+        return records
+
+
+@pytest.fixture
+def stepwise(node: MockNode, daemon: RunningDaemon, watching: Watching) -> Stepwise:
+    return Stepwise(node, daemon, watching)
 
 
 @pytest.fixture
@@ -144,23 +185,19 @@ def test_touched_xml_is_a_modify_of_last_modified(node: MockNode, watching: Watc
     assert watching.changes_until(zone, ("last_modified", "2033-05-18T03:33:20.000Z"))
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_each_state_of_an_install_appears(node: MockNode, watching: Watching) -> None:
+def test_each_state_of_an_install_appears(node: MockNode, watching: Watching, stepwise: Stepwise) -> None:
     zone = configured(node)
     watching.event(zone, "create")
-    node.run("zoneadm", "-z", zone, "install", "-q", "10", "-t", SMARTOS, "-x", "nodataset", check=True)
-    records = watching.changes_until(zone, ("zone_state", "installed"), ("quota", 10))
+    records = stepwise.run(zone, INSTALL, "install", "-q", "10", "-t", SMARTOS, "-x", "nodataset")
     assert values(records, "zone_state") == ["incomplete", "installed"]
     assert values(records, "quota") == [0, 10]
     added = {record["prettyPath"]: record["newValue"] for record in records if record["action"] == "added"}
     assert (added["zfs_filesystem"], added["zpool"], added["zfs_root_recsize"]) == (f"zones/{zone}", "zones", 131072)
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_boot_goes_by_way_of_ready_with_pid_0(node: MockNode, watching: Watching) -> None:
+def test_boot_goes_by_way_of_ready_with_pid_0(node: MockNode, watching: Watching, stepwise: Stepwise) -> None:
     zone = new_zone(node, watching)
-    node.run("zoneadm", "-u", zone, "boot", "-X", check=True)
-    records = watching.changes_until(zone, ("zone_state", "running"))
+    records = stepwise.run(zone, BOOT, "boot", "-X")
     assert values(records, "zone_state") == ["ready", "running"]
     assert values(records, "pid")[0] == 0
     assert values(records, "pid")[-1] > 1
@@ -246,15 +283,11 @@ def test_zfs_set_changes_the_property(node: MockNode, watching: Watching, settin
 def test_snapshots_come_and_go(node: MockNode, watching: Watching) -> None:
     zone = new_zone(node, watching)
     node.run("zfs", "snapshot", f"zones/{zone}@vmsnap-monday", check=True)
-    added = watching.event(zone, "modify")["changes"][0]
-    assert (added["prettyPath"], added["action"], added["newValue"]["name"]) == ("snapshots.*", "added", "monday")
+    added = watching.change(zone, "snapshots.*")
+    assert (added["action"], added["newValue"]["name"]) == ("added", "monday")
     node.run("zfs", "destroy", f"zones/{zone}@vmsnap-monday", check=True)
-    removed = watching.event(zone, "modify")["changes"][0]
-    assert (removed["prettyPath"], removed["action"], removed["oldValue"]["name"]) == (
-        "snapshots.*",
-        "removed",
-        "monday",
-    )
+    removed = watching.change(zone, "snapshots.*")
+    assert (removed["action"], removed["oldValue"]["name"]) == ("removed", "monday")
 
 
 @pytest.mark.parametrize("below, path", [("", "indestructible_zoneroot"), ("/data", "indestructible_delegated")])
@@ -317,7 +350,7 @@ end
 """,
         check=True,
     )
-    record = next(one for one in watching.event(zone, "modify")["changes"] if one["prettyPath"] == "nics.*")
+    record = watching.change(zone, "nics.*")
     assert record["newValue"] == {
         "interface": "net0",
         "mac": "b2:1e:ba:05:6e:71",
@@ -330,8 +363,9 @@ end
     }
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_whole_create_shows_the_lines_of_the_design_in_their_order(node: MockNode, watching: Watching) -> None:
+def test_whole_create_shows_the_lines_of_the_design_in_their_order(
+    node: MockNode, watching: Watching, stepwise: Stepwise
+) -> None:
     zone = new_uuid()
     node.run(
         "zonecfg",
@@ -346,13 +380,11 @@ def test_whole_create_shows_the_lines_of_the_design_in_their_order(node: MockNod
         check=True,
     )
     watching.event(zone, "create")
-    node.run("zoneadm", "-z", zone, "install", "-q", "10", "-t", SMARTOS, "-x", "nodataset", check=True)
-    records = watching.changes_until(zone, ("zone_state", "installed"))  # as vmadm does, before it goes on
+    records = stepwise.run(zone, INSTALL, "install", "-q", "10", "-t", SMARTOS, "-x", "nodataset")
     marker = node.control.real(f"/zones/{zone}/root/var/svc/provisioning")
     with open(marker, "w", encoding="ascii"):
         pass
-    node.run("zoneadm", "-u", zone, "boot", "-X", check=True)
-    records += watching.changes_until(zone, ("zone_state", "running"))
+    records += stepwise.run(zone, BOOT, "boot", "-X")
     until("the guest is ready", lambda: not os.path.exists(marker))
     node.run("zonecfg", "-u", zone, "remove attr name=transition", check=True)
     records += watching.changes_until(zone, ("transition_to", GONE))

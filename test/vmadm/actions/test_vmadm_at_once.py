@@ -196,7 +196,7 @@ def test_update_waits_for_anothers_transaction_and_says_whose(cn, client):
     uuid = cn.add(alias="waits", quota=10)
     with client.transaction(uuid, command="by hand"):
         child = cn.start_vmadm("update", uuid, "alias=waited")
-        line = child.stderr.readline()
+        line = next(line for line in child.stderr if " is held by " in line)
         assert f": VM {uuid} is held by `by hand`, pid {os.getpid()}, for " in line
         cn.node.run("zfs", "set", "quota=77G", f"zones/{uuid}", check=True)
     assert ended(child) == (0, f"Successfully updated VM {uuid}")

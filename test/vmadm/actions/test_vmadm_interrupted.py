@@ -160,11 +160,11 @@ def test_killed_delete_is_finished_by_another(cn):
 
 def test_interrupted_stop_says_so_and_the_zone_goes_on_stopping(cn):
     uuid = cn.add()
-    cn.control.set_pace(shutdown=0.5)
+    cn.control.fault("zlogin", "hold", match="shutdown", when="after")  # it has been asked to shut down by then
     child = cn.start_vmadm("stop", uuid)
-    wait_for(cn, f"zlogin {uuid}")
+    wait_until_held(cn, "zlogin")
     child.send_signal(signal.SIGINT)
-    cn.control.set_pace(shutdown=0.05)
+    cn.control.step("zlogin")
     assert ended(child) == (130, "interrupted by SIGINT")
     eventually("it has stopped", lambda: cn.vm(uuid)["state"] == "stopped")
 

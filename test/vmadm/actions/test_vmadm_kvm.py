@@ -85,7 +85,7 @@ def test_guest_that_does_not_shut_down_shows_stopping_and_is_halted_in_time(cn, 
         cn.ok("stop", "-t", "1", kvm["uuid"])
         states = []
         while not states or states[-1] != "stopped":
-            states.append(events.read(20)["vm"]["state"])
+            states.append(events.read(SOON)["vm"]["state"])
     assert "stopping" in states
     assert f"zoneadm -u {kvm['uuid']} halt -X" in cn.commands()
 

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from support.canned_server import STREAM_HEAD, CannedServer, answer, line
+from support.deadlines import SOON
 from support.tools import run_tool
 from vminfod.client import ConnectionFailed, VminfodClient, VminfodEventStream, VminfodWatcher
 from vminfod.clients import identity
@@ -36,9 +37,9 @@ def test_client_asks_through_the_socket(path):
 def test_stream_and_watcher_use_the_socket(path):
     with CannedServer({"/events": [STREAM_HEAD, line(READY)]}, socket_path=path):
         with VminfodEventStream("demo", socket=path) as stream:
-            assert stream.wait_ready(10)["uuid"] == "u"
+            assert stream.wait_ready(SOON)["uuid"] == "u"
         with VminfodWatcher("demo", socket=path) as watcher:
-            assert watcher.wait_ready(10)["vms"] == {}
+            assert watcher.wait_ready(SOON)["vms"] == {}
 
 
 def test_who_names_a_host_or_a_port_gets_that(path, unused_port):

@@ -343,7 +343,8 @@ def test_sysinfo_that_makes_no_sense_keeps_the_old(alone, how):
 def test_vm_that_comes_while_sysinfo_is_broken_has_the_old_values(alone):
     alone.control.corrupt(SYSINFO, "{{{")
     eventually("the error is shown", lambda: alone.daemon.status()["sysinfoError"])
-    zone = alone.add(state="configured")
+    zone = alone.control.add_vm(state="configured")["zonename"]  # a fresh read of it would fail
+    alone.until(zone, lambda vm: vm)
     assert alone.vms[zone]["server_uuid"] == alone.control.sysinfo()["UUID"]
 
 
