@@ -99,10 +99,9 @@ def _writers(source: random.Random, number: int) -> list[Step]:
 def _races(number: int, themes: list[str]) -> list[Step]:
     """Changes of the round of that number that come while what was read before them is on its way. Placed beside the
     others, too."""
-    about = {"number": number, "seconds": 0.6}
     steps = []
     if number % 3 == 0:
-        steps.append(Step("appear", about))
+        steps.append(Step("appear", {"number": number, "seconds": 5.0}))
     if number % 3 == 1:
         steps.append(Step("swap", {"number": 2 * number + 1, "seconds": 0.3}))
     if number % 9 == 4 and not any("events" in theme for theme in themes):

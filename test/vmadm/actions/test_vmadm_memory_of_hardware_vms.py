@@ -41,6 +41,8 @@ def test_update_of_two_memory_properties_ends_with_what_both_give(cn, uuid):
 def test_limit_that_leaves_the_hypervisor_no_room_is_raised_and_not_waited_for(cn, uuid):
     assert cn.ok("update", uuid, "ram=2048", "max_physical_memory=2048") == f"Successfully updated VM {uuid}"
     assert shown(cn, uuid, "ram", "max_physical_memory") == [2048, 2048 + LEAST_OVERHEAD]
+    assert cn.ok("update", uuid, "ram=3000", "max_locked_memory=100") == f"Successfully updated VM {uuid}"
+    assert shown(cn, uuid, "ram", "max_locked_memory") == [3000, 3000 + LEAST_OVERHEAD]
 
 
 def test_update_to_the_present_ram_ends_too(cn, uuid):

@@ -287,6 +287,64 @@ def test_event_of_each_kind(dataset, action, text, is_passed_over):
     assert rules.passes_over(event, cause_of(event)) is is_passed_over
 
 
+MOUNTED = ["json_objects", "last_exited", "zonexml_objects"]  # what is read where something else may be mounted now
+
+
+@pytest.mark.parametrize(
+    ("dataset", "action", "text", "marked"),
+    [
+        ("zones/a", "set", "quota=1", [("a", [], ["zones/a"])]),
+        ("zones/b", "inherit", "quota", [("b", [], ["zones/b"])]),
+        ("zones/a@vmsnap-1", "snapshot", " ", [("a", [], ["zones/a"])]),
+        ("tank/delegated", "set", "recordsize=1", [("a", [], ["tank/delegated"])]),
+        ("zones/a/data", "snapshot", " ", [("a", [], ["zones/a/data"])]),
+        ("tank/disk", "set", "volsize=1", [("a", [], ["tank/disk"])]),
+        ("tank/disk", "set", "mountpoint=none", [("a", MOUNTED, ["tank/disk"])]),
+        ("moved/root", "set", "quota=1", [("a", [], ["moved/root"])]),
+        ("zones/b", "destroy", " ", [("b", MOUNTED, ["zones/b"])]),
+        ("zones/a", "rename", "-> backup/a", [("a", MOUNTED, ["zones/a"])]),
+        ("backup/b", "rename", "-> zones/b", [("b", MOUNTED, ["zones/b"])]),
+        ("zones/a", "rename", "-> zones/b", [("a", MOUNTED, ["zones/a"]), ("b", MOUNTED, ["zones/b"])]),
+        ("backup/b", "set", "mountpoint=/zones/b", [("b", ["all"], [])]),
+        ("zones", "set", "compression=on", ["everything"]),
+        ("tank", "inherit", "compression", ["everything"]),
+        ("backup/a", "promote", " ", ["everything"]),
+        ("zones/a/data/docker/17", "set", "quota=1", []),
+        ("zones/ab", "set", "quota=1", []),
+        ("zones@daily", "snapshot", " ", []),
+        ("backup", "set", "quota=1", []),
+    ],
+)
+def test_what_an_event_makes_stale_is_that_dataset_of_those_who_use_it(dataset, action, text, marked):
+    node = {"a": vm("a", delegated=["tank/delegated"], disks=["tank/disk"], root="moved/root"), "b": vm("b")}
+    rules, marks, _ = rules_of(node)
+    [event] = events_of([line(dataset, action, text)])
+    rules.dataset_event(event, cause_of(event))
+    assert marks.marks == marked
+
+
+def test_storm_of_what_no_vm_has_makes_no_task():
+    rules, marks, _ = rules_of({"a": vm("a")})
+    queue = Queue(log=RecordingLog(), workers=1)
+    sources = Sources("sysevent", None, SimpleQueue(), queue, rules, marks, QuietLog())
+
+    def tell(dataset, action):
+        told = line(dataset, action)
+        sources._pools._deliver(told, said(told), 0)
+
+    for number in range(10):
+        tell("tank/backup/a/%recv", "receive")
+        tell(f"tank/backup/a@{number}", "snapshot")
+        tell("zones/a/data/docker", "set")
+        tell(f"zones/a/data/docker@{number}", "destroy")
+        tell("tank/backup/a", "rename")
+    assert not queue.busy
+    tell("zones/a", "set")
+    assert queue.busy, "as with any other"
+    assert queue.wait_idle(SOON)
+    assert marks.marks == [("a", [], ["zones/a"])]
+
+
 def test_dataset_of_a_vm_that_came_or_went_is_judged_as_it_is_now():
     log, marks = RecordingLog(), Marks()
     cache = Cache(Hub(log, Limits(ring_events=1)), log)

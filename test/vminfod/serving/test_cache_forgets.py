@@ -2,6 +2,7 @@
 """What the cache knows of a VM goes with the VM: its datasets, its names, its text."""
 
 import gc
+import tracemalloc
 
 import pytest
 
@@ -74,3 +75,23 @@ def test_vms_that_came_and_went_leave_nothing_behind(cache, log):
     assert len(cache) == 0
     assert cache.zonename("vm7") is None
     assert cache.vms() == b"[]"
+
+
+def test_vm_that_changes_very_often_costs_no_more_than_one_that_has_changed_a_few_times(cache, log):
+    """No event and no object of before is kept, but for those to resume over."""
+    kept = []
+
+    def change(first, last):
+        for number in range(first, last):
+            cache.put("one", records("one", "zones/one"), vm("one", alias=f"{number}" * 200), REQUEST)
+            log.records.clear()
+        gc.collect()
+        kept.append(tracemalloc.get_traced_memory()[0])
+
+    tracemalloc.start()
+    try:
+        change(1000, 1100)
+        change(1100, 3000)
+    finally:
+        tracemalloc.stop()
+    assert kept[1] - kept[0] < 100_000, "each change has some 1,600 bytes"
