@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """VminfodClient against a server that answers as the original does, or badly."""
 
+import contextlib
 import os
 import socket
 import sys
@@ -127,10 +128,31 @@ def test_timeout_covers_the_whole_call(script):
 
 
 def test_server_that_trickles_does_not_stretch_the_timeout():
-    body = threading.Event()
-    script = [b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n"] + [b" ", body] * 3
+    """A byte at a time, for far longer than that, and then no more."""
+    count = 1_000_000
+    script = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (count + 1), *[b" "] * count]
     with CannedServer({"/ping": script}) as server, pytest.raises(VminfodTimeout):
         client_of(server, timeout=0.2).ping()
+
+
+def test_server_that_takes_no_more_connections_costs_a_client_its_timeout_and_no_more():
+    """A daemon that hangs accepts nobody: once its queue is full the kernel lets whoever connects wait for minutes."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as waiting:
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        ended = []
+
+        def ask():
+            with pytest.raises(VminfodTimeout):
+                VminfodClient("demo", port=full.getsockname()[1], timeout=0.2).ping()
+            ended.append(True)
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(SOON)
+        assert ended
 
 
 def test_large_body_arrives_whole():
