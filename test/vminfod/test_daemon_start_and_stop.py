@@ -221,8 +221,7 @@ def test_daemon_takes_its_port_back_at_once(quiet_node):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_it_cleanly_with_open_streams(node, number):
     with RunningDaemon(node.root).start() as daemon:
-        children = children_of(daemon.process.pid)
-        assert len(children) == 3
+        children = eventually("only the three run", lambda: len(pids := children_of(daemon.process.pid)) == 3 and pids)
         streams = [daemon.events() for _ in range(5)]
         idle = daemon.raw()
         assert daemon.stop(number, within=SMF_WAITS) == 0

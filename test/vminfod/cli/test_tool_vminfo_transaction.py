@@ -10,9 +10,9 @@ import subprocess
 import pytest
 
 from support.oldvminfod import without_socket, without_transactions
-from support.running_daemon import SBIN
+from support.running_daemon import SBIN, eventually
 from support.tools import LIMIT, environment
-from support.writing import NOBODY
+from support.writing import NOBODY, unhurried
 
 pytest_plugins = ["support.writers"]
 
@@ -43,7 +43,7 @@ def run(cn, *words, stdin="", **more):
     """(exit status, stdout, stderr)"""
     with start(cn, *words, **more) as child:
         out, err = child.communicate(stdin, timeout=LIMIT)
-        return child.returncode, out, err
+        return child.returncode, out, unhurried(err)
 
 
 def zfs_quota(cn, uuid, gib):
@@ -125,7 +125,7 @@ class Waiting:
 
     def end(self):
         out, err = self.child.communicate(timeout=LIMIT)
-        return self.child.returncode, out, err
+        return self.child.returncode, out, unhurried(err)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
@@ -188,15 +188,21 @@ def test_vminfo_that_is_killed_ends_the_transaction_while_the_command_goes_on(cn
 
 
 def test_past_its_limit_the_vm_is_published_and_the_command_goes_on(cn, uuid, events, tmp_path):
-    go_on = tmp_path / "go-on"
-    script = f"{zfs_quota(cn, uuid, 203)}; until [ -e {go_on} ]; do sleep 0.05; done; exit 6"
-    child = start(cn, "-l", "1", uuid, "--", "sh", "-c", script)
+    begin, go_on = tmp_path / "begin", tmp_path / "go-on"
+    wait = "until [ -e {} ]; do sleep 0.05; done"
+    script = f"{wait.format(begin)}; {zfs_quota(cn, uuid, 203)}; echo done; {wait.format(go_on)}; exit 6"
+    child = start(cn, "-l", "2", uuid, "--", "sh", "-c", script)
+    eventually("it is open", lambda: cn.daemon.status()["transactions"])
+    cn.daemon.process.send_signal(signal.SIGSTOP)  # until the change is made: it is to find it when the time is up
+    begin.write_text("")
+    assert child.stdout.readline() == "done\n"
+    cn.daemon.process.send_signal(signal.SIGCONT)
     event = events.next()
     assert (event["vm"]["quota"], event["cause"]["expired"]) == (203, True)
     go_on.write_text("")
     out, err = child.communicate(timeout=LIMIT)
     assert (child.returncode, out) == (6, "")
-    assert err.startswith("not all that the command changed came as one event: the transaction has ended: ")
+    assert unhurried(err).startswith("not all that the command changed came as one event: the transaction has ended: ")
 
 
 def test_status_lists_it_with_age_pid_and_command(cn, uuid):
@@ -229,7 +235,7 @@ def test_id_of_the_request_is_in_the_cause(cn, uuid, events):
 def test_second_one_waits_for_its_turn_and_says_for_whom(cn, uuid):
     waiting = Waiting(cn, uuid, 207)
     second = start(cn, uuid, "--", "echo", "ran")
-    line = second.stderr.readline()
+    line = next(line for line in second.stderr if " is held by " in line)
     assert f": VM {uuid} is held by `vminfo transaction sh`, pid {waiting.child.pid}, for " in line
     waiting.child.terminate()
     waiting.end()

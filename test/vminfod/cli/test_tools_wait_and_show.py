@@ -65,8 +65,8 @@ def test_limit_that_is_no_number_of_seconds_is_refused(hanging, text):
 @pytest.mark.long
 def test_who_looks_on_at_a_terminal_reads_what_is_waited_for(hanging):
     expected = f"waiting for vminfod to answer GET /vms\nGET /vms timeout exceeded: {HINT}\n"
-    piped = start_tool("vmadm", "list", port=hanging.port, VMINFOD_TIMEOUT="4")
-    done = run_on_terminal("vmadm", "list", port=hanging.port, shown="stderr", VMINFOD_TIMEOUT="4")
+    piped = start_tool("vmadm", "list", port=hanging.port, VMINFOD_TIMEOUT="6")
+    done = run_on_terminal("vmadm", "list", port=hanging.port, shown="stderr", VMINFOD_TIMEOUT="6")
     assert (done.code, done.out, without_query(done.err)) == (1, "", expected)
     assert done.err.startswith(expected.partition("\n")[0])
     # A program that reads stderr gets the error alone, after the same time.

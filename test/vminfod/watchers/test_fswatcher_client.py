@@ -385,7 +385,7 @@ def test_error_message_for_a_command_counts_as_its_failure(parrot):
 
 
 def test_child_that_does_not_answer_is_replaced(parrot):
-    o = parrot("if n > 1: answer(key, 0)", answer_within=0.3)
+    o = parrot("if n > 1: answer(key, 0)", answer_within=2)
     o.watcher.watch("/a")
     wait_until(lambda: o.watcher.watching == ["/a"])
     wait_until(lambda: o.missed)
