@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from support.convergence import Listener, assert_converges, fresh_load, served
-from support.examples import few
+from support.examples import few, more
 from support.processes import children_of, gone, is_alive
 from support.running_daemon import RunningDaemon, eventually
 
@@ -98,7 +98,7 @@ def a_zone_of(node):
     "name, number",
     [
         ("zonewatcher", signal.SIGKILL),
-        ("zpoolwatcher", signal.SIGTERM),
+        *more(("zpoolwatcher", signal.SIGTERM)),
         ("fswatcher", signal.SIGKILL),
     ],
 )
@@ -280,7 +280,7 @@ def test_file_that_the_watcher_aborts_on_leaves_the_others_watched_and_is_seen_b
         assert child(daemon, "fswatcher")["restarts"] <= 2, "this mock's fault lasts as long as the process that has it"
 
 
-@pytest.mark.parametrize("name", few(CHILDREN, 2))
+@pytest.mark.parametrize("name", few(CHILDREN, 1))
 def test_child_that_is_stopped_is_replaced_and_what_it_missed_is_read(node, daemon, name):
     """It lives, holds its pipes, and looks healthy."""
     uuid = a_zone(daemon)

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from support.convergence import assert_converges
+from support.examples import more
 from support.running_daemon import RunningDaemon, eventually
 from support.settling import settle
 
@@ -70,7 +71,7 @@ def change_all_ways(node, daemon, stream, uuid):
     comes(lambda vm: vm["init_restarts"] == restarts + 1)
 
 
-@pytest.mark.parametrize("tool", ["zfs", "zoneadm", "kstat"])
+@pytest.mark.parametrize("tool", ["zoneadm", "kstat", *more("zfs")])
 def test_tool_that_hangs_for_one_vm_holds_up_no_other(node, daemon, tool):
     victim, other, *_ = healthy_vms(node, daemon)
     hang(node, tool, victim)
@@ -142,7 +143,7 @@ def test_disk_that_comes_while_zfs_hangs_is_shown_with_what_zfs_says_of_it(node,
     stream.close()
 
 
-@pytest.mark.parametrize("tool", ["zfs", "zoneadm"])
+@pytest.mark.parametrize("tool", ["zfs", *more("zoneadm")])
 def test_tool_that_hangs_for_many_vms_holds_up_no_other(node, daemon, tool):
     """A sick pool has many VMs on it."""
     *victims, other = healthy_vms(node, daemon)[: MANY + 1]

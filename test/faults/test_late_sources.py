@@ -14,6 +14,7 @@ import pytest
 from support import hangingfolder
 from support.convergence import assert_converges
 from support.deadlines import SOON
+from support.examples import more
 from support.hangingfolder import HangingFolder
 from support.running_daemon import RunningDaemon, eventually
 
@@ -84,7 +85,7 @@ class Changes:
         return [change for change in (self.zfs, self.files, self.kstat, self.xml, self.zoneadm) if change != one]
 
 
-@pytest.mark.parametrize("tool", ["zfs", "zoneadm", "kstat"])
+@pytest.mark.parametrize("tool", ["zfs", *more("zoneadm", "kstat")])
 def test_all_else_of_a_vm_is_followed_while_a_tool_hangs_for_it(node, daemon_on_it, tool):
     daemon, uuid = daemon_on_it
     changes = Changes(node, daemon, uuid)

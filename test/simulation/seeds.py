@@ -5,8 +5,8 @@ from simulation.generator import plan
 from simulation.steps import Plan
 
 SEED = 5
-PARTS = 2
-ROUNDS = 9  # of each part
+PARTS = 3
+ROUNDS = 6  # of each part
 LENGTH = 14  # ordinary operations a round
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from mockcn import process
 from support.deadlines import SOON
+from support.examples import more
 from support.ports import free_port
 from support.processes import children_of, gone
 from support.running_daemon import SBIN, RunningDaemon, eventually
@@ -286,7 +287,7 @@ def test_log_is_bunyan(node):
     assert [(record["req"]["url"], record["level"]) for record in ours] == [("/ping", 20), ("/status", 30)]
 
 
-@pytest.mark.parametrize("level", ["trace", "debug"])
+@pytest.mark.parametrize("level", ["trace", *more("debug")])
 def test_log_holds_no_metadata(node, level):
     """Whatever is done with it: metadata are secrets, and logs are copied."""
     with RunningDaemon(node.root, "--log-level", level, "--refresh-interval", "1").start() as daemon:

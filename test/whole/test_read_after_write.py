@@ -11,13 +11,14 @@ import threading
 
 import pytest
 
+from support.examples import examples
 from support.writing import written_node
 
 pytest_plugins = ["support.writers"]
 
 WRITERS = 4
 VMS = 12
-WRITES = 24  # that each test does, at least
+WRITES = examples(48)  # that each test does, at least
 
 
 class Writers:

@@ -250,7 +250,7 @@ OLD = {
 }
 
 
-@pytest.mark.parametrize("old", few([pytest.param(old, id=name) for name, old in OLD.items()], 2))
+@pytest.mark.parametrize("old", few([pytest.param(old, id=name) for name, old in OLD.items()], 1))
 def test_with_an_older_vminfod_each_step_is_seen_and_all_works(cn, events, old):
     uuid = cn.add(alias="old", quota=10)
     with old(cn.root):

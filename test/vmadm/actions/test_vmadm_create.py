@@ -494,7 +494,7 @@ CLEANED = f"what was made of VM {U} has been removed"
             ("zoneadm", "boot", {"at": "ready"}),
             ("zonecfg", "remove attr name=transition", {}),
         ],
-        4,
+        3,
     ),
 )
 def test_failing_tool_at_each_step(cn, tool, match, options):

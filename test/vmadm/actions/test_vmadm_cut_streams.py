@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from support.examples import examples
+from support.examples import examples, more
 from support.moving import ON_DISK, VMADM, hardware_vm, os_vm, split
 from support.running_daemon import eventually
 from support.writing import LIMIT
@@ -35,7 +35,7 @@ def is_quiet(two):
     return not [call for call in two.other.control.children() if call["tool"] in tools]
 
 
-@pytest.mark.parametrize("kind", ["joyent-minimal", "kvm"])
+@pytest.mark.parametrize("kind", ["kvm", *more("joyent-minimal")])
 def test_vm_over_a_pipe_that_is_cut_at_random_places(two, kind):
     uuid = os_vm(two) if kind != "kvm" else hardware_vm(two, kind)
     bundle, choice = two.bundle(uuid), random.Random(f"{SEED} {kind}")

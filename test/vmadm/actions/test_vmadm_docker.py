@@ -247,7 +247,7 @@ def test_container_without_a_policy_does_not_boot_with_the_node(cn):
 # Signals.
 
 
-@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 15), ("INT", 2), ("9", 9), *more(("SIGHUP", 1), ("QUIT", 3))])
+@pytest.mark.parametrize(("name", "status"), [("INT", 2), *more(("SIGTERM", 15), ("9", 9), ("SIGHUP", 1), ("QUIT", 3))])
 def test_signal_ends_a_container_which_shows_by_which(cn, name, status):
     uuid = cn.create(docker=True, autoboot=True)["uuid"]
     cn.ok("kill", "-s", name, uuid)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from support.deadlines import SOON
-from support.examples import few
+from support.examples import few, more
 from support.running_daemon import eventually
 from support.writing import IMAGE, ended
 from vmadm import DaemonAway, Interrupted
@@ -81,7 +81,7 @@ def test_second_signal_does_not_stop_the_cleaning_up(cn):
     assert cn.is_gone(U)
 
 
-@pytest.mark.parametrize(("tool", "words"), few([("zonecfg", "-z"), ("zoneadm", "install"), ("zoneadm", "boot -X")], 2))
+@pytest.mark.parametrize(("tool", "words"), few([("zonecfg", "-z"), ("zoneadm", "install"), ("zoneadm", "boot -X")], 1))
 def test_create_that_is_killed_leaves_what_delete_removes(cn, tool, words):
     cn.control.fault(tool, "hold", match=words)
     child = cn.start_vmadm("create", payload=PAYLOAD)
@@ -99,7 +99,7 @@ def test_create_that_is_killed_leaves_what_delete_removes(cn, tool, words):
     cn.api.delete(U)
 
 
-@pytest.mark.parametrize(("brand", "dataset"), [("kvm", f"zones/{U}-disk0"), ("bhyve", f"zones/{U}")])
+@pytest.mark.parametrize(("brand", "dataset"), [("kvm", f"zones/{U}-disk0"), *more(("bhyve", f"zones/{U}"))])
 def test_volume_of_a_create_that_was_killed_before_there_was_a_zone_is_named(cn, brand, dataset):
     payload = {"brand": brand, "uuid": U, "ram": 512, "vcpus": 1, "disks": [{"size": 100, "model": "virtio"}]}
     cn.control.fault("zonecfg", "hold", match=f"-z {U}")
@@ -204,7 +204,7 @@ COMMANDS = {  # what is called, the command of the node during which vminfod goe
 }
 
 
-@pytest.mark.parametrize("what", few(COMMANDS, 2))
+@pytest.mark.parametrize("what", few(COMMANDS, 1))
 def test_daemon_that_goes_away_meanwhile_is_reported(own_cn, what, monkeypatch):
     monkeypatch.setattr(session, "AWAY", 0.3)
     act, command = COMMANDS[what]

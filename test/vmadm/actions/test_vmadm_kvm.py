@@ -103,7 +103,7 @@ def test_reset_leaves_the_zone_running(cn, kvm, vmadmd):
     assert (after["state"], after["zoneid"]) == ("running", kvm["zoneid"])
 
 
-@pytest.mark.parametrize("words", [["stop"], ["reboot"], ["reboot", "-F"]])
+@pytest.mark.parametrize("words", [["stop"], ["reboot"], *more(["reboot", "-F"])])
 def test_command_that_needs_vmadmd_says_so_before_it_changes_anything(cn, kvm, words):
     before = cn.zone_xml(kvm["uuid"])
     said = cn.fails(*words, kvm["uuid"])

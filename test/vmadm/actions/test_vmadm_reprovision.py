@@ -131,7 +131,7 @@ def test_same_image_gives_a_fresh_root(cn):
 
 @pytest.mark.parametrize(
     ("brand", "first", "second"),
-    [("joyent", IMAGE, BASE_IMAGE), *more(("builder", IMAGE, BASE_IMAGE)), ("lx", LX_IMAGE, LX_IMAGE)],
+    [("lx", LX_IMAGE, LX_IMAGE), *more(("joyent", IMAGE, BASE_IMAGE), ("builder", IMAGE, BASE_IMAGE))],
 )
 def test_all_brands_of_zones(cn, brand, first, second):
     extra = {"kernel_version": "4.3.0"} if brand == "lx" else {}
@@ -409,7 +409,7 @@ def test_start_makes_a_vm_whole_whose_reprovision_was_killed_between_any_two_ste
         assert f"an interrupted reprovision was completed: the VM has its new image {NEW}" in done.err
 
 
-@pytest.mark.parametrize("number", steps((10, KEPT_AT + 2), [5, 9, 10, 12, KEPT_AT, KEPT_AT + 2, KEPT_AT + 3]))
+@pytest.mark.parametrize("number", steps((KEPT_AT + 2,), [5, 9, 10, 12, KEPT_AT, KEPT_AT + 2, KEPT_AT + 3]))
 def test_another_reprovision_begins_from_what_a_killed_one_left(cn, number):
     uuid = candidate(cn)
     killed_before(cn, uuid, number)
@@ -418,7 +418,7 @@ def test_another_reprovision_begins_from_what_a_killed_one_left(cn, number):
     assert cn.vm(uuid)["state"] == "running"
 
 
-@pytest.mark.parametrize("number", steps((10, KEPT_AT + 2), [5, 9, 10, 12, KEPT_AT, KEPT_AT + 2]))
+@pytest.mark.parametrize("number", steps((10,), [5, 9, 10, 12, KEPT_AT, KEPT_AT + 2]))
 def test_delete_takes_away_what_a_killed_reprovision_left(cn, number):
     uuid = candidate(cn)
     killed_before(cn, uuid, number)
@@ -437,7 +437,7 @@ def test_what_would_be_lost_is_refused_until_a_killed_reprovision_is_settled(cn)
     assert (whole(cn, uuid), cn.vm(uuid)["alias"]) == ("old", "kept")
 
 
-@pytest.mark.parametrize("at", ["rename -f zones/U zones/U-reprovisioning-new", *more("set zoned=on"), "destroy -r"])
+@pytest.mark.parametrize("at", ["rename -f zones/U zones/U-reprovisioning-new", *more("set zoned=on", "destroy -r")])
 def test_settling_that_is_killed_is_settled_by_the_next(cn, at):
     uuid = candidate(cn)
     killed_before(cn, uuid, KEPT_AT)

@@ -397,7 +397,7 @@ def is_held(two, child):
     return "list" not in words[-1]
 
 
-@pytest.mark.parametrize("when", few(KILLED_AT, 2))
+@pytest.mark.parametrize("when", few(KILLED_AT, 1))
 def test_installation_that_is_killed_is_finished_or_the_vm_received_again(two, when):
     uuid, (held, remedy) = os_vm(two), KILLED_AT[when]
     bundle = two.bundle(uuid)

@@ -313,7 +313,7 @@ def flag_in_xml(cn, uuid, flag):
 @pytest.mark.parametrize(
     ("brand", "flag"),
     [
-        *few([(brand, flag) for brand in ("joyent", "lx", "bhyve") for flag in FLAGS], 4),
+        *few([(brand, flag) for brand in ("joyent", "lx", "bhyve") for flag in FLAGS], 3),
         ("bhyve", "allow_unfiltered_promisc"),  # for bhyve only; other brands drop it from a payload
     ],
 )

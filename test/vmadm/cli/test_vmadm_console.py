@@ -12,6 +12,7 @@ import threading
 import pytest
 
 from support.deadlines import SOON
+from support.examples import more
 from support.running_daemon import SBIN, eventually
 from support.screens import Screen
 from support.writing import NOBODY
@@ -93,7 +94,7 @@ def test_zlogin_has_the_terminal_itself_and_so_its_size(cn, zone):
         assert screen.ended() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *more(signal.SIGHUP, signal.SIGQUIT), signal.SIGKILL])
 def test_terminal_is_as_it_was_after_a_signal(cn, vm, number):
     with sitting(cn, vm[0]["uuid"]) as screen:
         connected(screen, vm[0])

@@ -15,6 +15,7 @@ import pytest
 
 import vminfod
 from support.callers_log import callers_log, failures_of
+from support.examples import more
 from support.following import Follow
 from support.relay import Relay
 from support.running_daemon import CHECKOUT, SOON, RunningDaemon, eventually
@@ -244,7 +245,7 @@ def test_watch_with_teardown_takes_its_stream_off_the_daemon(follow: Follow):
     eventually("its threads are gone", lambda: threads() == idle)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGKILL, *more(signal.SIGTERM)])
 def test_daemon_that_goes_is_one_error_for_who_asked_for_it(daemon: RunningDaemon, number):
     stream = VminfodEventStream("mourner", port=daemon.port)
     stream.wait_ready(SOON)

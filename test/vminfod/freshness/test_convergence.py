@@ -6,6 +6,7 @@ Without faults at once; when events were lost, or tools failed for a while, afte
 import pytest
 
 from support.convergence import Listener, assert_converges, await_refresh, differences
+from support.examples import examples
 from support.running_daemon import RunningDaemon, eventually
 from support.settling import settle
 
@@ -33,7 +34,7 @@ def end_of_run(daemon, listener):
 @pytest.mark.parametrize("seed", [3, pytest.param(404, marks=pytest.mark.more)])
 def test_events_alone_keep_everything_right(node, daemon, seed):
     for part in range(3):
-        node.control.churn(100, seed=seed + part)
+        node.control.churn(examples(200), seed=seed + part)
         assert_converges(daemon)
     causes = {record["cause"]["source"] for record in daemon.logged("full refresh starts")}
     assert causes <= {"zfs"}, "only what concerns all VMs, such as a promote, makes the daemon look at all of them"
@@ -47,7 +48,7 @@ def test_duplicated_and_reordered_and_late_events_do_no_harm(node, daemon):
     control.reorder_events(times=None, chance=0.3)
     control.delay_events(0.3, times=None, chance=0.2)
     listener = Listener(daemon)
-    control.churn(200, seed=7)
+    control.churn(examples(400), seed=7)
     control.clear_event_rules()
     eventually("the events that were held back have come", lambda: not differences(daemon))
     assert_converges(daemon)
@@ -59,7 +60,7 @@ def test_duplicated_and_reordered_and_late_events_do_no_harm(node, daemon):
 def test_lost_events_are_made_up_for_by_one_refresh(node, refreshing):
     node.control.drop_events(times=None, chance=0.5)
     listener = Listener(refreshing)
-    node.control.churn(200, seed=11)
+    node.control.churn(examples(400), seed=11)
     node.control.clear_event_rules()
     end_of_run(refreshing, listener)
 
@@ -68,7 +69,7 @@ def test_all_events_lost_are_made_up_for_by_one_refresh(node, refreshing):
     node.control.tell("fswatcher", "deaf", path="/")
     node.control.drop_events(times=None)
     listener = Listener(refreshing)
-    node.control.churn(150, seed=12)
+    node.control.churn(examples(300), seed=12)
     node.control.clear_event_rules()
     end_of_run(refreshing, listener)
 

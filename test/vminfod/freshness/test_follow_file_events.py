@@ -145,7 +145,7 @@ def test_xml_that_is_cut_between_two_tokens_keeps_the_vm_as_it_was(follow):
     assert {change[0] for event in came for change in changes(event)} <= {"alias"}, "nothing else went and came back"
 
 
-@pytest.mark.parametrize("rubbish", ["", "<zone name=", "\x00\x01", "<?xml version='1.0'?><zones/>"])
+@pytest.mark.parametrize("rubbish", few(["", "<zone name=", "\x00\x01", "<?xml version='1.0'?><zones/>"], 2))
 def test_xml_that_makes_no_sense_keeps_the_vm_as_it_was(follow, rubbish):
     zone = follow.add(state="configured")
     text = follow.control.read_xml(zone)
@@ -320,7 +320,7 @@ def test_sysinfo_that_changes_changes_every_vm(alone):
     alone.nothing()
 
 
-@pytest.mark.parametrize("how", few(["rubbish", "cut short", "no object", "removed"], 2))
+@pytest.mark.parametrize("how", few(["rubbish", "cut short", "no object", "removed"], 1))
 def test_sysinfo_that_makes_no_sense_keeps_the_old(alone, how):
     """Bug C5. It is half written for a moment each time."""
     before = alone.daemon.get("/vms").body

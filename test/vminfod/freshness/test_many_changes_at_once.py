@@ -7,6 +7,7 @@ import pytest
 
 from bench.changes import history_event
 from support.convergence import assert_converges
+from support.examples import more
 from support.running_daemon import RunningDaemon, eventually
 from support.settling import settle
 
@@ -84,7 +85,7 @@ def test_those_that_wait_for_a_list_share_the_next(node, daemon):
     stream.close()
 
 
-@pytest.mark.parametrize("kind", ["hang", "fail"])
+@pytest.mark.parametrize("kind", ["hang", *more("fail")])
 def test_one_whose_list_goes_wrong_costs_only_itself(node, daemon, kind):
     *zones, victim = vms_with_quota(daemon, 14)
     before = daemon.vm(victim)

@@ -82,12 +82,12 @@ def connected(port):
 
 
 def until_end(sock):
-    came = b""
+    came = bytearray()  # bytes would be copied for each piece
     with contextlib.suppress(ConnectionResetError):
         while piece := sock.recv(1 << 16):
             came += piece
     sock.close()
-    return came
+    return bytes(came)
 
 
 def test_connection_that_says_nothing_is_closed():

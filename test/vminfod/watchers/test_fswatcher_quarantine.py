@@ -9,6 +9,7 @@ import pytest
 
 from support.child_script import child_script
 from support.deadlines import SOON
+from support.examples import more
 from support.processes import children_of, is_alive
 from support.recording_log import RecordingLog
 from vminfod.watchers import quarantine
@@ -116,7 +117,7 @@ def names(count, start=0):
     return [f"f{number}" for number in range(start, start + count)]
 
 
-@pytest.mark.parametrize("how", ["abort", "kill", "exit", "batch"])
+@pytest.mark.parametrize("how", ["abort", *more("kill", "exit"), "batch"])
 def test_path_that_ends_the_child_is_left_out_and_the_others_are_watched(owner, how):
     o = owner()
     o.bad(f7=how)
