@@ -27,6 +27,8 @@ for _number in (signal.SIGHUP, signal.SIGQUIT):
 
 tempfile.tempdir = scratch.folder()
 
+FEW_VMS = 10  # what a node and a daemon for a single test cost is mostly their number
+
 # Thousands of tests and their fixtures live as long as the run: looking at all of them for cycles again and again took
 # a fifth of its processor time.
 gc.set_threshold(100_000, 20, 50)
@@ -119,9 +121,11 @@ def root() -> Iterator[str]:
 
 
 @pytest.fixture
-def node(root: str) -> Iterator[process.MockNode]:
-    """A mock node with 30 VMs of every brand."""
-    with process.start(root, vms=30) as running:
+def node(root: str, request: pytest.FixtureRequest) -> Iterator[process.MockNode]:
+    """A mock node with a few VMs. Tests of what takes many of them, or all kinds, say how many: @pytest.mark.vms(30),
+    from where on every brand and the odd ones are there."""
+    marker = request.node.get_closest_marker("vms")
+    with process.start(root, vms=FEW_VMS if marker is None else marker.args[0]) as running:
         yield running
 
 
@@ -134,7 +138,7 @@ def daemon(node: process.MockNode) -> Iterator[RunningDaemon]:
 
 @pytest.fixture(scope="session")
 def quiet_node() -> Iterator[process.MockNode]:
-    """As node, but one for all tests that change nothing on it."""
+    """As node, but with 30 VMs, of every brand, and one for all tests that change nothing on it."""
     folder = tempfile.mkdtemp(prefix="cn-")
     with process.start(os.path.join(folder, "node"), vms=30) as running:
         yield running

@@ -167,6 +167,7 @@ def test_connections_that_are_reset_in_the_midst_are_forgotten(quiet_daemon):
 # Responses without a reader.
 
 
+@pytest.mark.vms(30)
 @pytest.mark.parametrize("path", [b"/vms", b"/events"])
 def test_clients_that_never_read_the_list_cost_nothing_but_their_connection(node, path):
     for uuid in [vm["uuid"] for vm in node.control.vms() if vm["state"] != "configured"][:25]:
@@ -284,6 +285,7 @@ def test_listener_that_goes_is_forgotten_at_once(quiet_daemon):
     eventually("it is gone", lambda: "short visit" not in agents())
 
 
+@pytest.mark.vms(30)
 def test_500_listeners_get_every_event(node, daemon):
     before = daemon.status()["memory"]["rss"]
     streams = [connection(daemon) for _ in range(LISTENERS)]

@@ -217,6 +217,7 @@ def test_config_file_that_cannot_be_read_keeps_the_old_values(node, daemon, harm
 # Sysinfo.
 
 
+@pytest.mark.vms(30)
 def test_daemon_starts_without_sysinfo_and_takes_it_when_it_comes(node):
     path = node.control.real("/tmp/.sysinfo.json")
     os.rename(path, path + ".away")
@@ -247,6 +248,7 @@ def test_sysinfo_that_is_broken_for_a_while_keeps_the_old_values(node, daemon, h
     assert_converges(daemon)
 
 
+@pytest.mark.vms(30)
 def test_sysinfo_that_changes_while_a_refresh_loads_is_not_put_back(node, daemon):
     """The refresh has read the old one before."""
     node.control.fault("zfs", "hold", match="-d 3")

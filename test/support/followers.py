@@ -54,7 +54,7 @@ def follow(shared_node: process.MockNode, shared_daemon: RunningDaemon, witness:
 
 @pytest.fixture
 def alone(node: process.MockNode, daemon: RunningDaemon) -> Iterator[Follow]:
-    """A listener on a daemon of its own, on a node with 30 VMs: for what concerns all of them."""
+    """A listener on a daemon of its own: for what concerns all of the node's VMs."""
     witness = next(vm["zonename"] for vm in daemon.vms() if vm["state"] == "running" and vm["brand"] == "joyent")
     following = Follow(node, daemon, witness)
     yield following

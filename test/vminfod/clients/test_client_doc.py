@@ -80,6 +80,7 @@ def test_the_page_has_the_programs_that_are_run_here():
     assert len(PROGRAMS) == 7
 
 
+@pytest.mark.vms(30)
 def test_a_list_and_one_vm(daemon):
     vm = a_running_vm(daemon)
     with run(0, daemon) as program:

@@ -431,6 +431,7 @@ def test_revision_of_a_run_that_the_mirror_does_not_know_yet_is_waited_for(share
         daemon.stop()
 
 
+@pytest.mark.vms(30)
 def test_cut_connections_are_resumed_without_gap_or_repetition(alone: Follow, quick_backoff):
     """Cut twice before the list is complete, then at random places: within a line, a chunk, a character."""
     chance = random.Random(5)

@@ -10,6 +10,8 @@ from support.examples import examples
 from support.running_daemon import RunningDaemon, eventually
 from support.settling import settle
 
+pytestmark = pytest.mark.vms(30)
+
 TOOLS = ("zoneadm", "zfs", "kstat")
 OFTEN = "0.5"  # seconds between refreshes, where a test waits for the next one
 

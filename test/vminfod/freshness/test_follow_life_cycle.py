@@ -203,6 +203,7 @@ def test_zone_that_appears_while_the_daemon_starts_is_served_and_watched(node):
         eventually("the VM is followed", lambda: daemon.vm(zone)["tags"] == {"n": 3})
 
 
+@pytest.mark.vms(30)
 def test_zone_that_goes_while_the_daemon_starts_is_not_served_for_long(node):
     [zone] = [zone["zonename"] for zone in node.control.vms() if zone["zonename"] == "pagila-standby"]
     node.control.fault("zfs", "hold", match="list", times=1)

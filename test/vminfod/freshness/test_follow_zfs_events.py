@@ -695,6 +695,7 @@ def test_promoted_clone_takes_the_snapshots_along_on_both_sides(alone):
     )
 
 
+@pytest.mark.vms(30)
 def test_pool_that_is_exported_and_imported_takes_its_datasets_along(alone):
     """Bug S12: the events name no dataset. Of the export the kernel tells nothing in the history."""
     [zone] = [zone for zone, vm in alone.vms.items() if vm.get("zpool") == "tank"]
@@ -775,6 +776,7 @@ def test_root_dataset_of_another_name_is_found_by_a_fresh_read(alone):
     assert not differences(alone.daemon)
 
 
+@pytest.mark.vms(30)
 def test_refresh_sees_what_events_showed_and_changes_nothing(alone):
     """Bugs S15, S4: holds on delegated datasets lie deep, and a zone's name need not be its uuid."""
     [held] = [zone for zone, vm in alone.vms.items() if vm.get("alias") == "indestructible"]

@@ -225,6 +225,7 @@ def test_event_that_is_about_no_vm_costs_no_command(follow, data, klass, subclas
     assert [zone for zone in reads_by_zoneadm(follow) if zone != follow.witness] == []
 
 
+@pytest.mark.vms(30)
 def test_line_that_makes_no_sense_is_logged_and_made_up_for(alone):
     """Whatever it was meant to say is found by a full refresh (C8)."""
     [lost] = [zone for zone in alone.vms if alone.vms[zone].get("alias") == "stopped-by-hand"]

@@ -11,6 +11,8 @@ from support.examples import more
 from support.running_daemon import RunningDaemon, eventually
 from support.settling import settle
 
+pytestmark = pytest.mark.vms(30)
+
 AT_ONCE = 4  # lists of a pool that make progress at once
 ON_ITS_WAY = "ESC_ZFS_history_event"
 

@@ -548,6 +548,7 @@ def test_look_ahead_that_hangs_is_504_and_the_transaction_stays_open(follow, con
     assert writer.commit().status == 200
 
 
+@pytest.mark.vms(30)
 def test_many_at_once_each_end_in_one_event(alone):
     zones = [zone for zone, vm in alone.vms.items() if vm.get("quota", 0) > 1 and vm["brand"] != "bhyve"]
     assert len(zones) > 10

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MPL-2.0
 """Zones that are no VMs make no events, whatever could not be read of them."""
 
+import pytest
+
 from support.running_daemon import eventually
 
 NO_VM = "buildbox"
 
 
+@pytest.mark.vms(30)
 def test_zone_that_could_not_be_asked_about_and_is_no_vm_is_not_deleted(node, daemon):
     uuid = next(vm["uuid"] for vm in daemon.vms() if vm["brand"] == "joyent")
     stream = daemon.events("?vms=false")

@@ -10,6 +10,8 @@ from support.convergence import Listener, assert_converges
 from support.examples import few
 from support.settling import settle
 
+pytestmark = pytest.mark.vms(30)
+
 OPERATIONS, PARTS = 360, 3
 
 
