@@ -4,19 +4,21 @@ thought enough (OS-7749, issue 837 of the original)."""
 
 import pytest
 
-from support.writing import IMAGE
+from support.writing import IMAGE, written_node
 
 pytest_plugins = ["support.writers"]
 
-SLOW = 0.15  # seconds; otherwise each takes some milliseconds, and a zone boots in 50
+SLOW = 0.15  # seconds; otherwise each takes some milliseconds
+SLOW_ZONES = {"boot": 0.5, "guest": 0.5, "shutdown": 0.5, "halt": 0.5}  # seconds; otherwise some 50 ms
 TOOLS = ("zoneadm", "zonecfg", "kstat")
 
 
 @pytest.fixture
-def slow_cn(own_cn):
-    for tool in TOOLS:
-        own_cn.control.fault(tool, "slow", seconds=SLOW, times=None)
-    return own_cn
+def slow_cn():
+    with written_node(2, SLOW_ZONES) as made:
+        for tool in TOOLS:
+            made.control.fault(tool, "slow", seconds=SLOW, times=None)
+        yield made
 
 
 @pytest.mark.long
@@ -29,6 +31,10 @@ def test_vm_is_provisioned_and_stopped_however_slow_the_commands_are(slow_cn):
     assert cn.vm(uuid)["state"] == "running"
     cn.ok("stop", uuid)
     assert cn.vm(uuid)["state"] == "stopped"
+    cn.ok("start", uuid)
+    assert cn.vm(uuid)["state"] == "running"
+    cn.ok("reboot", uuid)
+    assert cn.vm(uuid)["state"] == "running"
 
 
 def test_event_says_how_late_it_is(slow_cn):
