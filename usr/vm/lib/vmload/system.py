@@ -265,8 +265,20 @@ def _output_of(child: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, 
                 pieces[key.fileobj].append(piece)
                 if not piece:
                     selector.unregister(key.fileobj)
-    child.wait(max(0.0, deadline - time.monotonic()))
+    _await_end(child, deadline)
     return b"".join(pieces[child.stdout]), b"".join(pieces[child.stderr])
+
+
+def _await_end(child: subprocess.Popen[bytes], deadline: float) -> None:
+    """Its output has ended, and so will `child` in microseconds: Popen's own wait would look once, and then sleep for
+    a millisecond. Raises TimeoutExpired past `deadline` (monotonic seconds)."""
+    pause = 0.00005
+    while child.poll() is None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise subprocess.TimeoutExpired(child.args, left)
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, 0.05)
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

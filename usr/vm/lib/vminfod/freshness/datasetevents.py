@@ -24,18 +24,20 @@ class DatasetEvents:
 
     def __init__(self) -> None:
         self._events: deque[tuple[int, str, Cause]] = deque(maxlen=_MOST)  # monotonic ns, dataset, cause
-        self._readings: list[int] = []  # monotonic ns of the start of each that is under way
+        self._readings: dict[int, None] = {}  # monotonic ns of the start of each that is under way, the oldest first
 
     def begin(self) -> int:
         """A reading is under way; gives the moment of its start, monotonic ns, with which to end() it."""
         started = time.monotonic_ns()
-        self._readings.append(started)
+        while started in self._readings:
+            started += 1
+        self._readings[started] = None
         return started
 
     def end(self, started: int) -> None:
         """The reading that began then has ended."""
-        self._readings.remove(started)
-        oldest = min(self._readings, default=None)
+        del self._readings[started]
+        oldest = next(iter(self._readings), None)
         while self._events and (oldest is None or self._events[0][0] < oldest):
             self._events.popleft()
 

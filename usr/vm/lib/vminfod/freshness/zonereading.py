@@ -147,7 +147,8 @@ class ZoneReading:
 
     def _awaits_any(self, some: Iterable[SourceReading]) -> bool:
         self._looked_at = time.monotonic()
-        return any(self._awaits(one) for one in some)
+        is_whole, is_new = self._is_whole, self._old() is None
+        return any(one.is_awaited(is_whole=is_whole, is_new=is_new) for one in some)
 
     def _awaits(self, one: SourceReading) -> bool:
         return one.is_awaited(is_whole=self._is_whole, is_new=self._old() is None)
@@ -161,6 +162,7 @@ class ZoneReading:
         """Ask what is marked, until each source has answered, has failed, or is late, which none is for the end of a
         transaction, or if it `is_whole`. Raises ZoneGone."""
         self._is_whole = is_whole or any(want.ends_transaction for want in self._wants())
+        self._news.clear()  # from here to wait() nobody else runs
         self._plan_marked()
         while True:
             told = self._zoneadm.answer
