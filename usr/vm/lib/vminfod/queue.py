@@ -18,9 +18,10 @@ Always: a description waits at most once (with dedup), but may wait while its tw
         dump() works at any moment.
 Not here: what a task does. This module knows nothing of VMs.
 
-Greenlets: each worker is one, alive only while there is work; each running task is another, so that it can be killed
-without the worker. The lists and flags below belong together and are changed between two calls that can switch (a task,
-a callback, a join); enqueue(), resume() and dump() never switch."""
+Greenlets: each worker is one, alive only while there is work. It runs its tasks itself, as a greenlet for each would
+cost more than most of them do; with a task that is killed its worker ends, and another takes its place. The lists and
+flags below belong together and are changed between two calls that can switch (a task, a callback, a join); enqueue(),
+resume() and dump() never switch."""
 
 import itertools
 import time
@@ -37,7 +38,7 @@ from vminfod.queuestatus import QueueStatus, running_task, waiting_task
 from vminfod.times import duration, stamp
 
 PAUSED_MOST = 20_000  # tasks, some 20 MB. Past it tasks are dropped and the owner has to look at everything again (L8)
-KILL_GRACE = 1.0  # seconds that a killed task has for its cleanup before its worker goes on without it
+KILL_GRACE = 1.0  # seconds that a killed task has for its cleanup before others go on without it
 
 
 class QueueError(Exception):
@@ -79,16 +80,23 @@ class Task(NamedTuple):
 class _Job:
     """A task in the queue."""
 
-    __slots__ = ("id", "task", "callback", "created_at", "started_at", "greenlet", "cancelled", "ended", "error")
+    __slots__ = (
+        *("id", "task", "log", "callback", "created_at", "started_at", "worker"),
+        *("cancelled", "overdue", "ended", "error"),
+    )
 
-    def __init__(self, ident: str, task: Task, callback: Optional[Callable[[], object]], created_at: int) -> None:
+    def __init__(
+        self, ident: str, task: Task, log: Log, callback: Optional[Callable[[], object]], created_at: int
+    ) -> None:
         self.id = ident
         self.task = task
+        self.log = log
         self.callback = callback
         self.created_at = created_at
         self.started_at = 0
-        self.greenlet: Optional[gevent.Greenlet] = None
+        self.worker: Optional[gevent.Greenlet] = None  # who runs it, or did
         self.cancelled = False
+        self.overdue = False
         self.ended = False  # by itself: returned or raised
         self.error: Optional[BaseException] = None
 
@@ -117,6 +125,7 @@ class Queue:
         if workers < 1:
             raise ValueError(f"a queue needs at least one worker: {workers}")
         self._log = log
+        self._is_debugged = log.writes(DEBUG)  # to make a record that is not written costs as much as many a task
         self._workers_most = workers
         self._dedup = dedup
         self._idle_time = idle_time
@@ -189,7 +198,9 @@ class Queue:
                 self._overflowed = True
                 self._log.warn("too many tasks wait: dropping until the queue is resumed", limit=self._paused_most)
             return False
-        job = _Job(str(next(self._ids)), task, callback, self._clock())
+        ident = str(next(self._ids))
+        log = self._log.child(task={"id": ident, "description": task.description})
+        job = _Job(ident, task, log, callback, self._clock())
         if self._dedup:
             self._waiting.add(task.description)
         if self.paused:
@@ -261,8 +272,7 @@ class Queue:
         for job in (*self._run_list, *self._paused_list, *self._running.values()):
             if job.task is task:
                 job.cancelled = True
-                if job.greenlet is not None:
-                    job.greenlet.kill(block=False)
+                self._kill(job)
 
     def stop(self, timeout: float = 5.0) -> None:
         """Drops what waits, kills what runs, takes nothing more. Returns when all greenlets are gone, or after
@@ -273,8 +283,7 @@ class Queue:
         self._paused_list.clear()
         self._waiting.clear()
         for job in self._running.values():
-            if job.greenlet is not None:
-                job.greenlet.kill(block=False)
+            self._kill(job)
         gevent.joinall([worker for worker in self._workers if worker is not gevent.getcurrent()], timeout=timeout)
 
     # --- running ---
@@ -290,61 +299,107 @@ class Queue:
             worker.start()
 
     def _work(self) -> None:
+        """The greenlet of a worker, until there is no work, or a task is killed in it."""
+        worker = gevent.getcurrent()
         try:
-            while self._run_list:
+            while self._run_list and worker in self._workers:
                 job = self._run_list.popleft()
                 self._waiting.discard(job.task.description)
-                job.started_at = self._clock()
+                job.started_at, job.worker = self._clock(), worker
                 self._running[job.id] = job
                 try:
                     self._run(job)
                 finally:
-                    del self._running[job.id]
-                if job.callback is not None:
-                    self._contained("callback", job.callback)
-                if not self._run_list and not self._running:
-                    self._all_done()
+                    self._end(job)
+                if self._run_list:
+                    gevent.sleep(0)  # the loop has its turn between two tasks
         finally:
             # No switch since the list was seen empty: a task that comes now finds a free place and starts a new worker.
-            self._workers.discard(gevent.getcurrent())
+            self._leave(worker)
+
+    def _leave(self, worker: gevent.Greenlet) -> None:
+        """It does no more work: another does what is left."""
+        if worker in self._workers:
+            self._workers.discard(worker)
+            if self._run_list:
+                self._dispatch()
 
     def _run(self, job: _Job) -> None:
-        """Runs one task to its end or its limit, and reports how it went. Does not raise."""
-        limit = job.task.timeout
-        log = self._log.child(task={"id": job.id, "description": job.task.description})
-        is_debugged = log.writes(DEBUG)  # to make these records costs as much as many a task
+        """Runs one task. Raises nothing, unless it is killed."""
         if job.cancelled:
-            log.debug("task passed over: it was cancelled")
+            job.log.debug("task passed over: it was cancelled")
             return
-        if is_debugged:
-            log.debug("task started", waited=duration(job.started_at - job.created_at))
-        job.greenlet = gevent.Greenlet(_call, job, Extras(log, job.created_at))
-        job.greenlet.name = "task: " + job.task.description
-        job.greenlet.start()
-        gevent.sleep(0)  # it runs, and mostly ends: no timer for its limit then
-        if not job.greenlet.dead:
-            job.greenlet.join(limit)
+        if self._is_debugged:
+            job.log.debug("task started", waited=duration(job.started_at - job.created_at))
+        limit = None if job.task.timeout is None else gevent.get_hub().loop.timer(job.task.timeout)
+        if limit is not None:
+            limit.start(self._overdue, job)
+        try:
+            job.task.func(Extras(job.log, job.created_at))
+            job.ended = True
+        except (Exception, gevent.Timeout) as error:  # noqa: BLE001 - boundary: the task; logged, and the worker goes on
+            job.error, job.ended = error, True
+        finally:
+            if limit is not None:
+                limit.close()
+            if job.id in self._running:
+                self._report(job)
+
+    def _end(self, job: _Job) -> None:
+        """A task has ended, or is given up."""
+        if self._running.pop(job.id, None) is None:
+            return  # it was given up before
+        if job.callback is not None:
+            self._contained("callback", job.callback)
+        if not self._run_list and not self._running:
+            self._all_done()
+
+    def _report(self, job: _Job) -> None:
+        """How a task ended: to the log, and to the owner."""
         ran = self._clock() - job.started_at
         if self._measure is not None:
             self._measure((job.started_at - job.created_at) / 1e9, ran / 1e9)
-        if not job.greenlet.dead and not job.ended:
-            error: Optional[BaseException] = TaskTimeout("timeout exceeded")
-            log.fatal("timeout exceeded", timeout=limit, took=duration(ran))
-            job.greenlet.kill(timeout=KILL_GRACE)
-            if not job.greenlet.dead:
-                log.fatal("the task does not end; going on without it")
-        elif job.ended:
-            error = job.error
-            if error is not None:
-                log.error("task failed", err=error, took=duration(ran))
-            elif is_debugged:
-                log.debug("task done", took=duration(ran))
-        else:
+        error = job.error
+        if job.overdue:
+            error = TaskTimeout("timeout exceeded")  # it is logged already
+        elif error is not None:
+            job.log.error("task failed", err=error, took=duration(ran))
+        elif not job.ended:
             error = QueueError("the task was cancelled" if job.cancelled else "the task was killed")
             if not self._stopped:
-                log.error(str(error), took=duration(ran))
+                job.log.error(str(error), took=duration(ran))
+        elif self._is_debugged:
+            job.log.debug("task done", took=duration(ran))
         if error is not None and self._on_error is not None and not self._stopped:
             self._contained("on_error", self._on_error, error)
+
+    def _overdue(self, job: _Job) -> None:
+        """The limit of a task has passed. Of the loop: it must not wait."""
+        greenlet = gevent.Greenlet(self._end_overdue, job)
+        greenlet.name = "overdue: " + job.task.description
+        greenlet.start()
+
+    def _end_overdue(self, job: _Job) -> None:
+        """Kill it, and if it does not end so, go on without it and its worker."""
+        if job.id not in self._running or job.worker is None:
+            return
+        job.overdue = True
+        job.log.fatal("timeout exceeded", timeout=job.task.timeout, took=duration(self._clock() - job.started_at))
+        self._kill(job)
+        job.worker.join(KILL_GRACE)
+        if job.id in self._running:
+            job.log.fatal("the task does not end; going on without it")
+            self._report(job)
+            self._end(job)
+            self._leave(job.worker)
+
+    def _kill(self, job: _Job) -> None:
+        """With the next turn of the loop, if it runs then: its worker may be at another by that time."""
+        gevent.get_hub().loop.run_callback(self._throw, job)
+
+    def _throw(self, job: _Job) -> None:
+        if job.id in self._running and job.worker is not None:
+            job.worker.throw(gevent.GreenletExit)
 
     def _contained(self, what: str, call: Callable[..., object], *args: object) -> None:
         """Calls back into the owner's code, whose failure must not cost the worker."""
@@ -400,14 +455,6 @@ class Queue:
             shown["paused_nqueued"] = len(self._paused_list)
             shown["paused_queue"] = [{"id": job.id, **waiting_task(job, now)} for job in self._paused_list]
         return shown
-
-
-def _call(job: _Job, extras: Extras) -> None:
-    try:
-        job.task.func(extras)
-    except (Exception, gevent.Timeout) as error:  # noqa: BLE001 - boundary: the task; the worker logs it and goes on
-        job.error = error
-    job.ended = True
 
 
 def _check(task: object, callback: object) -> None:
