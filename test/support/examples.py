@@ -2,7 +2,7 @@
 """How much of what a test could try it tries in the suite that is run all the time (docs/testing.md). The rest is for
 `make test-all`.
 
-    @settings(max_examples=examples(200))          of those that it makes up a quarter; all if VMINFOD_EXAMPLES is `all`
+    @settings(max_examples=examples(200))          of those that it makes up an eighth; all if VMINFOD_EXAMPLES is `all`
     @pytest.mark.parametrize("step", few(STEPS))   the first, a middle and the last one; the others are marked `more`
     @pytest.mark.parametrize("name", ["INT", *more("HUP", "QUIT")])       one of each kind; the others are marked `more`
     @pytest.mark.parametrize(("what", "harm"), in_turn(COMMANDS, HARMS))  each command, with one harm or another"""
@@ -18,7 +18,7 @@ import pytest
 
 def examples(number: int) -> int:
     """Of `number` examples, those that this run makes."""
-    return number if os.environ.get("VMINFOD_EXAMPLES") == "all" else -(-number // 4)
+    return number if os.environ.get("VMINFOD_EXAMPLES") == "all" else -(-number // 8)
 
 
 def few(values: Iterable[Any], kept: int = 3) -> list[Any]:

@@ -18,7 +18,7 @@ pytest_plugins = ["support.writers"]
 
 WRITERS = 4
 VMS = 12
-WRITES = examples(48)  # that each test does, at least
+WRITES = examples(96)  # that each test does, at least
 
 
 class Writers:
