@@ -60,7 +60,7 @@ def test_docs_name_the_calls_of_every_caller():
 # vmadmd.
 
 
-def transition(cn, uuid, to, seconds=60.0):
+def transition(cn, uuid, to, seconds=600.0):
     value = f"stopping:{to}:{int((time.time() + seconds) * 1000)}"
     cn.control.set_attr(uuid, "transition", value)
     assert cn.api.wait_for(uuid, "stopping", timeout=SOON)["transition_to"] == to

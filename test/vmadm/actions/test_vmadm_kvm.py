@@ -82,7 +82,7 @@ def test_guest_that_does_not_shut_down_shows_stopping_and_is_halted_in_time(cn, 
     cn.control.set_pace(shutdown=300)
     with cn.api.events(kvm["uuid"]) as events:
         events.wait_ready()
-        cn.ok("stop", "-t", "1", kvm["uuid"])
+        cn.ok("stop", "-t", "3", kvm["uuid"])  # so long it is seen to be stopping
         states = []
         while not states or states[-1] != "stopped":
             states.append(events.read(SOON)["vm"]["state"])
