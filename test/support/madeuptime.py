@@ -12,7 +12,7 @@ from typing import Any, Optional
 import mock
 from gevent.event import Event
 
-from vminfod.freshness import datasetevents, reloads, retrying, sourcereading, zonereading
+from vminfod.freshness import datasetevents, fivesources, reloads, retrying, sourcereading, zonereading
 
 
 class Clock:
@@ -62,7 +62,7 @@ def made_up_time() -> Iterator[Clock]:
     """For the modules that read one zone."""
     clock = Clock()
     with contextlib.ExitStack() as patches:
-        for module in (zonereading, sourcereading, retrying, reloads, datasetevents):
+        for module in (zonereading, fivesources, sourcereading, retrying, reloads, datasetevents):
             patches.enter_context(mock.patch.object(module, "time", clock))
         patches.enter_context(mock.patch.object(zonereading, "Flag", clock.flag))
         yield clock

@@ -55,7 +55,7 @@ class Reading(ZoneReading):
         self.mark(parts, (), REFRESH)
         with gevent.Timeout(SOON):
             self.run()
-        return {asking.source for asking in self.answers()}
+        return {asking.source for asking in self.sources.answers()}
 
 
 @pytest.fixture(autouse=True)
@@ -73,15 +73,15 @@ def test_each_source_is_asked_once():
 def test_whatever_source_is_late_the_others_are_taken_and_it_follows(late):
     reading = Reading(None, late)
     assert reading.read() == ALL - {late}
-    reading.take(reading.answers())
+    reading.sources.take()
     assert reading.read({part.JSON}) == ({Source.FILES} - {late})
     reading.held[late].set()
     with gevent.Timeout(SOON):
         while not reading.can_go_on:
             reading.wait(None)
-        reading.take(reading.answers())
+        reading.sources.take()
         reading.run()
-    assert late in {asking.source for asking in reading.answers()}
+    assert late in {asking.source for asking in reading.sources.answers()}
 
 
 @pytest.mark.parametrize("failing", list(Source), ids=lambda source: source.name)
@@ -90,11 +90,11 @@ def test_source_that_fails_is_given_its_time_and_then_waited_for_no_more(failing
     reading.errors[failing] = CommandFailed("it fails")
     reading.mark(part.ALL, (), REFRESH)
     with gevent.Timeout(SOON):
-        while not reading.answers():
+        while not reading.sources.answers():
             reading.run()
             reading.wait(None)
-    assert {asking.source for asking in reading.answers()} == ALL - {failing}
-    assert set(reading.failed) == {failing}
+    assert {asking.source for asking in reading.sources.answers()} == ALL - {failing}
+    assert set(reading.sources.failed) == {failing}
 
 
 def test_source_that_becomes_late_right_after_the_last_look_is_waited_for_no_more():
@@ -103,14 +103,14 @@ def test_source_that_becomes_late_right_after_the_last_look_is_waited_for_no_mor
         reading.errors[Source.XML] = LoadError("it fails")
         reading.mark(part.ALL, (), REFRESH)
         reading.run()
-        assert reading.answers() == [], "it is not late yet"
+        assert reading.sources.answers() == [], "it is not late yet"
         clock.advance(PATIENCE)
         waiting = gevent.spawn(reading.wait, None)
         gevent.sleep(0)
         clock.advance(0.001)
         with gevent.Timeout(SOON):
             waiting.join()
-        assert {asking.source for asking in reading.answers()} == ALL - {Source.XML}
+        assert {asking.source for asking in reading.sources.answers()} == ALL - {Source.XML}
 
 
 def test_what_may_be_older_than_the_record_is_asked_for_again():
@@ -119,7 +119,7 @@ def test_what_may_be_older_than_the_record_is_asked_for_again():
     assert reading.read() == ALL
     assert reading.asked.count(Source.ZONEADM) == 1
     assert [reading.asked.count(source) for source in Source if source is not Source.ZONEADM] == [2, 2, 2, 2]
-    assert reading.known().zone == HALTED
+    assert reading.sources.known().zone == HALTED
 
 
 def test_after_a_zone_event_nothing_is_asked_twice():
@@ -143,9 +143,9 @@ def test_of_a_zone_that_is_new_nothing_is_taken_before_all_is_known():
     reading.mark(part.ALL, (), REFRESH)
     running = gevent.spawn(reading.run)
     with gevent.Timeout(SOON):
-        while not reading.is_new_and_late:
+        while not reading.sources.is_new_and_late:
             gevent.sleep(0.001)
-        assert not running.ready() and reading.answers() == []
+        assert not running.ready() and reading.sources.answers() == []
         reading.held[Source.FILES].set()
         running.join()
-    assert {asking.source for asking in reading.answers()} == ALL
+    assert {asking.source for asking in reading.sources.answers()} == ALL

@@ -79,14 +79,14 @@ class Previews:
         reading.mark(part.ALL, (), REQUEST)
         try:
             reading.run(is_whole=True)
-            if any(isinstance(failure.error, CommandFailed) for failure in reading.failed.values()):
-                reading.retry()  # in a moment it may do better, as with a fresh read
+            if any(isinstance(failure.error, CommandFailed) for failure in reading.sources.failed.values()):
+                reading.sources.retry()  # in a moment it may do better, as with a fresh read
                 reading.run(is_whole=True)
-            records = reading.known()
-            for failure in reading.failed.values():
+            records = reading.sources.known()
+            for failure in reading.sources.failed.values():
                 raise failure.error
         finally:
-            reading.stop()
+            reading.sources.stop()
         assert records is not None
         return records
 

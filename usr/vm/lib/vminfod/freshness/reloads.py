@@ -118,7 +118,7 @@ class Reloads:
 
     def new_and_late(self) -> list[str]:
         """The zones that exist, and are not served yet as something of them takes long to be read."""
-        return [zonename for zonename, reading in self._readings.items() if reading.is_new_and_late]
+        return [zonename for zonename, reading in self._readings.items() if reading.sources.is_new_and_late]
 
     def touched_since(self, zonename: str, moment: int) -> bool:
         """Whether what a load that began at `moment` (monotonic ns) says of the zone may be older than what we have, or
@@ -197,17 +197,17 @@ class Reloads:
         finally:
             if started is not None:
                 self._dataset_events.end(started)
-            reading.stop()
+            reading.sources.stop()
             # No switch between the last look at the reading and here: a mark that comes now starts a new greenlet.
             del self._readings[zonename], self._greenlets[zonename]
 
     def _waits(self, zonename: str, reading: ZoneReading) -> bool:
         """Wait if there is nothing to do now; whether that is so. What has failed is tried again when it is time."""
-        if reading.can_go_on or reading.answers():
+        if reading.can_go_on or reading.sources.answers():
             return False
-        due = self._retrying.due(zonename) if reading.failed else None
+        due = self._retrying.due(zonename) if reading.sources.failed else None
         if due is not None and due <= time.monotonic():
-            reading.retry()
+            reading.sources.retry()
             return False
         reading.wait(due)
         return True
@@ -228,14 +228,14 @@ class Reloads:
                 reading.end()
             return
         self._hear_failures(zonename, reading)
-        xml_gone, answers, found = reading.xml_gone, reading.answers(), reading.known()
+        xml_gone, answers, found = reading.sources.news_of_no_xml(), reading.sources.answers(), reading.sources.known()
         if xml_gone is not None:
             self._apply(zonename, reading, xml_gone, reading.cause, since, f"refresh {zonename} - without XML")
         elif answers and found is not None:
             wants = [asking.want for asking in answers]
             what = ", ".join(sorted(set().union(*(want.parts | want.datasets for want in wants))))
             if self._apply(zonename, reading, found, cause_of(wants), since, f"refresh {zonename} - [{what}]"):
-                reading.take(answers)
+                reading.sources.take()
                 self._watches.answers_again(found.zone, {one.source for one in answers if one.was_late})
                 if self._log.writes(DEBUG):
                     took = times.duration(time.monotonic_ns() - since)
@@ -255,7 +255,7 @@ class Reloads:
         self, zonename: str, reading: ZoneReading, found: Found, cause: Optional[Cause], since: int, description: str
     ) -> bool:
         """take() as a task on the queue, and whether that is done. If not, all of the zone is to be read again."""
-        why, is_whole = cause or REFRESH, not reading.failed
+        why, is_whole = cause or REFRESH, not reading.sources.failed
         if not isinstance(found, XmlGone):
             self._touched_at[zonename] = time.monotonic_ns()
         try:

@@ -18,21 +18,22 @@ One greenlet reads; any may mark. Not here: what becomes of the answers, and whe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Optional
 
 from gevent.event import Event as Flag
 
-from vminfod.freshness.asking import Asker, Asking, Looks, no_look
+from vminfod.freshness.asking import Asker, Looks, no_look
+from vminfod.freshness.fivesources import FiveSources
 from vminfod.freshness.sourcereading import Failure, SourceReading
 from vminfod.freshness.stale import Stale, all_of, cause_of
 from vminfod.freshness.threads import Threads
 from vminfod.log import Log
 from vminfod.serving.cause import Cause
 from vmload import parts as part
-from vmload.loaderror import LoadError, XmlGone
+from vmload.loaderror import LoadError
 from vmload.records import ZoneRecords
-from vmload.zonesources import SOURCES, Source, ZoneSources, nothing_of, sources_of
+from vmload.zonesources import Source, ZoneSources, sources_of
 
 
 class ZoneReading:
@@ -48,16 +49,12 @@ class ZoneReading:
         old: Callable[[], Optional[ZoneRecords]],
         looks: Looks = no_look,
     ):
+        self.sources = FiveSources(old)
+        self.marked = Stale()
         self._asker = Asker(zonename, sources, threads, log, looks)
         self._old = old
-        self.marked = Stale()
-        self._each = [SourceReading(source) for source in SOURCES]
-        self._zoneadm, self._xml, _, _, self._zfs = self._each
         self._new_failures: list[Failure] = []
-        self._refused_for: Optional[LoadError] = None
         self._is_beside = False  # whether zoneadm is not waited for before the others are asked
-        self._is_whole = False
-        self._looked_at = 0.0  # when it was last told who is late, monotonic seconds
         self._news = Flag()
 
     # Marking.
@@ -69,139 +66,80 @@ class ZoneReading:
 
     def fails(self, parts: Collection[str], datasets: Collection[str]) -> bool:
         """Whether a source of these has failed, and waits for its next try."""
-        failed = self.failed
+        failed = self.sources.failed
         return bool(failed) and not failed.keys().isdisjoint(sources_of(parts, datasets, None))
-
-    def retry(self) -> None:
-        """Ask those again that have failed."""
-        for one in self._each:
-            one.retry()
 
     # How it stands.
 
     @property
-    def failed(self) -> dict[Source, Failure]:
-        """Those that have failed, and wait for their next try."""
-        return {one.source: one.failed for one in self._each if one.failed is not None}
-
-    @property
     def is_stale(self) -> bool:
         """Whether there is anything left to do, now or later."""
-        return bool(self.marked or self.failed or self.is_going)
+        return bool(self.marked or self.sources.failed or self.sources.is_going)
 
     @property
     def is_going(self) -> bool:
         """Whether there is more left than what has failed."""
-        return any(one.is_going for one in self._each) or bool(self._next(self._each))
+        return self.sources.is_going or bool(self._next(self.sources.each))
 
     @property
     def can_go_on(self) -> bool:
         """Whether there is something to do now."""
-        return any(one.has_news for one in self._each) or bool(self._next(self._each))
+        return self.sources.has_news or bool(self._next(self.sources.each))
 
     @property
     def cause(self) -> Optional[Cause]:
         """Why it is read: the end of a transaction, or else the first reason."""
-        return cause_of(self._wants())
-
-    @property
-    def is_new_and_late(self) -> bool:
-        """Whether the zone exists, and is not served as one of its sources does not answer."""
-        exists = self._zoneadm.answer is not None
-        return exists and self._old() is None and any(one.is_late for one in self._each)
-
-    @property
-    def xml_gone(self) -> Optional[XmlGone]:
-        """That the zone has no XML, if that is news, and zoneadm not about to say whether it is there at all."""
-        gone, told = self._xml_gone, self._zoneadm.failed
-        if gone is None or not self._awaits(self._zoneadm) or (told is not None and told.error is gone):
-            return gone
-        return None
-
-    @property
-    def _xml_gone(self) -> Optional[XmlGone]:
-        """That the zone has no XML, if nothing has come of that yet."""
-        error = None if self._xml.failed is None else self._xml.failed.error
-        return error if isinstance(error, XmlGone) and error is not self._refused_for else None
-
-    def known(self) -> Optional[ZoneRecords]:
-        """The zone by all that is known; None if that is nothing."""
-        records, told = self._old(), self._zoneadm.answer
-        if records is None and told is not None and told.zone is not None:
-            records = nothing_of(told.zone)
-        for one in self._each:
-            if records is not None and one.answer is not None and one.answer.put is not None:
-                records = one.answer.put(records)
-        return records
-
-    def answers(self) -> list[Asking]:
-        """Those that are to be taken now: none as long as another source is awaited, be it to be tried again."""
-        if self._awaits_any(self._each):
-            return []
-        return [one.answer for one in self._each if one.answer is not None]
+        return cause_of([*self.sources.wants(), self.marked])
 
     def new_failures(self) -> list[Failure]:
         """Those since the last call."""
         found, self._new_failures = self._new_failures, []
         return found
 
-    def _awaits_any(self, some: Iterable[SourceReading]) -> bool:
-        self._looked_at = time.monotonic()
-        is_whole, is_new = self._is_whole, self._old() is None
-        return any(one.is_awaited(is_whole=is_whole, is_new=is_new) for one in some)
-
-    def _awaits(self, one: SourceReading) -> bool:
-        return one.is_awaited(is_whole=self._is_whole, is_new=self._old() is None)
-
-    def _wants(self) -> list[Stale]:
-        return [*(want for one in self._each for want in one.wants()), self.marked]
-
     # Reading.
 
     def run(self, *, is_whole: bool = False) -> None:
         """Ask what is marked, until each source has answered, has failed, or is late, which none is for the end of a
         transaction, or if it `is_whole`. Raises ZoneGone."""
-        self._is_whole = is_whole or any(want.ends_transaction for want in self._wants())
+        sources, wants = self.sources, [*self.sources.wants(), self.marked]
+        sources.is_whole = is_whole or any(want.ends_transaction for want in wants)
         self._news.clear()  # from here to wait() nobody else runs
         self._plan_marked()
         while True:
-            told = self._zoneadm.answer
+            told = sources.zoneadm.answer
             self._hear()
-            if self._zoneadm.answer is not told:
-                self._plan(self._each[1:])  # what was marked meanwhile may be shown by nothing older than this record
+            if sources.zoneadm.answer is not told:
+                self._plan(sources.each[1:])  # what was marked meanwhile may be shown by nothing older than this record
             self._begin()
-            if not self._awaits_any([one for one in self._each if one.is_asked]):
+            if not sources.awaits([one for one in sources.each if one.is_asked]):
                 break
             self.wait(None)
-        failed = self.failed
+        failed = sources.failed
         if failed and self._old() is None:
             # Which of the events that come before the next try are about it, nobody can tell.
-            first = next(iter(failed.values()))
-            for one in self._each:
-                one.fail(first.error)
+            sources.fail(next(iter(failed.values())).error)
 
     def wait(self, until: Optional[float]) -> None:
         """For anything that happens; not longer than `until` (monotonic seconds), nor until one more is late."""
-        late = [one.late_at for one in self._each if one.late_at is not None and one.late_at > self._looked_at]
-        moments = late if until is None else [until, *late]
+        moments = [moment for moment in (until, self.sources.next_late()) if moment is not None]
         # A turn of the loop at least: what has come while all else was busy is not late.
         self._news.wait(max(0.001, min(moments) - time.monotonic()) if moments else None)
         self._news.clear()
 
     def _plan_marked(self) -> None:
-        if self._xml_gone is not None and self.marked.concerns(Source.XML):
-            self._xml.retry()  # it may be back, before anybody was told
-        for one in self._each:
+        if self.sources.xml_gone is not None and self.marked.concerns(Source.XML):
+            self.sources.xml.retry()  # it may be back, before anybody was told
+        for one in self.sources.each:
             if one.failed is not None:
                 one.failed.want.add_all(self.marked.take(one.source))
         self.marked = self.marked or Stale()
         cause = self.marked.cause
-        self._plan(self._each)
-        if self._old() is None and any(one.planned is not None for one in self._each):
-            for one in self._each:
+        self._plan(self.sources.each)
+        if self._old() is None and any(one.planned is not None for one in self.sources.each):
+            for one in self.sources.each:
                 if one.is_idle:
                     one.plan(all_of(cause).of(one.source))
-        self._is_beside = self._zfs.planned is not None and part.DATASETS in self._zfs.planned.parts
+        self._is_beside = self.sources.zfs.planned is not None and part.DATASETS in self.sources.zfs.planned.parts
 
     def _plan(self, some: list[SourceReading]) -> None:
         """Those of some that can be asked are to be asked for what is marked of them."""
@@ -215,73 +153,56 @@ class ZoneReading:
             return []
         marked = sources_of(self.marked.parts, self.marked.datasets, self._old())
         free = (one for one in some if one.source in marked and one.failed is None)
-        return [one for one in free if self._is_whole or not one.is_asked]
+        return [one for one in free if self.sources.is_whole or not one.is_asked]
 
     def _hear(self) -> None:
         """What has come of the questions. Raises ZoneGone."""
-        for one in self._each:
+        for one in self.sources.each:
             self._new_failures += one.hear()
-        known, old = self.known(), self._old()
+        known, old = self.sources.known(), self._old()
         if known is not None:
-            for one in self._each:
+            for one in self.sources.each:
                 one.fit(known, old)
 
     def _begin(self) -> None:
-        for one in self._each:
+        for one in self.sources.each:
             if one.planned is not None and one.under_way is None and self._may_begin(one, one.planned):
-                asked = one.ask(self.known(), self._old())
+                asked = one.ask(self.sources.known(), self._old())
                 if one.under_way is not None:
                     self._asker.ask(one.under_way, asked, self._news.set)
 
     def _may_begin(self, one: SourceReading, planned: Stale) -> bool:
         """zoneadm first, as the state is mostly another; beside the others if all of a zone is read, whose record is
         known. What zfs is asked for is in the XML of a zone that is new."""
-        if one is self._zoneadm:
+        if one is self.sources.zoneadm:
             return True
-        if self.known() is None or (self._awaits(self._zoneadm) and not self._is_beside):
+        if self.sources.known() is None or (self.sources.awaits([self.sources.zoneadm]) and not self._is_beside):
             return False
         if one.aside is not None and planned:
             return False  # it would hang as well
-        return one is not self._zfs or self._old() is not None or not self._awaits(self._xml)
+        return one is not self.sources.zfs or self._old() is not None or not self.sources.awaits([self.sources.xml])
 
     # What becomes of it.
 
-    def take(self, askings: Iterable[Asking]) -> None:
-        """Their answers are served."""
-        for asking in askings:
-            self._each[SOURCES.index(asking.source)].taken()
-
     def refuse(self, error: LoadError) -> None:
         """What was read cannot be served: all of the zone is to be read again."""
-        self._refused_for = error
-        for one in self._each:
+        self.sources.refused_for = error
+        for one in self.sources.each:
             # What zoneadm is being asked is all that it can be asked; what is marked since is not for this question.
-            if one is not self._zoneadm or one.under_way is None:
+            if one is not self.sources.zoneadm or one.under_way is None:
                 one.plan(all_of(None).of(one.source))
-            one.fail(error)
-            if one.failed is not None:
-                one.failed.want.hear(error, but=self.marked.questions)
+        self.sources.fail(error)
+        for failure in self.sources.failed.values():
+            failure.want.hear(error, but=self.marked.questions)
 
     def put_back(self) -> None:
         """It is as if nothing had been read: all of it is marked."""
-        for want in self._end():
+        for want in self.sources.forget():
             self.marked.add_all(want)
 
     def end(self) -> None:
         """The zone is no more: who waits for what was asked has an answer. Who came since waits for all of it."""
-        for want in self._end():
+        for want in self.sources.forget():
             want.hear(None, but=self.marked.questions)
         if self.marked.questions:
             self.marked.add(part.ALL, (), None)
-
-    def stop(self) -> None:
-        """Wait for no source any more."""
-        for one in self._each:
-            one.stop()
-
-    def _end(self) -> list[Stale]:
-        """What was wanted of the sources, which is now forgotten."""
-        wants = [want for one in self._each for want in one.wants()]
-        for one in self._each:
-            one.forget()
-        return wants
