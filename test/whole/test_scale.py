@@ -52,6 +52,7 @@ def test_change_is_on_the_stream_while_a_refresh_loads_a_thousand_vms(large_node
         assert not daemon.logged("lost events")
         assert daemon.vm(uuid)["quota"] == 59
         node.control.fault("zfs", "hold", match="-d 3", times=None)  # no more refreshes, only events
+        eventually("the next one hangs", lambda: node.control.held("zfs"))
         assert_converges_by_events(node, daemon, uuid)
         stream.close()
 

@@ -231,6 +231,8 @@ def test_event_is_passed_over_by_its_names(vms, line):
         named = [event.dataset] + ([event.renamed_to[0]] if event.renamed_to else [])
         is_far = not any(related(name, user) for name in named for user in used)
         can_be_anywhere = event.action == "promote" or event.detail[0] == "mountpoint"
+        if is_far:
+            assert all(map(rules.is_foreign, named)), "not even an event is made of it"
         if is_far and not can_be_anywhere:
             assert rules.passes_over(event, cause_of(event))
         if can_be_anywhere or (event.dataset in used and event.snapshot is None):
@@ -249,7 +251,9 @@ def test_event_that_comes_while_a_zone_is_read_is_remembered_for_the_datasets_th
         for event in events_of([line]):
             assert not rules.is_foreign(event.dataset)
             is_passed_over = rules.passes_over(event, cause_of(event))
-            assert not (is_passed_over and any(related(name, user) for name, _ in event.touched for user in known))
+            is_far = not any(related(name, user) for name, _ in event.touched for user in known)
+            can_be_anywhere = event.action == "promote" or event.detail[0] == "mountpoint"
+            assert is_passed_over == (is_far and not can_be_anywhere)
             if is_passed_over:
                 parents = {name for records in later.values() for name in records.datasets} - known
                 concerned = {name for name, _ in event.touched if any(related(name, user) for user in parents)}

@@ -102,6 +102,29 @@ def test_weight_is_looked_for_no_further_than_needed():
     assert jsonslices.is_heavy({"x" * jsonslices.HEAVY: 1})
 
 
+def test_no_call_of_the_writer_makes_more_than_a_slice(monkeypatch):
+    """It holds the interpreter until it ends, in a thread too."""
+    value = {
+        "text": "x" * 2_000_000,
+        "texts": [f"{number}" * 100 for number in range(5_000)],
+        "map": {f"key{number}": number for number in range(50_000)},
+        "maps": [{"name": "y" * 300, "tags": {"a": "z" * 90_000}} for _ in range(20)],
+    }
+    whole, sizes = jsontext.encode(value), []
+    real = jsontext.encode
+
+    def encode(part):
+        text = real(part)
+        sizes.append(len(text))
+        return text
+
+    monkeypatch.setattr(jsontext, "encode", encode)
+    assert jsonslices.encode(value) == whole
+    assert jsonslices.escaped(whole)
+    assert max(sizes) <= 2 * 65_536
+    assert sum(sizes) > 2 * len(whole)
+
+
 def vm(**values):
     return {"zonename": ZONE, "uuid": ZONE, **values}
 
