@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mockcn import process
-from support import forking, libkstat, purity, scratch, tool_server
+from support import bytecode, forking, libkstat, purity, scratch, tool_server
 from support.running_daemon import RunningDaemon
 
 # A shell that runs us in the background has SIGINT ignored, and so would every program that a test interrupts. What
@@ -36,6 +36,13 @@ gc.set_threshold(100_000, 20, 50)
 # Whatever the environment says of it: each worker, and each of a thousand processes, would compile everything anew.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before there are workers."""
+    if session.config.getoption("numprocesses", None):
+        bytecode.compile_once(session.config.args)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
