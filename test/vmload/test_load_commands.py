@@ -37,6 +37,17 @@ def test_both_outputs_and_the_status_are_returned(shell):
     assert (output.stdout, output.stderr, output.status) == (b"out\n", b"err\n", 3)
 
 
+def test_command_that_ends_after_its_output_has_its_status(shell):
+    output = run(shell("echo out; exec >&- 2>&-; sleep 0.02; exit 3"))
+    assert (output.stdout, output.status) == (b"out\n", 3)
+
+
+def test_command_that_closes_its_output_and_goes_on_has_its_limit(shell):
+    with pytest.raises(LoadError) as caught:
+        run(shell("echo out; exec >&- 2>&-; sleep 60"), limit=0.2)
+    assert caught.value.code == "ETIMEDOUT"
+
+
 def test_output_that_fills_the_pipes_is_read_whole(shell):
     output = run(shell("head -c 3000000 /dev/zero; head -c 2000000 /dev/zero >&2"))
     assert (len(output.stdout), len(output.stderr), output.status) == (3_000_000, 2_000_000, 0)

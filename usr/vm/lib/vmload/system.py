@@ -272,13 +272,13 @@ def _output_of(child: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, 
 def _await_end(child: subprocess.Popen[bytes], deadline: float) -> None:
     """Its output has ended, and so will `child` in microseconds: Popen's own wait would look once, and then sleep for
     a millisecond. Raises TimeoutExpired past `deadline` (monotonic seconds)."""
-    pause = 0.00005
+    pause = 0.00005  # seconds
     while child.poll() is None:
         left = deadline - time.monotonic()
         if left <= 0:
             raise subprocess.TimeoutExpired(child.args, left)
         time.sleep(min(pause, left))
-        pause = min(2 * pause, 0.05)
+        pause = min(4 * pause, 0.05)
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:
