@@ -3,15 +3,17 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
+import sys
 import threading
 
 import pytest
 
 from support.canned_server import HANG, RESET, CannedServer, chunk, plain_answer
 from support.streams import LIMIT, ready, stream
-from support.tools import environment, run_tool, start_tool, tool_path
+from support.tools import SBIN, environment, run_tool, start_tool, tool_path
 
 Z1 = "0c6f1f0e-0000-4000-8000-000000000001"
 Z2 = "1c6f1f0e-0000-4000-8000-000000000002"
@@ -236,6 +238,27 @@ def test_interrupt_ends_it_quietly(tool):
         running.send_signal(2)
         out, err = running.communicate(timeout=LIMIT)
         assert (running.returncode, out, err) == (130, b"", b"")
+
+
+def test_interrupt_that_the_wait_for_the_next_event_does_not_see_ends_it(tmp_path):
+    """It came right before: the same as if another thread got it, which is done here."""
+    script = (
+        "import os, signal, socket, sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from vminfod.cli import stdio\n"
+        "here, there = socket.socketpair()\n"
+        "stdio.end_with_reader()\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
+        "def wait():\n"
+        "    os.write(1, b'waits\\n')\n"
+        "    return len(here.recv(1))\n"
+        "os._exit(stdio.run_to_end(wait, 'a test', os.environ))\n"
+    )
+    lib = os.path.join(SBIN, "..", "lib")
+    with subprocess.Popen([sys.executable, "-c", script, lib], stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"waits\n"
+        child.send_signal(signal.SIGINT)
+        assert child.wait(LIMIT) == 130
 
 
 def test_names_that_an_operator_sees(ending):

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import os
 
-TYPE_CHECKING = False
+TYPE_CHECKING = False  # not from typing, whose import costs as much as the interpreter's start
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Callable, Mapping
+else:
+    import _signal
 
 STDOUT = 1
 STDERR = 2
@@ -108,18 +111,23 @@ def run_to_end(run: Callable[[], int], tool: str, environ: Mapping[str, str]) ->
 
 
 def end_with_reader() -> None:
-    """From now on this process ends, with exit code 0, as soon as stdout's reader is gone.
+    """From now on this process ends as soon as stdout's reader is gone, with exit code 0, or Ctrl-C comes.
 
     A tool that follows events would else notice only when it next has something to say: on a quiet node a
-    pipeline's dead half lived on for hours (OS-2955)."""
+    pipeline's dead half lived on for hours (OS-2955). A Ctrl-C that comes right before the main thread begins to wait
+    does not end that wait. To be called by the main thread."""
     import _thread
     import select
 
+    interrupted, interrupt = os.pipe()
+    os.set_blocking(interrupt, False)
+    _signal.set_wakeup_fd(interrupt, warn_on_full_buffer=False)
     poll = select.poll()
     poll.register(STDOUT, 0)  # no events asked for: only a hang-up or an error of a pipe wakes it, never a file
+    poll.register(interrupted, select.POLLIN)
 
     def wait() -> None:
-        poll.poll()
-        os._exit(0)
+        ready = [descriptor for descriptor, _ in poll.poll()]
+        os._exit(0 if STDOUT in ready else INTERRUPTED)
 
     _thread.start_new_thread(wait, ())
