@@ -13,7 +13,7 @@ from support.recording_log import RecordingLog
 from vminfod.freshness import sourcereading
 from vminfod.freshness.threads import Threads
 from vminfod.freshness.zonereading import ZoneReading
-from vminfod.serving.cause import REFRESH
+from vminfod.serving.cause import REFRESH, TRANSACTION, Cause
 from vmload import parts as part
 from vmload.filereads import FileReads
 from vmload.loaderror import CommandFailed, LoadError, ZoneGone
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.pure
 ZONE = Zone(1, "z", "running", "/zones/z", "z", "joyent", 0)
 HALTED = ZONE._replace(zoneid=None, state="installed")
 ALL = set(Source)
+END = Cause(TRANSACTION)
 PATIENCE = 0.1
 
 
@@ -127,6 +128,21 @@ def test_after_a_zone_event_nothing_is_asked_twice():
     reading.zone = HALTED
     assert reading.read({part.ZONEADM, part.ZONEXML}) == {Source.ZONEADM, Source.XML, Source.KSTAT}
     assert reading.asked == [Source.ZONEADM, Source.XML, Source.KSTAT], "the zoneid is another, and so the statistics"
+
+
+@pytest.mark.parametrize(("cause", "asked"), [(REFRESH, [Source.ZONEADM, Source.FILES]), (END, [Source.ZONEADM])])
+def test_what_is_marked_while_zoneadm_is_asked_is_read_with_it_unless_it_ends_a_transaction(cause, asked):
+    reading = Reading(None, Source.ZONEADM)
+    reading.mark({part.ZONEADM}, (), REFRESH)
+    running = gevent.spawn(reading.run)
+    with gevent.Timeout(SOON):
+        while not reading.asked:
+            gevent.sleep(0)
+        reading.mark({part.JSON}, (), cause)
+        reading.held[Source.ZONEADM].set()
+        running.join()
+    assert reading.asked == asked
+    assert bool(reading.marked) == (cause is END), "the end of a transaction is read as a whole, by the next run"
 
 
 def test_zone_that_is_gone_waits_for_none_of_its_sources():

@@ -108,7 +108,7 @@ class ZoneReading:
         while True:
             told = sources.zoneadm.answer
             self._hear()
-            if sources.zoneadm.answer is not told:
+            if sources.zoneadm.answer is not told and not self.marked.ends_transaction:
                 self._plan(sources.each[1:])  # what was marked meanwhile may be shown by nothing older than this record
             self._begin()
             if not sources.awaits([one for one in sources.each if one.is_asked]):
