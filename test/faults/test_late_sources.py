@@ -170,10 +170,18 @@ def assert_waits_for(daemon, uuid, what):
     eventually(f"it waits for {what}", says_so)
 
 
-def is_well(daemon):
+def assert_gets_well(daemon):
     """Also the file watcher, which may have hung of those files, too."""
-    status = daemon.status()
-    return not (status["health"]["reasons"] or status["reloading"] or status["zoneErrors"])
+    status = {}
+
+    def is_well():
+        status.update(daemon.status())
+        return not (status["health"]["reasons"] or status["reloading"] or status["zoneErrors"])
+
+    try:
+        eventually("all is well", is_well)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {status}") from None
 
 
 @needs_fuse
@@ -190,7 +198,7 @@ def test_all_else_of_a_vm_is_followed_while_its_files_hang(node, sick):
                 assert event["vm"]["tags"] == {"pool": "well"}, "what they said before"
             eventually("what hangs is named", lambda: hangs(daemon, f"reading the files of zone {uuid} runs "))
         changes.comes("tags", {"pool": "well again"})
-        eventually("all is well", lambda: is_well(daemon))
+        assert_gets_well(daemon)
         assert_converges(daemon)
         changes.stream.close()
 
@@ -210,7 +218,7 @@ def test_files_that_are_past_their_limit_hold_up_nothing_else(node, sick):
         # By itself it would be tried again within a minute.
         eventually("they are read again", lambda: daemon.get(f"/vms/{uuid}?fresh=true&timeout=60").status == 200)
         changes.comes("tags", {"pool": "well again"})
-        eventually("all is well", lambda: is_well(daemon))
+        assert_gets_well(daemon)
         assert_converges(daemon)
         changes.stream.close()
 
@@ -252,7 +260,7 @@ def test_vm_that_comes_while_its_files_hang_is_unreadable_until_all_of_it_is_kno
                 assert daemon.get(f"/vms/{made}").status == 404
             created = stream.until(lambda event: event["zonename"] == made)
             assert (created["type"], created["vm"]["tags"]) == ("create", {"pool": "well again"})
-            eventually("all is well", lambda: is_well(daemon))
+            assert_gets_well(daemon)
             assert_converges(daemon)
             stream.close()
         node.control.delete_zone(made)
@@ -281,7 +289,7 @@ def test_all_else_of_a_vm_is_followed_while_its_xml_hangs(node):
                     assert event["vm"].get("alias") == changes.old.get("alias"), "what it said before"
                 eventually("what hangs is named", lambda: hangs(daemon, f"reading the XML of zone {made} runs "))
             changes.comes("alias", "new")
-            eventually("all is well", lambda: is_well(daemon))
+            assert_gets_well(daemon)
             assert_converges(daemon)
             changes.stream.close()
         os.unlink(path)
