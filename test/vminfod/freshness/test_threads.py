@@ -3,11 +3,13 @@
 
 import threading
 import time
+from functools import partial
 
 import gevent
 import pytest
 
 from support.deadlines import SOON
+from vminfod.freshness import threads
 from vminfod.freshness.threads import Threads
 from vmload import filereads
 from vmload.filereads import FileReads
@@ -73,6 +75,35 @@ def test_what_hangs_for_a_greenlet_is_not_begun_for_a_thread_either(heal):
     with pytest.raises(LoadError, match="x hangs since it was read before"):
         reads.run("sick", "x", lambda: 1)
     assert reads.run("well", "y", lambda: 1) == Threads(reads).files("well", "z", lambda: 1) == 1
+
+
+def test_reads_of_one_pool_run_one_after_the_other_and_those_of_others_beside_them(monkeypatch):
+    monkeypatch.setattr(threads, "_TURN", SOON)
+    runs, running, most, may_end = Threads(FileReads(SOON)), [], [], threading.Event()
+
+    def read(number):
+        running.append(number)
+        most.append(len(running))
+        assert may_end.wait(SOON)
+        running.remove(number)
+        return number
+
+    reading = [gevent.spawn(runs.files, "zones", f"file {number}", partial(read, number)) for number in range(5)]
+    gevent.sleep(0)
+    for _ in range(50):  # by then all that begin have begun
+        runs.files("etc", "another", lambda: None)
+    may_end.set()
+    assert [one.get(timeout=SOON) for one in reading] == list(range(5))
+    assert most == [1] * 5
+
+
+def test_reads_that_hang_keep_the_next_of_their_pool_waiting_for_moments_only(heal):
+    runs = Threads(FileReads(SOON))
+    for number in range(20):
+        gevent.spawn(runs.files, "sick", f"file {number}", lambda: heal.wait(SOON))
+    gevent.sleep(0)
+    assert runs.files("sick", "another", lambda: "read") == "read"
+    assert not heal.is_set()
 
 
 def test_stop_ends_the_greenlet_that_waits(heal):

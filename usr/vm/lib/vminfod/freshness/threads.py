@@ -2,11 +2,13 @@
 """Threads for what blocks, kept apart by what they wait for.
 
 Always: a step runs in a real thread, so that the gevent loop goes on meanwhile;
+        reads of files of one pool begin one after the other, but none waits for one that takes long;
         steps that hang (a zfs that waits for a sick pool) use up only the threads of their own kind: who needs zoneadm
         or a file is not held up by those who need zfs."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -26,6 +28,11 @@ from vmload.runner import P, T
 MOST = 128
 MOST_NODE = 2  # loads of the whole node, each of which has threads of its own
 
+# Seconds for which a read of files keeps the next of its pool waiting. One whose files are in memory needs less, and
+# nearly all of it is Python: where several run at once they, and the loop, take the interpreter from each other at each
+# call of the system, which doubles the processor time of all.
+_TURN = 0.005
+
 
 class Threads:
     """A vmload.runner.Runner: the calling greenlet waits, no other does. `reads`: those of files, whoever waits."""
@@ -34,7 +41,7 @@ class Threads:
         self._reads = reads
         self._zoneadm, self._kstat, self._zfs = ThreadPool(MOST), ThreadPool(MOST), ThreadPool(MOST)
         self._node = ThreadPool(MOST_NODE)
-        self._files: dict[str, ThreadPool] = {}  # pool of the node -> threads for reads of what lies on it
+        self._files: dict[str, _InTurn] = {}  # pool of the node -> reads of what lies on it
         self._computing = ThreadPool(1)  # of its own: it waits for nothing, and must not wait for what hangs
 
     def zoneadm(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -51,10 +58,12 @@ class Threads:
         read before (EBUSY)."""
         return self._reads.run(pool, what, step, self._begin)
 
-    def _begin(self, pool: str, step: Callable[[], T]) -> _InAPool[T]:
+    def _begin(self, pool: str, step: Callable[[], T]) -> _InAThread[T]:
         if pool not in self._files:
-            self._files[pool] = ThreadPool(filereads.MOST)
-        return _InAPool(self._files[pool], step)
+            self._files[pool] = _InTurn(ThreadPool(filereads.MOST))
+        read = _InAThread(step)
+        self._files[pool].add(read)
+        return read
 
     def result(self, future: Future[T]) -> T:
         """What another thread sets."""
@@ -84,12 +93,56 @@ class Threads:
         return _in(self._computing, work)
 
 
-class _InAPool(Generic[T]):
+class _InTurn:
+    """Begins the reads of one pool one after the other: the next when one has ended, or has taken _TURN."""
+
+    def __init__(self, threads: ThreadPool):
+        self._threads = threads
+        self._waiting: deque[_InAThread[Any]] = deque()
+        self._turn: Optional[_InAThread[Any]] = None  # the one that the next waits for
+        self._impatient: Optional[gevent.Greenlet] = None
+
+    def add(self, read: _InAThread[Any]) -> None:
+        self._waiting.append(read)
+        if self._turn is None:
+            self._begin_next()
+        elif not self._impatient:
+            self._impatient = gevent.spawn(self._go_on)
+            self._impatient.name = "reads in turn"
+
+    def _begin_next(self) -> None:
+        self._turn = self._waiting.popleft() if self._waiting else None
+        if self._turn is not None:
+            self._turn.begin(self._threads, self._has_ended)
+
+    def _has_ended(self, read: _InAThread[Any]) -> None:
+        if self._turn is read:
+            self._begin_next()
+
+    def _go_on(self) -> None:
+        """The greenlet that waits beside them while there are any."""
+        while self._waiting:
+            turn = self._turn
+            gevent.sleep(_TURN)
+            if self._turn is turn:
+                self._begin_next()
+
+
+class _InAThread(Generic[T]):
     """A vmload.filereads.Running: greenlets wait for it."""
 
-    def __init__(self, pool: ThreadPool, step: Callable[[], T]):
+    def __init__(self, step: Callable[[], T]):
+        self._step: Optional[Callable[[], T]] = step  # until it begins
         self._outcome = AsyncResult()
-        pool.spawn(_outcome, step).rawlink(lambda ended: self._end(*ended.get()))
+
+    def begin(self, threads: ThreadPool, has_ended: Callable[[_InAThread[T]], None]) -> None:
+        step, self._step = self._step, None  # it knows its FileRead, which knows this: a ring that nothing would free
+
+        def end(ended: AsyncResult) -> None:
+            self._end(*ended.get())
+            has_ended(self)
+
+        threads.spawn(_outcome, step).rawlink(end)
 
     def _end(self, value: Optional[T], error: Optional[Exception]) -> None:
         if not self._outcome.ready():
