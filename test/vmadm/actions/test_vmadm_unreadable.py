@@ -74,3 +74,21 @@ def test_change_whose_outcome_cannot_be_seen_says_that_it_was_made(cn):
     assert cn.node.run("zfs", "get", "-Hpo", "value", "quota", f"zones/{uuid}").stdout.strip() == str(33 << 30)
     cn.api.delete(uuid)
     assert cn.is_gone(uuid)
+
+
+def test_writes_go_on_while_the_sysinfo_of_the_node_cannot_be_read(cn):
+    uuid, sysinfo = cn.add(quota=10), cn.control.sysinfo()
+    with open(cn.control.real("/tmp/.sysinfo.json"), "w", encoding="ascii") as file:
+        file.write('{"UUID": ')
+    eventually("vminfod has noticed", lambda: cn.daemon.status()["sysinfoError"])
+    assert cn.daemon.get(f"/vms/{uuid}?fresh=true").status == 504
+    assert cn.daemon.get(f"/vms/{uuid}?fresh=true&sysinfo=false").json()["quota"] == 10
+    cn.api.update(uuid, quota=11, alias="without-sysinfo")
+    assert cn.api.stop(uuid, force=True)["state"] == "stopped"
+    assert cn.api.start(uuid)["state"] == "running"
+    found = cn.daemon.vm(uuid)
+    assert (found["quota"], found["alias"], found["server_uuid"]) == (11, "without-sysinfo", sysinfo["UUID"])
+    cn.api.delete(uuid)
+    assert cn.is_gone(uuid)
+    cn.control.write_sysinfo(sysinfo)
+    eventually("it is read again", lambda: not cn.daemon.status()["sysinfoError"])

@@ -176,7 +176,8 @@ class Session:
             raise unreadable(uuid, error) from error
         client = self.client(name, FRESH_LIMIT + ANSWER_LIMIT)
         try:
-            vm: Vm = client.get(f"{vm_path(uuid)}?fresh=true&timeout={FRESH_LIMIT:g}")
+            # No write changes what the node's sysinfo says, and none is to fail because that cannot be read.
+            vm: Vm = client.get(f"{vm_path(uuid)}?fresh=true&sysinfo=false&timeout={FRESH_LIMIT:g}")
         except HTTPStatusError as error:
             if error.code == 404:
                 return None

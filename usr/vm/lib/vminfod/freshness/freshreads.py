@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Reads that somebody asks and waits for: all of one VM, the four properties of the node's sysinfo included, read after
-the question.
+"""Reads that somebody asks and waits for: all of one VM, read after the question; if wanted without the node's sysinfo,
+which gives four properties of it.
 
 Always: what cannot be read is the answer, whichever source it is; but the end of a transaction is well whatever becomes
         of sysinfo, of which its writer has changed nothing."""
@@ -43,21 +43,23 @@ class FreshReads:
         self._retrying = retrying
         self._sysinfo_reads = sysinfo_reads
 
-    def read(self, key: str, timeout: float, cause: Cause = REQUEST) -> Optional[str]:
+    def read(self, key: str, timeout: float, cause: Cause = REQUEST, *, with_sysinfo: bool = True) -> Optional[str]:
         """Read the VM with this zone name or uuid anew. None if that was done; else why it cannot be read, or why that
-        took more than `timeout` seconds. `cause`: of what is found to have changed."""
+        took more than `timeout` seconds. `cause`: of what is found to have changed. `with_sysinfo`: the properties that
+        are the node's, too."""
         zonename = self._cache.zonename(key) or key
         if not is_zonename(zonename):
             return None  # it cannot exist, and what anybody writes into a URL is not for zoneadm
         until = time.monotonic() + timeout
-        sysinfo = gevent.spawn(self._sysinfo_reads.read_fresh, REQUEST)
-        sysinfo.name = "fresh sysinfo"
+        sysinfo = gevent.spawn(self._sysinfo_reads.read_fresh, REQUEST) if with_sysinfo else None
         try:
             self._reloads.read_fresh(zonename, cause, timeout)
         except NotInTime:
             return f"VM not read within {timeout:g} s: {self._why_stale(zonename)}"
         except LoadError as error:
             return f"VM cannot be read: {why_not(zonename, error)}"
+        if sysinfo is None:
+            return None
         sysinfo.join(max(0.0, until - time.monotonic()))
         if not sysinfo.ready():
             return f"VM not read within {timeout:g} s: waiting for the file {SYSINFO}"

@@ -64,8 +64,9 @@ class Reports(Protocol):
 class FreshReads(Protocol):
     """Reads that a client waits for."""
 
-    def read(self, key: str, timeout: float) -> Optional[str]:
-        """Read a VM anew; what to say if that did not succeed, or not within `timeout` seconds; else None."""
+    def read(self, key: str, timeout: float, *, with_sysinfo: bool) -> Optional[str]:
+        """Read a VM anew; what to say if that did not succeed, or not within `timeout` seconds; else None.
+        `with_sysinfo`: the properties that are the node's, too."""
         ...
 
 
@@ -156,7 +157,7 @@ class Api:
                     raise Refused(409, {"error": f"this connection holds the VM itself, by transaction {mine.id}"})
                 asked = query.seconds("timeout", 0.0, FRESH_MOST)
                 limit = FRESH_SECONDS if asked is None else asked
-                why_not = self._fresh_reads.read(key, limit)
+                why_not = self._fresh_reads.read(key, limit, with_sysinfo=query.flag("sysinfo", default=True))
                 if why_not is not None:
                     return self._answer(504, why_not.encode("utf-8", "replace"))
         except Refused as refused:
