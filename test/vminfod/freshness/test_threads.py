@@ -106,6 +106,33 @@ def test_reads_that_hang_keep_the_next_of_their_pool_waiting_for_moments_only(he
     assert not heal.is_set()
 
 
+def test_many_reads_at_once_wait_for_their_turn_and_none_fails():
+    runs = Threads(FileReads(SOON))
+    numbers = range(3 * filereads.MOST)
+    reading = [gevent.spawn(runs.files, "zones", f"file {number}", partial(int, number)) for number in numbers]
+    assert [one.get(timeout=SOON) for one in reading] == list(numbers)
+
+
+def test_reads_that_wait_while_all_threads_of_their_pool_hang_begin_when_one_is_free(heal, monkeypatch):
+    monkeypatch.setattr(filereads, "MOST", 2)
+    runs, both_hang = Threads(FileReads(SOON)), threading.Barrier(3)
+
+    def hang():
+        both_hang.wait(SOON)
+        heal.wait(SOON)
+
+    hanging = [gevent.spawn(runs.files, "sick", f"file {number}", hang) for number in range(2)]
+    waiting = gevent.spawn(runs.files, "sick", "another", lambda: "read")
+    gevent.sleep(0)
+    runs.computing(lambda: both_hang.wait(SOON))
+    with pytest.raises(LoadError, match="2 reads of files on sick hang: one more is not read"):
+        runs.files("sick", "one more", lambda: "read")
+    assert not waiting.ready()
+    heal.set()
+    assert waiting.get(timeout=SOON) == "read"
+    gevent.joinall(hanging, timeout=SOON, raise_error=True)
+
+
 def test_stop_ends_the_greenlet_that_waits(heal):
     reads = FileReads(SOON)
     waiting = gevent.spawn(Threads(reads).files, "sick", "x", lambda: heal.wait(SOON))
@@ -118,3 +145,18 @@ def test_stop_ends_the_greenlet_that_waits(heal):
 def test_what_a_read_raises_is_raised_to_who_waits():
     with pytest.raises(KeyError):
         Threads(FileReads(SOON)).files("zones", "x", lambda: {}["nothing"])
+
+
+def test_one_that_hangs_after_another_was_healed_keeps_nobody_waiting_either(monkeypatch):
+    monkeypatch.setattr(filereads, "MOST", 2)
+    runs, heals = Threads(FileReads(SOON)), [threading.Event() for _ in range(3)]
+    hanging = [gevent.spawn(runs.files, "sick", f"file {at}", partial(heals[at].wait, SOON)) for at in range(3)]
+    waiting = gevent.spawn(runs.files, "sick", "another", lambda: "read")
+    gevent.sleep(0)
+    heals[0].set()
+    hanging[0].get(timeout=SOON)
+    assert not waiting.ready()
+    heals[1].set()
+    assert waiting.get(timeout=SOON) == "read"
+    heals[2].set()
+    gevent.joinall(hanging, timeout=SOON, raise_error=True)

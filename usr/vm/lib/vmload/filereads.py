@@ -23,7 +23,7 @@ from vmload.loaderror import LoadError
 T = TypeVar("T")
 Result = TypeVar("Result", covariant=True)
 
-MOST = 128  # reads of one pool that hang; past it the others of that pool fail at once
+MOST = 128  # reads of one pool that have a thread; past it those that come fail at once, since so many hang
 
 
 class Running(Protocol[Result]):
@@ -98,7 +98,8 @@ class FileRead(Generic[T]):
         self.began = time.monotonic()  # seconds
         self._limit = limit
         self._deadline = self.began + limit
-        self.running: Optional[Running[T]] = None  # None: it has not begun yet
+        self.running: Optional[Running[T]] = None  # None: nobody has it run yet
+        self.has_thread = False  # from then on until it ends; before, it may wait for its turn
 
     @property
     def hangs(self) -> bool:
@@ -132,8 +133,9 @@ class FileReads:
             others = self._under_way.setdefault(pool, [])
             if self._stopped:
                 raise _stops()
-            if len(others) >= MOST:
-                raise LoadError(f"{len(others)} reads of files on {pool} hang: {what} is not read", "EBUSY")
+            with_thread = sum(other.has_thread for other in others)
+            if with_thread >= MOST:
+                raise LoadError(f"{with_thread} reads of files on {pool} hang: {what} is not read", "EBUSY")
             if any(other.what == what and other.hangs for other in others):
                 raise LoadError(f"{what} hangs since it was read before", "EBUSY")
             others.append(read)  # beside a young one, too: what that has read may be older than the wish for this
@@ -167,6 +169,7 @@ class FileReads:
                 read.running.give_up(_stops())
 
     def _run(self, pool: str, read: FileRead[T], step: Callable[[], T]) -> T:
+        read.has_thread = True
         try:
             return step()
         finally:

@@ -94,10 +94,12 @@ class Threads:
 
 
 class _InTurn:
-    """Begins the reads of one pool one after the other: the next when one has ended, or has taken _TURN."""
+    """Begins the reads of one pool one after the other: the next when one has ended, or has taken _TURN, as long as
+    there are threads."""
 
     def __init__(self, threads: ThreadPool):
         self._threads = threads
+        self._free = threads.maxsize
         self._waiting: deque[_InAThread[Any]] = deque()
         self._turn: Optional[_InAThread[Any]] = None  # the one that the next waits for
         self._impatient: Optional[gevent.Greenlet] = None
@@ -106,22 +108,28 @@ class _InTurn:
         self._waiting.append(read)
         if self._turn is None:
             self._begin_next()
-        elif not self._impatient:
-            self._impatient = gevent.spawn(self._go_on)
-            self._impatient.name = "reads in turn"
+        self._be_impatient()
 
     def _begin_next(self) -> None:
-        self._turn = self._waiting.popleft() if self._waiting else None
+        self._turn = self._waiting.popleft() if self._waiting and self._free else None
         if self._turn is not None:
+            self._free -= 1
             self._turn.begin(self._threads, self._has_ended)
 
     def _has_ended(self, read: _InAThread[Any]) -> None:
-        if self._turn is read:
+        self._free += 1
+        if self._turn is None or self._turn is read:
             self._begin_next()
+            self._be_impatient()
+
+    def _be_impatient(self) -> None:
+        if self._waiting and self._turn is not None and not self._impatient:
+            self._impatient = gevent.spawn(self._go_on)
+            self._impatient.name = "reads in turn"
 
     def _go_on(self) -> None:
-        """The greenlet that waits beside them while there are any."""
-        while self._waiting:
+        """The greenlet that is there while reads wait for another."""
+        while self._waiting and self._turn is not None:
             turn = self._turn
             gevent.sleep(_TURN)
             if self._turn is turn:
