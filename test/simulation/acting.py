@@ -368,7 +368,7 @@ class Actor:
         if number % 2 == 0:
             shutil.rmtree(f"{folder}.old")
         else:
-            os.rename(f"{folder}.old", f"{folder}.{len(self.log)}")
+            os.rename(f"{folder}.old", f"{folder}.{time.monotonic_ns()}")
         time.sleep(seconds)
         self.control.write_config(zone["zonename"], "tags", {"swapped": number}, in_place=True)
         return str(zone["zonename"])
