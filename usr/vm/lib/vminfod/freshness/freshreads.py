@@ -10,8 +10,6 @@ from __future__ import annotations
 import time
 from typing import Optional
 
-import gevent
-
 from vminfod.freshness.reloads import NotInTime, Reloads
 from vminfod.freshness.retrying import Retrying
 from vminfod.freshness.sysinforeads import SysinfoReads
@@ -51,7 +49,7 @@ class FreshReads:
         if not is_zonename(zonename):
             return None  # it cannot exist, and what anybody writes into a URL is not for zoneadm
         until = time.monotonic() + timeout
-        sysinfo = gevent.spawn(self._sysinfo_reads.read_fresh, REQUEST) if with_sysinfo else None
+        sysinfo = self._sysinfo_reads.begin_fresh(REQUEST) if with_sysinfo else None
         try:
             self._reloads.read_fresh(zonename, cause, timeout)
         except NotInTime:

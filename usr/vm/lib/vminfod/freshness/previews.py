@@ -61,8 +61,7 @@ class Previews:
         return found
 
     def _outcome(self, zonename: str) -> tuple[Optional[bytes], Optional[LoadError]]:
-        sysinfo = gevent.spawn(self._sysinfo_reads.read_fresh, REQUEST)
-        sysinfo.name = "fresh sysinfo"
+        sysinfo = self._sysinfo_reads.begin_fresh(REQUEST)
         try:
             records = self._read(zonename)
             sysinfo.join()

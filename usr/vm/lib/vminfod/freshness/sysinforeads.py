@@ -7,6 +7,8 @@ import time
 from contextlib import suppress
 from typing import Optional
 
+import gevent
+
 from vminfod.freshness import onqueue
 from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.sysinfo import Sysinfo
@@ -37,9 +39,15 @@ class SysinfoReads:
         if is_news:
             self._apply(cause)
 
-    def read_fresh(self, cause: Cause) -> Optional[str]:
-        """Read the file now; returns when all VMs show what it says, or the daemon stops. Why it cannot be read, if it
-        cannot."""
+    def begin_fresh(self, cause: Cause) -> gevent.Greenlet[..., Optional[str]]:
+        """Read the file now, beside what the caller does. The greenlet ends when all VMs show what it says, or the
+        daemon stops; its value is why the file cannot be read, or None."""
+        greenlet = gevent.spawn(self._read_fresh, cause)
+        greenlet.name = "fresh sysinfo"
+        return greenlet
+
+    def _read_fresh(self, cause: Cause) -> Optional[str]:
+        """The greenlet."""
         is_news, why_not = self._read()
         if is_news:
             with suppress(onqueue.NotRun):
