@@ -381,6 +381,17 @@ class WokenLate(Directly):
         return future.result()
 
 
+def ask_one_after_the_other(tools, *questions):
+    """What becomes of each question, a zone and how who asks waits: all wait behind a command that has begun."""
+    tools._pool.submit(tools.commands.zone, "busy", DIRECTLY)
+    eventually("it has begun", lambda: len(tools.ran[ZONEADM]) == 2)
+    futures = []
+    for count, (key, runner) in enumerate(questions, 1):
+        futures.append(tools._pool.submit(tools.commands.zone, key, runner))
+        eventually("it waits", lambda count=count: tools.commands._zones.waiting() == count)
+    return futures
+
+
 def test_who_takes_the_lead_from_one_that_is_late_does_not_hang_of_anothers_question():
     tools, late, heal = Tools(*range(1, 50)), WokenLate(), threading.Event()
     tools.commands.zones()
@@ -391,12 +402,7 @@ def test_who_takes_the_lead_from_one_that_is_late_does_not_hang_of_anothers_ques
         return answer(words)
 
     tools.zoneadm = hangs_for_zone3
-    tools._pool.submit(tools.commands.zone, "busy", DIRECTLY)
-    eventually("it has begun", lambda: len(tools.ran[ZONEADM]) == 2)
-    futures = []
-    for count, (key, runner) in enumerate([("zone1", DIRECTLY), ("zone2", late), ("zone3", DIRECTLY)], 1):
-        futures.append(tools._pool.submit(tools.commands.zone, key, runner))
-        eventually("it waits", lambda count=count: tools.commands._zones.waiting() == count)
+    futures = ask_one_after_the_other(tools, ("zone1", DIRECTLY), ("zone2", late), ("zone3", DIRECTLY))
     tools.let()
     assert futures[0].result(LIMIT).zoneid == 1
     eventually("the next is to lead", lambda: tools.commands._zones.waiting() == 1)
@@ -454,12 +460,7 @@ def test_who_is_stopped_while_it_waits_keeps_nobody_from_an_answer():
     """Few of many zones are asked about one by one: who waited longest is the next to lead."""
     tools, stopped = Tools(*range(1, 50)), StoppedWhileItWaits()
     tools.commands.zones()
-    tools._pool.submit(tools.commands.zone, "busy", DIRECTLY)
-    eventually("it has begun", lambda: len(tools.ran[ZONEADM]) == 2)
-    futures = []
-    for count, (key, runner) in enumerate([("zone1", DIRECTLY), ("zone2", stopped), ("zone3", DIRECTLY)], 1):
-        futures.append(tools._pool.submit(tools.commands.zone, key, runner))
-        eventually("it waits", lambda count=count: tools.commands._zones.waiting() == count)
+    futures = ask_one_after_the_other(tools, ("zone1", DIRECTLY), ("zone2", stopped), ("zone3", DIRECTLY))
     assert stopped.waits.wait(LIMIT)
     stopped.stop.set()
     with pytest.raises(Stopped):

@@ -89,7 +89,11 @@ class ZoneReading:
     @property
     def cause(self) -> Optional[Cause]:
         """Why it is read: the end of a transaction, or else the first reason."""
-        return cause_of([*self.sources.wants(), self.marked])
+        return cause_of(self._wants())
+
+    def _wants(self) -> list[Stale]:
+        """All that is wanted of the zone."""
+        return [*self.sources.wants(), self.marked]
 
     def new_failures(self) -> list[Failure]:
         """Those since the last call."""
@@ -101,8 +105,8 @@ class ZoneReading:
     def run(self, *, is_whole: bool = False) -> None:
         """Ask what is marked, until each source has answered, has failed, or is late, which none is for the end of a
         transaction, or if it `is_whole`. Raises ZoneGone."""
-        sources, wants = self.sources, [*self.sources.wants(), self.marked]
-        sources.is_whole = is_whole or any(want.ends_transaction for want in wants)
+        sources = self.sources
+        sources.is_whole = is_whole or any(want.ends_transaction for want in self._wants())
         self._news.clear()  # from here to wait() nobody else runs
         self._plan_marked()
         while True:
