@@ -173,8 +173,8 @@ MUTANTS = (
         "a fresh read leaves out the sysinfo",
         "Read-after-write",
         "freshness/freshreads.py",
-        "sysinfo = gevent.spawn(self._sysinfo_reads.read_fresh, REQUEST)",
-        "sysinfo = gevent.spawn(lambda: None)",
+        "sysinfo = self._sysinfo_reads.begin_fresh(REQUEST) if with_sysinfo else None",
+        "sysinfo = None",
     ),
     Mutant(
         "what is read of a VM that is held is applied",
