@@ -291,6 +291,15 @@ def test_queue_is_idle_once_when_all_work_is_done(make, steps):
     assert happened == [["a", "b"]]
 
 
+def test_idle_delay_is_whole_after_every_task(make, steps):
+    delay, ended_at, idle_at, now = 0.05, [], [], gevent.get_hub().loop.now  # what the delay is counted by
+    queue = make(idle_time=delay, on_idle=lambda: idle_at.append(now()))
+    for name in ("a", "b"):
+        queue.enqueue(steps.task(name), lambda: ended_at.append(now()))
+        assert queue.wait_idle(LIMIT)
+    assert [idle - end > delay - 0.001 for idle, end in zip(idle_at, ended_at)] == [True, True]
+
+
 def test_task_that_comes_during_the_idle_delay_starts_it_anew(make, steps):
     happened = []
     queue = make(idle_time=1.0, on_idle=lambda: happened.append(list(steps.seen)))  # long, for a busy machine

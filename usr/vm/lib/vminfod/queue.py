@@ -150,7 +150,7 @@ class Queue:
         self._drained.set()
         self._idle = Event()
         # Of the loop, not a greenlet: it is set and stopped with nearly each task.
-        self._idle_timer = gevent.get_hub().loop.timer(idle_time)
+        self._idle_timer = gevent.get_hub().loop.timer(idle_time, idle_time)
         if not paused:
             self._idle.set()
         self._overflowed = False
@@ -417,7 +417,7 @@ class Queue:
         if self._idle_time == 0:
             self._become_idle()
         elif not self._idle_timer.active and not self._idle.is_set():
-            self._idle_timer.start(self._become_idle)
+            self._idle_timer.again(self._become_idle)  # start() would go on where it was stopped
 
     def _not_idle(self) -> None:
         self._idle.clear()
