@@ -3,11 +3,13 @@
 the command where the library is of no use."""
 
 import errno
+import gc
 import json
 import threading
 
 import pytest
 
+from support.deadlines import SOON
 from support.handmade_node import HandmadeNode, U, uuid
 from support.libkstat import LibKstat, built, lines_of, zone
 from support.loading import Loads
@@ -206,11 +208,23 @@ def pid_or_none(statistics):
 
 
 def test_node_whose_library_hangs_is_served_by_the_command(node, compiled_libkstat):
-    library = LibKstat(node.root, compiled_libkstat)
+    library, before = LibKstat(node.root, compiled_libkstat), set(threading.enumerate())
     library.kernel(*GLOBAL, *zone(2, 7, U), "hang kstat_chain_update")
     assert served_by_the_command(node)
     library.kernel(*GLOBAL)
-    eventually("no look hangs", lambda: not [each for each in threading.enumerate() if each.name == "kstat"])
+    eventually("no look hangs", lambda: gc.collect() >= 0 and set(threading.enumerate()) <= before)
+
+
+def test_thread_of_the_looks_is_one_and_ends_with_its_library(library):
+    library.kernel(*GLOBAL, *zone(2, 7, A))
+    before, statistics = set(threading.enumerate()), KstatLibrary(str(library.path))
+    for _ in range(3):
+        assert statistics.zone(7, A) == ZoneInfo("5", "6", "0")
+    (thread,) = set(threading.enumerate()) - before
+    del statistics
+    gc.collect()
+    thread.join(SOON)
+    assert not thread.is_alive()
 
 
 LIES = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Reads of files that hang cost who waits for them a while, and nobody else."""
+"""Reads of files share the trips of a thread; those that hang cost who waits for them a while, and nobody else."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ import gevent
 import pytest
 
 from support.deadlines import SOON
-from vminfod.freshness import threads
+from vminfod.freshness import trips
 from vminfod.freshness.threads import Threads
 from vmload import filereads
 from vmload.filereads import FileReads
@@ -77,24 +77,41 @@ def test_what_hangs_for_a_greenlet_is_not_begun_for_a_thread_either(heal):
     assert reads.run("well", "y", lambda: 1) == Threads(reads).files("well", "z", lambda: 1) == 1
 
 
-def test_reads_of_one_pool_run_one_after_the_other_and_those_of_others_beside_them(monkeypatch):
-    monkeypatch.setattr(threads, "_TURN", SOON)
-    runs, running, most, may_end = Threads(FileReads(SOON)), [], [], threading.Event()
+def test_reads_run_one_after_the_other_whatever_pool_they_are_of(monkeypatch):
+    monkeypatch.setattr(trips, "TURN", SOON)
+    runs, order, one_at_a_time = Threads(FileReads(SOON)), [], threading.Lock()
 
     def read(number):
-        running.append(number)
-        most.append(len(running))
-        assert may_end.wait(SOON)
-        running.remove(number)
+        assert one_at_a_time.acquire(blocking=False)
+        order.append(number)
+        one_at_a_time.release()
         return number
 
-    reading = [gevent.spawn(runs.files, "zones", f"file {number}", partial(read, number)) for number in range(5)]
-    gevent.sleep(0)
-    for _ in range(50):  # by then all that begin have begun
-        runs.files("etc", "another", lambda: None)
-    may_end.set()
-    assert [one.get(timeout=SOON) for one in reading] == list(range(5))
-    assert most == [1] * 5
+    pools = ["zones", "etc"]
+    reading = [gevent.spawn(runs.files, pools[at % 2], f"file {at}", partial(read, at)) for at in range(30)]
+    assert [one.get(timeout=SOON) for one in reading] == list(range(30))
+    assert [at for at in order if at % 2] == list(range(1, 30, 2))
+    assert [at for at in order if not at % 2] == list(range(0, 30, 2))
+
+
+def test_pool_of_which_many_reads_wait_leaves_those_of_others_their_turn(monkeypatch):
+    monkeypatch.setattr(trips, "TURN", SOON)
+    runs, order = Threads(FileReads(SOON)), []
+    many = [gevent.spawn(runs.files, "zones", f"file {at}", partial(order.append, "zones")) for at in range(100)]
+    one = gevent.spawn(runs.files, "etc", "another", partial(order.append, "etc"))
+    gevent.joinall([*many, one], timeout=SOON, raise_error=True)
+    assert order.index("etc") < 20
+
+
+def test_what_has_been_read_beside_what_hangs_is_told_while_that_hangs(heal):
+    runs = Threads(FileReads(SOON))
+    before = gevent.spawn(runs.files, "sick", "before", lambda: "read")
+    hanging = gevent.spawn(runs.files, "sick", "between", lambda: heal.wait(SOON))
+    after = gevent.spawn(runs.files, "sick", "after", lambda: "read")
+    assert (before.get(timeout=SOON), after.get(timeout=SOON)) == ("read", "read")
+    assert not heal.is_set()
+    heal.set()
+    assert hanging.get(timeout=SOON)
 
 
 def test_reads_that_hang_keep_the_next_of_their_pool_waiting_for_moments_only(heal):

@@ -37,6 +37,9 @@ _AT_ONCE = 4
 # some lines to read.
 _WORTH_ALL = 8
 
+# How libkstat is asked: like a file, as it takes moments. Its own patience is far below the limit of such reads.
+_KERNEL, _STATISTICS = "the kernel", "the kernel's statistics"
+
 # Seconds more that a command about many has for each of them. Past its time each is asked about by itself.
 _FOR_EACH = 0.01
 
@@ -52,9 +55,10 @@ class Commands:
         has_library = system.identity(kstatlib.PATH) is not None
         self._statistics = KstatLibrary(system.path(kstatlib.PATH) if has_library else None, note)
         self._zones_known = 0  # how many zoneadm listed the last time
-        zoneadm_slots, kstat_slots = Slots(_AT_ONCE), Slots(_AT_ONCE)
+        zoneadm_slots, kstat_slots, looks = Slots(_AT_ONCE), Slots(_AT_ONCE), Slots(_AT_ONCE)
         self._zones = Together(zoneadm_slots, self._one_zone, self._many_zones, self._is_for_all)
-        self._zoneinfos = Together(kstat_slots, self._one_zoneinfo, self._many_zoneinfos, self._is_for_many_zoneinfos)
+        self._looks = Together(looks, self._look_at_one, self._look_at_many)
+        self._zoneinfos = Together(kstat_slots, self._one_zoneinfo, self._many_zoneinfos, self._is_for_all)
         all_pools = Slots(_AT_ONCE)
         self._mountpoints: Together[str, Datasets] = Together(all_pools, self._list_mountpoints, lambda _: {})
         self._zfs_slots: defaultdict[str, Slots] = defaultdict(partial(Slots, _AT_ONCE))  # pool -> its slots
@@ -117,14 +121,21 @@ class Commands:
         statistics")."""
         if zone.zoneid is None or zone.zonename != zone.uuid:
             return None
+        if self._statistics.may_tell:
+            try:
+                return self._looks.ask(zone, partial(runner.files, _KERNEL, _STATISTICS), runner.result)
+            except CannotTell:
+                pass
         return self._zoneinfos.ask(zone, runner.kstat, runner.result)
+
+    def _look_at_one(self, zone: Zone) -> Optional[ZoneInfo]:
+        return self._statistics.some([(zone.zoneid or 0, zone.zonename)])[0]
+
+    def _look_at_many(self, zones: Sequence[Zone]) -> Mapping[Zone, Optional[ZoneInfo]]:
+        return dict(zip(zones, self._statistics.some([(zone.zoneid or 0, zone.zonename) for zone in zones])))
 
     def _one_zoneinfo(self, zone: Zone) -> Optional[ZoneInfo]:
         assert zone.zoneid is not None
-        try:
-            return self._statistics.some([(zone.zoneid, zone.zonename)])[0]
-        except CannotTell:
-            pass
         arguments = zoneinfo.arguments_for(zone.zoneid)
         output = self._system.run(KSTAT, arguments, self._system.limits.one, about=zone.zonename)
         if not output.stdout and not output.stderr and output.status == 1:
@@ -132,19 +143,9 @@ class Commands:
         return zoneinfo.of_zone(_zoneinfos_of(output), zone)
 
     def _many_zoneinfos(self, zones: Sequence[Zone]) -> Mapping[Zone, Optional[ZoneInfo]]:
-        try:
-            found = self._statistics.some([(zone.zoneid or 0, zone.zonename) for zone in zones])
-            return dict(zip(zones, found))
-        except CannotTell:
-            pass
-        if not self._is_for_all(len(zones)):
-            return {}
         printed = self._print_zoneinfos(self._limit_for(self._zones_known))
         answers = {zone: zoneinfo.of_zone(printed, zone) for zone in zones}
         return {zone: info for zone, info in answers.items() if info is not None}
-
-    def _is_for_many_zoneinfos(self, count: int) -> bool:
-        return self._statistics.may_tell or self._is_for_all(count)
 
     def _print_zoneinfos(self, limit: float) -> Printed:
         return _zoneinfos_of(self._system.run(KSTAT, zoneinfo.ARGUMENTS_FOR_ALL, limit))

@@ -4,8 +4,8 @@
 Always: memory that the library points to is read only after what says how much of it there is was found to be sound.
         Its structs are trusted once the global zone's statistics, which are always there, were read through them;
         a statistic's text is taken from within the block of data that it belongs to, or not at all;
-        one thread at a time uses the handle, and no pointer outlives the look that found it. A look that hangs costs
-        its thread, and no caller more than a moment;
+        one thread uses the handle, and no pointer outlives the look that found it. A look that hangs costs no caller
+        more than a moment;
         what cannot be known this way raises CannotTell: the command `kstat` is there for that.
 Not here: which zone has which statistics in its VM object, and the command (reader.py)."""
 
@@ -16,9 +16,11 @@ import errno
 import os
 import struct
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
+from queue import SimpleQueue
 from typing import Any, Optional, TypeVar
 
 from jsvalues.numberrule import Number
@@ -100,8 +102,12 @@ class KstatLibrary:
     def __init__(self, path: Optional[str], note: Note = silent):
         self._path = path
         self._note = note
-        self._lock = threading.Lock()  # held by the thread of a look, from before it begins until it ends
-        self._hangs = False  # just while such a thread has been waited for in vain
+        self._lock = threading.Lock()  # held for a look, from before it begins until it ends
+        # For the thread: one look at most, as the lock is held; None ends it.
+        self._looks: SimpleQueue[Optional[Callable[[], None]]] = SimpleQueue()
+        weakref.finalize(self, self._looks.put, None)
+        self._has_thread = False
+        self._hangs = False  # just while a look has been waited for in vain
         self._library: Optional[ctypes.CDLL] = None
         self._handle: Optional[int] = None  # a kstat_ctl_t whose structs were found to be as they should be
         # Why the library is of no use, for good.
@@ -145,17 +151,18 @@ class KstatLibrary:
         return found
 
     def _ask(self, look: Callable[[ctypes.CDLL], T]) -> T:
-        """What `look` finds, in a thread of its own: nothing in the library has a time limit. Raises CannotTell."""
+        """What `look` finds, in another thread: nothing in the library has a time limit. Raises CannotTell."""
         if self._useless is not None:
             raise CannotTell(self._useless)
         if self._hangs or not self._lock.acquire(timeout=_PATIENCE):
             raise CannotTell("another look at it hangs")
         outcome: Future[T] = Future()
         try:
-            threading.Thread(target=self._look, args=(look, outcome), name="kstat", daemon=True).start()
+            self._have_a_thread()
         except RuntimeError as error:
             self._lock.release()
             raise CannotTell(f"no thread for it: {error}") from error
+        self._looks.put(lambda: self._look(look, outcome))
         try:
             return outcome.result(_PATIENCE)
         except NotYet as error:
@@ -165,8 +172,14 @@ class KstatLibrary:
             self._complain("it hangs")
             raise CannotTell("it hangs") from error
 
+    def _have_a_thread(self) -> None:
+        """One for all looks, as to start one takes longer than a look. The lock is held."""
+        if not self._has_thread:
+            threading.Thread(target=_run_each, args=(self._looks,), name="kstat", daemon=True).start()
+            self._has_thread = True
+
     def _look(self, look: Callable[[ctypes.CDLL], T], outcome: Future[T]) -> None:
-        """In the thread, which has the lock: the look, with the handle open and up to date."""
+        """In the thread, for whom the lock is held: the look, with the handle open and up to date."""
         try:
             found = look(self._ready())
             self._complaint = ""
@@ -251,6 +264,13 @@ class KstatLibrary:
         if ctypes.get_errno() == errno.ENXIO:
             return None
         raise CannotTell(f"kstat_read failed: {_reason()}")
+
+
+def _run_each(looks: SimpleQueue[Optional[Callable[[], None]]]) -> None:
+    """The thread. It knows the library only as long as it looks."""
+    while (look := looks.get()) is not None:
+        look()
+        del look
 
 
 _FUNCTIONS: list[tuple[str, Any, list[Any]]] = [
