@@ -7,6 +7,7 @@ from functools import partial
 
 import gevent
 import pytest
+from gevent.threadpool import ThreadPool
 
 from support.deadlines import SOON
 from vminfod.freshness import trips
@@ -148,6 +149,24 @@ def test_reads_that_wait_while_all_threads_of_their_pool_hang_begin_when_one_is_
     heal.set()
     assert waiting.get(timeout=SOON) == "read"
     gevent.joinall(hanging, timeout=SOON, raise_error=True)
+
+
+def test_reads_wait_while_the_system_has_no_thread_for_them(monkeypatch):
+    refused, spawn = [], ThreadPool.spawn
+
+    def spawn_later(pool, function, *args):
+        if len(refused) < 3:
+            refused.append(function)
+            raise RuntimeError("can't start new thread")
+        return spawn(pool, function, *args)
+
+    monkeypatch.setattr(ThreadPool, "spawn", spawn_later)
+    runs, read = Threads(FileReads(SOON)), []
+    reading = [gevent.spawn(runs.files, "zones", f"file {at}", partial(read.append, at)) for at in range(3)]
+    gevent.joinall(reading, timeout=SOON, raise_error=True)
+    for function in refused:
+        function()  # its pool keeps what it had no thread for, and runs it later
+    assert (len(refused), read) == (3, [0, 1, 2])
 
 
 def test_stop_ends_the_greenlet_that_waits(heal):

@@ -88,14 +88,16 @@ class _Trip:
         return len(self._to_begin) < len(self._reads)
 
     def leave(self) -> list[Read[Any]]:
-        """It has begun, and begins no more: the reads that it would have begun, in their order."""
+        """It begins no more: the reads that it would have begun, in their order. The last one that it has begun has it
+        to itself."""
         not_begun: deque[Read[Any]] = deque()
         while True:
             try:
                 not_begun.appendleft(self._to_begin.pop())
             except IndexError:
                 break
-        self.left_to = self._reads[len(self._reads) - len(not_begun) - 1]
+        begun = self._reads[: len(self._reads) - len(not_begun)]
+        self.left_to = begun[-1] if begun else None
         return list(not_begun)
 
 
@@ -131,11 +133,21 @@ class Trips:
 
     def _begin_trip(self) -> None:
         self._is_called = False
-        reads = self._take()
-        if reads:
-            trip = self._trip = _Trip(reads)
+        if self._trip is not None or not (reads := self._take()):
+            return
+        trip = _Trip(reads)
+        try:
             self._threads.spawn(trip.run).rawlink(lambda _: self._has_ended(trip))
-            self._impatience.again(self._lose_patience)  # start() would go on where it was stopped
+        except RuntimeError:  # the system has no thread for it
+            self._put_back(trip.leave())
+            self._impatience.again(self._try_again)
+            return
+        self._trip = trip
+        self._impatience.again(self._lose_patience)  # start() would go on where it was stopped
+
+    def _try_again(self) -> None:
+        self._impatience.stop()
+        self._call()
 
     def _take(self) -> list[Read[Any]]:
         """The reads of the next trip, of each pool an equal share."""
@@ -158,12 +170,15 @@ class Trips:
         if trip is not None and trip.has_begun:
             self._trip = None
             self._impatience.stop()
-            for read in reversed(trip.leave()):
-                self._waiting[read.pool].appendleft(read)
+            self._put_back(trip.leave())
             assert trip.left_to is not None
             self._free[trip.left_to.pool] -= 1
             self._tell(trip)
             self._call()
+
+    def _put_back(self, reads: list[Read[Any]]) -> None:
+        for read in reversed(reads):
+            self._waiting[read.pool].appendleft(read)
 
     def _tell(self, trip: _Trip) -> None:
         while trip.ended:
