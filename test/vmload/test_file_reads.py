@@ -75,7 +75,7 @@ def test_what_hangs_on_a_pool_is_bounded_and_others_are_read(monkeypatch):
         with pytest.raises(LoadError) as caught:
             reads.run("sick", f"file {number}", lambda: heal.wait(SOON))
         assert caught.value.code == "ETIMEDOUT"
-    with pytest.raises(LoadError, match="3 reads of files on sick hang") as caught:
+    with pytest.raises(LoadError, match="3 reads on sick hang") as caught:
         reads.run("sick", "another", lambda: 1)
     assert caught.value.code == "EBUSY"
     assert reads.run("well", "one", lambda: 1) == 1

@@ -7,9 +7,9 @@ from functools import partial
 
 import gevent
 import pytest
-from gevent.threadpool import ThreadPool
 
 from support.deadlines import SOON
+from support.running_daemon import eventually
 from vminfod.freshness import trips
 from vminfod.freshness.threads import Threads
 from vmload import filereads
@@ -143,7 +143,7 @@ def test_reads_that_wait_while_all_threads_of_their_pool_hang_begin_when_one_is_
     waiting = gevent.spawn(runs.files, "sick", "another", lambda: "read")
     gevent.sleep(0)
     runs.computing(lambda: both_hang.wait(SOON))
-    with pytest.raises(LoadError, match="2 reads of files on sick hang: one more is not read"):
+    with pytest.raises(LoadError, match="2 reads on sick hang: one more is not read"):
         runs.files("sick", "one more", lambda: "read")
     assert not waiting.ready()
     heal.set()
@@ -151,22 +151,67 @@ def test_reads_that_wait_while_all_threads_of_their_pool_hang_begin_when_one_is_
     gevent.joinall(hanging, timeout=SOON, raise_error=True)
 
 
-def test_reads_wait_while_the_system_has_no_thread_for_them(monkeypatch):
-    refused, spawn = [], ThreadPool.spawn
+def test_reads_of_all_pools_wait_while_the_system_has_no_thread_for_them(monkeypatch):
+    refused, start = [], threading.Thread.start
 
-    def spawn_later(pool, function, *args):
+    def start_later(thread):
         if len(refused) < 3:
-            refused.append(function)
+            refused.append(thread)
             raise RuntimeError("can't start new thread")
-        return spawn(pool, function, *args)
+        start(thread)
 
-    monkeypatch.setattr(ThreadPool, "spawn", spawn_later)
+    monkeypatch.setattr(threading.Thread, "start", start_later)
     runs, read = Threads(FileReads(SOON)), []
-    reading = [gevent.spawn(runs.files, "zones", f"file {at}", partial(read.append, at)) for at in range(3)]
+    reading = [gevent.spawn(runs.files, f"pool {at}", f"file {at}", partial(read.append, at)) for at in range(3)]
     gevent.joinall(reading, timeout=SOON, raise_error=True)
-    for function in refused:
-        function()  # its pool keeps what it had no thread for, and runs it later
     assert (len(refused), read) == (3, [0, 1, 2])
+
+
+def test_threads_of_reads_that_hung_end_with_them(heal):
+    before = set(threading.enumerate())
+    runs = Threads(FileReads(SOON))
+    hanging = [gevent.spawn(runs.files, "sick", f"file {at}", partial(heal.wait, SOON)) for at in range(10)]
+    assert runs.files("well", "file", lambda: "read") == "read"
+    heal.set()
+    gevent.joinall(hanging, timeout=SOON, raise_error=True)
+    eventually("one is left for the next", lambda: len(set(threading.enumerate()) - before) <= 1)
+
+
+def test_read_of_a_well_pool_has_its_turn_among_those_of_a_sick_one(heal):
+    runs, began = Threads(FileReads(SOON)), []
+
+    def hang():
+        began.append("sick")
+        heal.wait(SOON)
+
+    hanging = [gevent.spawn(runs.files, "sick", f"file {at}", hang) for at in range(100)]
+    gevent.spawn(runs.files, "well", "file", partial(began.append, "well")).get(timeout=SOON)
+    before = began.index("well")
+    heal.set()
+    gevent.joinall(hanging, timeout=SOON, raise_error=True)
+    assert before < 10
+
+
+@pytest.mark.parametrize("takes", [0.5, 1.5])  # of the time that a trip may take
+def test_read_of_a_well_pool_has_its_turn_while_those_of_a_slow_one_keep_coming(takes):
+    runs, began, ends = Threads(FileReads(SOON)), [], threading.Event()
+
+    def slow():
+        began.append("slow")
+        time.sleep(takes * trips.TURN)
+
+    def zone(at):
+        for again in range(40):
+            if not ends.is_set():
+                runs.files("slow", f"file {at} {again}", slow)
+
+    zones = [gevent.spawn(zone, at) for at in range(50)]
+    gevent.sleep(0)
+    gevent.spawn(runs.files, "well", "file", partial(began.append, "well")).get(timeout=SOON)
+    before = began.index("well")
+    ends.set()
+    gevent.joinall(zones, timeout=SOON, raise_error=True)
+    assert before < 10
 
 
 def test_stop_ends_the_greenlet_that_waits(heal):

@@ -79,7 +79,7 @@ def test_many_of_a_kind_are_counted():
         "zfs list of 5 runs 25 s",
         "zfs list of 4 runs 24 s",
         "zfs list of 3 runs 23 s",
-        "3 more commands hang",
+        "3 more hang",
     ]
 
 

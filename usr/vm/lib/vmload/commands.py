@@ -14,13 +14,13 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Optional
+from typing import Optional, Union
 
 from vmload import datasets as zfs
 from vmload import kstatlib, zoneadm, zoneinfo
 from vmload.datasets import Datasets
 from vmload.kstatlib import CannotTell, KstatLibrary
-from vmload.loaderror import CommandFailed
+from vmload.loaderror import CommandFailed, LoadError
 from vmload.notes import Note, silent
 from vmload.records import Zone, ZoneInfo
 from vmload.runner import Runner
@@ -43,6 +43,7 @@ _KERNEL, _STATISTICS = "the kernel", "the kernel's statistics"
 # Seconds more that a command about many has for each of them. Past its time each is asked about by itself.
 _FOR_EACH = 0.01
 
+_Told = Union[ZoneInfo, None, CannotTell]  # of a zone, by libkstat; None: it is not in the kernel
 _Names = tuple[str, ...]  # what one listing is about: a dataset, a snapshot, or both
 
 
@@ -55,9 +56,11 @@ class Commands:
         has_library = system.identity(kstatlib.PATH) is not None
         self._statistics = KstatLibrary(system.path(kstatlib.PATH) if has_library else None, note)
         self._zones_known = 0  # how many zoneadm listed the last time
-        zoneadm_slots, kstat_slots, looks = Slots(_AT_ONCE), Slots(_AT_ONCE), Slots(_AT_ONCE)
+        zoneadm_slots, kstat_slots = Slots(_AT_ONCE), Slots(_AT_ONCE)
         self._zones = Together(zoneadm_slots, self._one_zone, self._many_zones, self._is_for_all)
-        self._looks = Together(looks, self._look_at_one, self._look_at_many)
+        # One look at a time, and the next not before one that hangs has been given up: it knows of that then.
+        looks = Slots(1, patience=2 * kstatlib.PATIENCE)
+        self._looks: Together[Zone, _Told] = Together(looks, self._look_at_one, self._look_at_many)
         self._zoneinfos = Together(kstat_slots, self._one_zoneinfo, self._many_zoneinfos, self._is_for_all)
         all_pools = Slots(_AT_ONCE)
         self._mountpoints: Together[str, Datasets] = Together(all_pools, self._list_mountpoints, lambda _: {})
@@ -121,18 +124,26 @@ class Commands:
         statistics")."""
         if zone.zoneid is None or zone.zonename != zone.uuid:
             return None
-        if self._statistics.may_tell:
-            try:
-                return self._looks.ask(zone, partial(runner.files, _KERNEL, _STATISTICS), runner.result)
-            except CannotTell:
-                pass
-        return self._zoneinfos.ask(zone, runner.kstat, runner.result)
+        told = self._look(zone, runner)
+        return self._zoneinfos.ask(zone, runner.kstat, runner.result) if isinstance(told, CannotTell) else told
 
-    def _look_at_one(self, zone: Zone) -> Optional[ZoneInfo]:
-        return self._statistics.some([(zone.zoneid or 0, zone.zonename)])[0]
+    def _look(self, zone: Zone, runner: Runner) -> _Told:
+        """What libkstat tells of the zone, together with the others that wait for that, and fails for all of them."""
+        if not self._statistics.may_tell:
+            return CannotTell("libkstat is of no use now")
+        try:
+            return self._looks.ask(zone, partial(runner.files, _KERNEL, _STATISTICS), runner.result)
+        except LoadError as error:
+            return CannotTell(f"no thread can ask it: {error}")
 
-    def _look_at_many(self, zones: Sequence[Zone]) -> Mapping[Zone, Optional[ZoneInfo]]:
-        return dict(zip(zones, self._statistics.some([(zone.zoneid or 0, zone.zonename) for zone in zones])))
+    def _look_at_one(self, zone: Zone) -> _Told:
+        return self._look_at_many([zone])[zone]
+
+    def _look_at_many(self, zones: Sequence[Zone]) -> dict[Zone, _Told]:
+        try:
+            return dict(zip(zones, self._statistics.some([(zone.zoneid or 0, zone.zonename) for zone in zones])))
+        except CannotTell as error:
+            return dict.fromkeys(zones, error)
 
     def _one_zoneinfo(self, zone: Zone) -> Optional[ZoneInfo]:
         assert zone.zoneid is not None

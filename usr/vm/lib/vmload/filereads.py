@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Reads of the files of zones, which have no time limit of their own: on a sick pool one hangs for as long as the pool.
+"""Reads of what has no time limit of its own, as the files of zones: on a sick pool one hangs for as long as the pool.
 
-Always: each read runs in a thread, and has a deadline: past it whoever waits gets a LoadError, and the thread is left
-        alone until the read ends;
+Always: each read has a deadline, from when it is asked for: past it whoever waits gets a LoadError, and the thread in
+        which it runs is left alone until it ends;
         what hangs is not asked for again beside it, whoever asks, so that a zone costs one thread at most, and a pool
         MOST;
         pools are kept apart: however many zones of one hang, those of the others are read.
@@ -135,7 +135,7 @@ class FileReads:
                 raise _stops()
             with_thread = sum(other.has_thread for other in others)
             if with_thread >= MOST:
-                raise LoadError(f"{with_thread} reads of files on {pool} hang: {what} is not read", "EBUSY")
+                raise LoadError(f"{with_thread} reads on {pool} hang: {what} is not read", "EBUSY")
             if any(other.what == what and other.hangs for other in others):
                 raise LoadError(f"{what} hangs since it was read before", "EBUSY")
             others.append(read)  # beside a young one, too: what that has read may be older than the wish for this

@@ -16,16 +16,15 @@ import errno
 import os
 import struct
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from queue import SimpleQueue
 from typing import Any, Optional, TypeVar
 
 from jsvalues.numberrule import Number
 from vmload.notes import Note, silent
 from vmload.records import ZoneInfo
+from vmload.worker import Worker
 
 T = TypeVar("T")
 
@@ -33,7 +32,7 @@ PATH = "/lib/64/libkstat.so.1"
 
 # Seconds to wait for a look, which takes less than a millisecond, or for all zones some tens of them. Past it that look
 # hangs in the kernel, and until it ends the command is asked instead.
-_PATIENCE = 2.0
+PATIENCE = 2.0
 _TRIES = 5  # of a reading that ends with EAGAIN. The library itself waits in between
 
 # Sizes past which what we read is no record of the platform: a node has some ten thousands of statistics, and a zone's
@@ -103,10 +102,7 @@ class KstatLibrary:
         self._path = path
         self._note = note
         self._lock = threading.Lock()  # held for a look, from before it begins until it ends
-        # For the thread: one look at most, as the lock is held; None ends it.
-        self._looks: SimpleQueue[Optional[Callable[[], None]]] = SimpleQueue()
-        weakref.finalize(self, self._looks.put, None)
-        self._has_thread = False
+        self._worker: Optional[Worker] = None  # who looks
         self._hangs = False  # just while a look has been waited for in vain
         self._library: Optional[ctypes.CDLL] = None
         self._handle: Optional[int] = None  # a kstat_ctl_t whose structs were found to be as they should be
@@ -154,29 +150,24 @@ class KstatLibrary:
         """What `look` finds, in another thread: nothing in the library has a time limit. Raises CannotTell."""
         if self._useless is not None:
             raise CannotTell(self._useless)
-        if self._hangs or not self._lock.acquire(timeout=_PATIENCE):
+        if self._hangs or not self._lock.acquire(timeout=PATIENCE):
             raise CannotTell("another look at it hangs")
         outcome: Future[T] = Future()
         try:
-            self._have_a_thread()
+            if self._worker is None or not self._worker.is_alive:
+                self._worker = Worker("kstat")
         except RuntimeError as error:
             self._lock.release()
             raise CannotTell(f"no thread for it: {error}") from error
-        self._looks.put(lambda: self._look(look, outcome))
+        self._worker.run(lambda: self._look(look, outcome))
         try:
-            return outcome.result(_PATIENCE)
+            return outcome.result(PATIENCE)
         except NotYet as error:
             self._hangs = True
             if outcome.done():  # it has ended in this moment, and may have said so before
                 self._hangs = False
             self._complain("it hangs")
             raise CannotTell("it hangs") from error
-
-    def _have_a_thread(self) -> None:
-        """One for all looks, as to start one takes longer than a look. The lock is held."""
-        if not self._has_thread:
-            threading.Thread(target=_run_each, args=(self._looks,), name="kstat", daemon=True).start()
-            self._has_thread = True
 
     def _look(self, look: Callable[[ctypes.CDLL], T], outcome: Future[T]) -> None:
         """In the thread, for whom the lock is held: the look, with the handle open and up to date."""
@@ -264,13 +255,6 @@ class KstatLibrary:
         if ctypes.get_errno() == errno.ENXIO:
             return None
         raise CannotTell(f"kstat_read failed: {_reason()}")
-
-
-def _run_each(looks: SimpleQueue[Optional[Callable[[], None]]]) -> None:
-    """The thread. It knows the library only as long as it looks."""
-    while (look := looks.get()) is not None:
-        look()
-        del look
 
 
 _FUNCTIONS: list[tuple[str, Any, list[Any]]] = [

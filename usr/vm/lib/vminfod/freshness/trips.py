@@ -1,37 +1,38 @@
 # SPDX-License-Identifier: MPL-2.0
 """Reads that take moments, some of them in one trip of a thread.
 
-      run by greenlets -> waiting -> begun by a trip, one after the other -> ended
-                             ^                     |
-                             '-- not begun yet ----' one of them takes longer than TURN: the trip is left to it
+      begin() -> waiting -> on a trip -> begun, one after the other -> ended
+                    ^           |              '- takes longer than TURN: the trip is left to it
+                    '-----------'  the trip has taken TURN, or is left
 
 A thread's turn costs about as much as a read, nearly all of which is Python: where several ran at once they, and the
 loop, took the interpreter from each other at each call of the system, which doubled the processor time of all.
 
-Always: one trip at a time begins reads; those of all pools take turns in it;
-        a read waits for another for TURN at most, as long as its pool has threads: one that takes longer has the thread
-        of its trip to itself until it ends;
-        such reads of one pool use up only the threads of that pool;
+Always: one trip at a time begins reads; the pool of which none was begun for the longest time has the first;
+        so a read waits for a few TURNs for each of the other pools, and behind the reads of its own, whatever hangs;
+        a read to which a trip was left keeps that thread until it ends; while MOST of a pool do (filereads.py), no
+        other of that pool is begun;
         who waits for a read hears of its end within TURN.
 Not here: what is read, and how long that may take at most (filereads.py)."""
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+import time
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from typing import Any, Generic, Optional, TypeVar
 
 import gevent
 from gevent.event import AsyncResult
-from gevent.threadpool import ThreadPool
 
 from vmload import filereads
+from vmload.worker import Worker
 
 T = TypeVar("T")
 Ended = tuple[Any, Optional[Exception]]  # what a step returned, or what it raised
 
 TURN = 0.005  # seconds. A read whose files are in memory needs a tenth of a millisecond or two
-_MOST = 8  # reads of a trip: those that have come together, as of one zone
+_MOST = 8  # reads of a trip, and one more for each pool: those that have come together, as of one zone
 
 
 class Read(Generic[T]):
@@ -66,39 +67,39 @@ class Read(Generic[T]):
 
 
 class _Trip:
-    """One thread's way through some reads."""
+    """The way of `worker` through some reads."""
 
-    def __init__(self, reads: list[Read[Any]]):
+    def __init__(self, reads: list[Read[Any]], worker: Worker):
+        self.worker = worker
+        self.ended: deque[tuple[Read[Any], Ended]] = deque()  # just those whose waiters have not heard of it
         self._reads = reads
         self._to_begin = deque(reads)  # both ends of a deque may be used by several threads
-        self.ended: deque[tuple[Read[Any], Ended]] = deque()  # just those whose waiters have not heard of it
-        self.left_to: Optional[Read[Any]] = None
+        self._began_last: Optional[float] = None  # the read that it is at, monotonic seconds
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether it is at a read that takes long."""
+        return self._began_last is not None and time.monotonic() - self._began_last > TURN
 
     def run(self) -> None:
         """In the thread."""
-        while True:
+        until = time.monotonic() + TURN
+        while self._began_last is None or time.monotonic() < until:
             try:
                 read = self._to_begin.popleft()
             except IndexError:
                 return
+            self._began_last = time.monotonic()
             self.ended.append((read, read.run()))
 
-    @property
-    def has_begun(self) -> bool:
-        return len(self._to_begin) < len(self._reads)
-
-    def leave(self) -> list[Read[Any]]:
-        """It begins no more: the reads that it would have begun, in their order. The last one that it has begun has it
-        to itself."""
+    def leave(self) -> tuple[list[Read[Any]], list[Read[Any]]]:
+        """It begins no more: the reads that it has begun, and those that it has not."""
         not_begun: deque[Read[Any]] = deque()
         while True:
             try:
                 not_begun.appendleft(self._to_begin.pop())
             except IndexError:
-                break
-        begun = self._reads[: len(self._reads) - len(not_begun)]
-        self.left_to = begun[-1] if begun else None
-        return list(not_begun)
+                return self._reads[: len(self._reads) - len(not_begun)], list(not_begun)
 
 
 class Trips:
@@ -106,18 +107,17 @@ class Trips:
 
     def __init__(self) -> None:
         self._loop = gevent.get_hub().loop
-        self._threads = ThreadPool(1)  # one for the trip, and as many as each pool may have for reads that take long
-        self._free: dict[str, int] = {}  # pool -> how many more of its reads may have a trip to themselves
-        self._waiting: defaultdict[str, deque[Read[Any]]] = defaultdict(deque)  # by pool
+        # By pool, the one first of which none was begun for the longest time.
+        self._waiting: defaultdict[str, deque[Read[Any]]] = defaultdict(deque)
         self._trip: Optional[_Trip] = None  # the one that begins reads
-        self._is_called = False  # whether the next is about to begin
-        self._impatience = self._loop.timer(TURN, TURN)
+        self._left: dict[_Trip, Read[Any]] = {}  # those that were left, each to its read
+        self._left_of: Counter[str] = Counter()  # how many of them, by pool
+        self._idle: list[Worker] = []  # one at most
+        self._is_called = False  # whether the next trip is about to begin
+        self._ticks = self._loop.timer(TURN, TURN)  # run just while there is a trip, or no thread for one
 
     def begin(self, pool: str, step: Callable[[], T]) -> Read[T]:
         """A vmload.filereads.Begin."""
-        if pool not in self._free:
-            self._free[pool] = filereads.MOST
-            self._threads.maxsize += filereads.MOST
         read = Read(pool, step)
         self._waiting[pool].append(read)
         self._call()
@@ -133,52 +133,64 @@ class Trips:
 
     def _begin_trip(self) -> None:
         self._is_called = False
-        if self._trip is not None or not (reads := self._take()):
+        if self._trip is not None:
             return
-        trip = _Trip(reads)
+        if not self._can_begin():
+            self._ticks.stop()
+            return
+        self._ticks.again(self._tick)  # start() would go on where it was stopped
         try:
-            self._threads.spawn(trip.run).rawlink(lambda _: self._has_ended(trip))
-        except RuntimeError:  # the system has no thread for it
-            self._put_back(trip.leave())
-            self._impatience.again(self._try_again)
-            return
-        self._trip = trip
-        self._impatience.again(self._lose_patience)  # start() would go on where it was stopped
+            worker = self._idle.pop() if self._idle else Worker("reads of files")
+        except RuntimeError:
+            return  # the system has no thread for it: with the next tick
+        trip = self._trip = _Trip(self._take(), worker)
+        worker.run(lambda: self._in_thread(trip))
 
-    def _try_again(self) -> None:
-        self._impatience.stop()
-        self._call()
+    def _in_thread(self, trip: _Trip) -> None:
+        trip.run()
+        self._loop.run_callback_threadsafe(self._has_ended, trip)
+
+    def _can_begin(self) -> list[deque[Read[Any]]]:
+        """What waits of the pools that have threads left."""
+        return [reads for pool, reads in self._waiting.items() if reads and self._left_of[pool] < filereads.MOST]
 
     def _take(self) -> list[Read[Any]]:
-        """The reads of the next trip, of each pool an equal share."""
-        pools = [(reads, self._free[pool]) for pool, reads in self._waiting.items()]
-        some = [reads for reads, free in pools if reads and free]
-        share = max(1, _MOST // max(1, len(some)))
-        return [reads.popleft() for reads in some for _ in range(min(share, len(reads)))]
+        """The reads of the next trip: of one pool after the other, as long as there are any."""
+        found: list[Read[Any]] = []
+        while len(found) < _MOST and (some := self._can_begin()):
+            found += [reads.popleft() for reads in some]
+        return found
+
+    def _tick(self) -> None:
+        trip = self._trip
+        if trip is None:
+            self._begin_trip()
+            return
+        self._tell(trip)
+        if trip.is_held_up:
+            self._trip = None
+            at = self._left[trip] = self._put_back(trip)[-1]
+            self._left_of[at.pool] += 1
+            self._begin_trip()
 
     def _has_ended(self, trip: _Trip) -> None:
+        self._tell(trip)
         if trip is self._trip:
             self._trip = None
-            self._impatience.stop()
-        elif trip.left_to is not None:
-            self._free[trip.left_to.pool] += 1
-        self._tell(trip)
+            self._put_back(trip)
+        else:
+            self._left_of[self._left.pop(trip).pool] -= 1
+        self._idle = [trip.worker]
         self._call()
 
-    def _lose_patience(self) -> None:
-        trip = self._trip
-        if trip is not None and trip.has_begun:
-            self._trip = None
-            self._impatience.stop()
-            self._put_back(trip.leave())
-            assert trip.left_to is not None
-            self._free[trip.left_to.pool] -= 1
-            self._tell(trip)
-            self._call()
-
-    def _put_back(self, reads: list[Read[Any]]) -> None:
-        for read in reversed(reads):
+    def _put_back(self, trip: _Trip) -> list[Read[Any]]:
+        """What it has not begun waits on. Those that it has."""
+        begun, not_begun = trip.leave()
+        for read in reversed(not_begun):
             self._waiting[read.pool].appendleft(read)
+        for read in begun:
+            self._waiting[read.pool] = self._waiting.pop(read.pool)
+        return begun
 
     def _tell(self, trip: _Trip) -> None:
         while trip.ended:
@@ -187,7 +199,7 @@ class Trips:
 
 
 def outcome(step: Callable[[], Any]) -> Ended:
-    """In a thread. Its pool would report an error there as one that is not handled."""
+    """In a thread, whose pool would report an error as one that is not handled."""
     try:
         return step(), None
     except Exception as error:  # noqa: BLE001 raised again in the greenlet that asked

@@ -111,7 +111,7 @@ def _commands(commands: Iterable[CommandFacts]) -> list[str]:
     late = [c for c in commands if c.seconds >= (ALL_COMMAND if c.for_all else ONE_COMMAND)]
     late.sort(key=lambda command: -command.seconds)
     reasons = [f"{command.what} runs {command.seconds:.0f} s" for command in late[:_NAMED]]
-    return reasons + ([f"{len(late) - _NAMED} more commands hang"] if len(late) > _NAMED else [])
+    return reasons + ([f"{len(late) - _NAMED} more hang"] if len(late) > _NAMED else [])
 
 
 def _stalled(stalled: list[tuple[str, float, int]]) -> list[str]:
