@@ -159,8 +159,10 @@ class FakeReader:
     def __init__(self, truth: Callable[[], Truth]):
         self._truth = truth
 
-    def zone_xml(self, _zonename: str) -> dict[str, Any]:
-        return self._truth().xml_record()
+    def zone_xml(self, _zonename: str, before: FileRecords) -> tuple[dict[str, Any], int]:
+        truth, xml = self._truth(), self._truth().xml_record()
+        assert truth.xml is not None
+        return before.xml if before.xml is not None and before.xml_hash == hash(truth.xml) else xml, hash(truth.xml)
 
     def xml_modified(self, _zonename: str) -> Optional[int]:
         xml = self._truth().xml

@@ -10,6 +10,9 @@ import pytest
 
 from support.handmade_node import DOCTYPE, HandmadeNode, U, attr, canonical, device, nic, rctl, zone_xml
 from vmload import zonexml
+from vmload.reader import Reader
+from vmload.records import FileRecords
+from vmload.system import System
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -29,6 +32,20 @@ def more(inner="", brand="joyent", **kw):
     """What the content adds to the four properties that every zone here has."""
     vm = parse(inner, brand, **kw)
     return {key: value for key, value in vm.items() if key not in ("zonename", "autoboot", "brand", "limit_priv")}
+
+
+def test_file_of_the_same_bytes_is_not_parsed_again_and_of_others_it_is_whatever_its_time_and_size(tmp_path):
+    node = HandmadeNode(tmp_path)
+    node.zone(U, attrs={"hostname": "one"})
+    path, reader = node.root / f"etc/zones/{U}.xml", Reader(System(str(node.root)))
+    xml, made_of = reader.zone_xml(U)
+    assert xml["hostname"] == "one"
+    before, stat, text = FileRecords(xml=xml, xml_hash=made_of), path.stat(), path.read_text()
+    path.write_text(text)
+    assert reader.zone_xml(U, before)[0] is xml
+    path.write_text(text.replace('value="one"', 'value="two"'))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert reader.zone_xml(U, before)[0]["hostname"] == "two"
 
 
 # -- recorded vectors

@@ -12,7 +12,7 @@ from typing import Any, Optional
 from vmload import configfiles, zoneadm, zonexml
 from vmload.loaderror import LoadError, XmlGone, from_os_error
 from vmload.notes import Note, silent
-from vmload.records import Config, LastExited, Zone
+from vmload.records import Config, FileRecords, LastExited, Zone
 from vmload.system import System
 from vmload.zonefiles import Visit
 
@@ -25,6 +25,8 @@ def zone_xml_path(zonename: str) -> str:
     """Where the zone's XML is, as the node names it."""
     return f"/etc/zones/{zonename}.xml"
 
+
+_NOTHING = FileRecords()
 
 LASTEXITED = "lastexited"  # below the zonepath
 CONFIG = "config"  # the folder there with what a guest and its owner keep
@@ -52,13 +54,17 @@ class Reader:
         """What the sysinfo tool keeps (docs/platform.md, "sysinfo"). Raises LoadError if that is no JSON object."""
         return configfiles.sysinfo(self._load(self.system.read, SYSINFO))
 
-    def zone_xml(self, zonename: str) -> dict[str, Any]:
-        """The VM object part that the zone's XML gives. Raises XmlGone if there is no such file, else LoadError."""
+    def zone_xml(self, zonename: str, before: FileRecords = _NOTHING) -> tuple[dict[str, Any], int]:
+        """The VM object part that the zone's XML gives, and the hash of its bytes; what was parsed `before` from the
+        same bytes is not parsed again. Raises XmlGone if there is no such file, else LoadError."""
         path = zone_xml_path(zonename)
         data = self._load(self.system.read_if_there, path)
         if data is None:
             raise XmlGone(f"ENOENT: no such file or directory, open '{path}'", "ENOENT")
-        return zonexml.parse(data, self._noting(path))
+        made_of = hash(data)
+        if before.xml is not None and before.xml_hash == made_of:
+            return before.xml, made_of
+        return zonexml.parse(data, self._noting(path)), made_of
 
     def zones_of_index(self) -> frozenset[str]:
         """The names in /etc/zones/index. Raises LoadError."""

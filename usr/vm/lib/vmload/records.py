@@ -61,6 +61,7 @@ class FileRecords(NamedTuple):
     last_exited: Optional[LastExited] = None
     config: Optional[Config] = None
     others_modified: Optional[int] = None  # when the newest of those below the zonepath was
+    xml_hash: Optional[int] = None  # of the bytes that `xml` was parsed from, 64 bits that Python makes (siphash)
 
 
 class ZoneRecords(NamedTuple):

@@ -175,12 +175,14 @@ class ZoneSources:
     def _xml(self, asked: Asked, *, is_checked: bool = True) -> Put:
         zone, reader = asked.known.zone, self._reader
         for _ in range(2):
-            xml, modified = reader.zone_xml(zone.zonename), reader.xml_modified(zone.zonename)
+            xml, made_of = reader.zone_xml(zone.zonename, asked.known.files)
+            modified = reader.xml_modified(zone.zonename)
             # What was changed meanwhile would be shown beside an older time, which would follow as a change by itself.
             if not is_checked or reader.xml_modified(zone.zonename) == modified:
                 break
         payload = reader.receive_payload(zone) if vmobj.is_receiving(zone, xml) else None
-        return lambda records: _with_files(records, xml=xml, xml_modified=modified, receive_payload=payload)
+        said = {"xml": xml, "xml_hash": made_of, "xml_modified": modified, "receive_payload": payload}
+        return lambda records: _with_files(records, **said)
 
     def _below(self, asked: Asked, *, is_checked: bool = True) -> Put:
         zone, files, reader = asked.known.zone, asked.known.files, self._reader
