@@ -71,6 +71,7 @@ class HandmadeNode:
         for tool, (folder, answer) in tools.items():
             tool_server.shared().install(self.root, tool, f"usr/{folder}/{tool}", partial(self._run, tool, answer))
         self.sysinfo({"UUID": SERVER, "Live Image": "20260312T000000Z"})
+        self.file("etc/zones/index", "global:installed:/\n")  # of the global zone alone; a test names others
         self.zone_line("0:global:running:/::liveimg:shared:0")
         self.stats("global", 0, boot_time=CREATED, init_pid=1, init_restarts=0)
         self.dataset("zones")

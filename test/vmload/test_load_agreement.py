@@ -218,6 +218,7 @@ def test_snapshots_of_a_delegated_dataset_are_not_listed_but_for_the_one_that_sh
 
 
 def test_ordinary_vm_costs_one_call_of_each_tool(node):
-    node.zone(A)
+    node.zone(A, zoneid="7")
+    node.stats(A, 7, boot_time=1, init_pid=2, init_restarts=3)
     node.vm(A)
     assert sorted(call["tool"] for call in node.calls()) == ["kstat", "zfs", "zoneadm"]

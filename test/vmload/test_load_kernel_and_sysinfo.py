@@ -109,6 +109,7 @@ def test_statistics_of_all_zones_are_read_with_one_call(node):
 def test_statistics_of_one_zone_are_read_with_one_call(node):
     node.zone()
     node.zone(A)
+    node.stats(U, boot_time=1, init_pid=2, init_restarts=3)
     node.vm()
     (call,) = node.calls("kstat")
     assert call["args"][:5] == ["-p", "-m", "zones", "-c", "zone_misc"]

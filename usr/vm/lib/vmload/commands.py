@@ -119,11 +119,13 @@ class Commands:
             return zoneinfo.by_name(self._print_zoneinfos(self._system.limits.one))
 
     def zoneinfo(self, zone: Zone, runner: Runner) -> Optional[ZoneInfo]:
-        """The statistics of one zone, likewise. None, without a look, for a zone that is not in the kernel, and for one
-        whose name is not its uuid: statistics are matched by the uuid, so it has none (docs/platform.md, "Kernel
-        statistics")."""
-        if zone.zoneid is None or zone.zonename != zone.uuid:
+        """The statistics of one zone, likewise. None, without a look, for a zone that has none (zoneinfo.has_some());
+        for one that must have some not before it was asked for twice."""
+        if not zoneinfo.has_some(zone):
             return None
+        return self._ask_zoneinfo(zone, runner) or self._ask_zoneinfo(zone, runner)
+
+    def _ask_zoneinfo(self, zone: Zone, runner: Runner) -> Optional[ZoneInfo]:
         told = self._look(zone, runner)
         return self._zoneinfos.ask(zone, runner.kstat, runner.result) if isinstance(told, CannotTell) else told
 

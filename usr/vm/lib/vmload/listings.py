@@ -22,7 +22,7 @@ from vmload.used import mounted_at_zonepath, root_of, used
 
 class Listing(NamedTuple):
     """A list of `parent` that is wanted; see Listings.list(). `before`: what it gave the last time. Without `asks_held`
-    the snapshots of the delegated dataset are those of `before`. `named`: datasets that the XML delegates."""
+    the snapshots of the delegated dataset are those of `before`. `named`: datasets that the XML names."""
 
     parent: str
     is_root: bool
@@ -56,7 +56,7 @@ def to_list(
         else:
             before = old.datasets.get(parent) if old is not None else None
             asks_held = known is None or any(zfs.covers(f"{parent}/{zfs.DELEGATED}", name) for name in stale)
-            asked[parent] = Listing(parent, is_root, before, asks_held, uses.delegated)
+            asked[parent] = Listing(parent, is_root, before, asks_held, uses.named)
     return asked
 
 
@@ -95,7 +95,7 @@ class Listings:
         held = zfs.held_snapshot(delegated) if is_expected else None
         depth = zfs.DEPTH_OF_ROOT if is_root else zfs.DEPTH_OF_ONE
         found = self._commands.datasets(parent, depth, runner, held)
-        if _is_doubtful(found, before, delegated if is_expected else None):
+        if _is_doubtful(found, wanted, delegated if is_expected else None):
             found = self._commands.datasets(parent, depth, runner, held)
         if not is_root or delegated not in found.datasets:
             return found
@@ -108,9 +108,13 @@ class Listings:
         return found
 
 
-def _is_doubtful(found: Datasets, before: Optional[Datasets], delegated: Optional[str]) -> bool:
-    """Whether a listing lacks what was there `before`, or may have been, so that it is not believed yet. `delegated`:
+def _is_doubtful(found: Datasets, wanted: Listing, delegated: Optional[str]) -> bool:
+    """Whether a listing lacks what was there before, or may have been, so that it is not believed yet. `delegated`:
     the dataset whose held snapshot it was asked for."""
+    before = wanted.before
+    of_xml = (name for name in wanted.named if name.rpartition("/")[0] == wanted.parent)
+    if any(name not in found.datasets and (before is None or name in before.datasets) for name in of_xml):
+        return True
     if before is None:
         return not found.datasets
     has_lost_held = delegated in before.snapshots and delegated not in found.snapshots

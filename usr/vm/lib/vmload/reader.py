@@ -66,9 +66,9 @@ class Reader:
             return before.xml, made_of
         return zonexml.parse(data, self._noting(path)), made_of
 
-    def zones_of_index(self) -> frozenset[str]:
-        """The names in /etc/zones/index. Raises LoadError."""
-        return zoneadm.names_in_index(self._load(self.system.read, INDEX))
+    def index(self) -> dict[str, Optional[str]]:
+        """The zones in /etc/zones/index, as zoneadm.parse_index() gives them. Raises LoadError."""
+        return zoneadm.parse_index(self._load(self.system.read, INDEX))
 
     def visit(self, zone: Zone) -> Visit:
         """For what lies below its zonepath."""

@@ -4,6 +4,8 @@ here."""
 
 from __future__ import annotations
 
+from typing import Optional
+
 from jsvalues.numberrule import WHITE_SPACE, number
 from vmload.loaderror import CommandFailed, GarbledOutput, LoadError, ZoneGone
 from vmload.notes import Note, silent
@@ -60,10 +62,15 @@ def check(data: bytes, *, all_zones: bool) -> None:
         raise GarbledOutput("zoneadm: the list of all zones lacks the global zone")
 
 
-def names_in_index(data: bytes) -> frozenset[str]:
-    """The zones in /etc/zones/index (docs/platform.md, "The index of zones"), the global one aside."""
-    lines = (line for line in _lines(data) if not line.startswith("#"))
-    return frozenset(line.partition(":")[0] for line in lines) - {"global", ""}
+def parse_index(data: bytes) -> dict[str, Optional[str]]:
+    """The zones in /etc/zones/index (docs/platform.md, "The index of zones"), the global one aside: name -> the VM's
+    uuid, by the rule for lines of zoneadm; None for one that is no VM."""
+    zones = {}
+    for line in _lines(data):
+        name, _, rest = line.partition(":")
+        if name not in ("global", "") and not name.startswith("#"):
+            zones[name] = _uuid_of(name, rest.rpartition(":")[2])
+    return zones
 
 
 def failure(stderr: bytes) -> LoadError:
@@ -82,14 +89,18 @@ def _lines(data: bytes) -> list[str]:
     return [line for line in (line.rstrip(WHITE_SPACE) for line in complete) if line]
 
 
-def _zone(fields: list[str], note: Note) -> Zone | None:
+def _zone(fields: list[str], note: Note) -> Optional[Zone]:
     zoneid, zonename, state, zonepath, uuid, brand, _ip_type, zonedid = map(shared, fields)
-    if len(uuid) != _UUID_LENGTH:
-        if not is_uuid(zonename):
-            if zonename != "global":
-                note("debug", f"zone {zonename} has no uuid: it is not a VM")
-            return None
-        uuid = zonename
-    elif uuid == zonename:
-        uuid = zonename  # held once
-    return Zone(number(zoneid), zonename, state, zonepath, uuid, brand, number(zonedid))
+    of_vm = _uuid_of(zonename, uuid)
+    if of_vm is None:
+        if zonename != "global":
+            note("debug", f"zone {zonename} has no uuid: it is not a VM")
+        return None
+    return Zone(number(zoneid), zonename, state, zonepath, of_vm, brand, number(zonedid))
+
+
+def _uuid_of(zonename: str, uuid: str) -> Optional[str]:
+    """The VM's uuid, where the platform says it is `uuid`; None for a zone that is no VM."""
+    if uuid == zonename or len(uuid) != _UUID_LENGTH:
+        return zonename if is_uuid(zonename) else None  # held once
+    return uuid

@@ -24,6 +24,12 @@ def arguments_for(zoneid: Number) -> list[str]:
     return [*ARGUMENTS_FOR_ALL, "-i", str(zoneid)]
 
 
+def has_some(zone: Zone) -> bool:
+    """Whether the zone must have statistics: it is in the kernel, and its name is its uuid, by which they are matched
+    (docs/platform.md, "Kernel statistics")."""
+    return zone.zoneid is not None and zone.zonename == zone.uuid
+
+
 Printed = dict[str, tuple[str, ZoneInfo]]  # zoneid -> zone name, statistics
 
 

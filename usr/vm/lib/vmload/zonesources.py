@@ -19,8 +19,8 @@ from vmload import parts as part
 from vmload import vmobj
 from vmload.commands import Commands
 from vmload.listings import Listings, to_list
-from vmload.loaderror import LoadError, NoVm
-from vmload.reader import Reader
+from vmload.loaderror import CommandFailed, LoadError, NoVm, ZoneGone
+from vmload.reader import INDEX, Reader
 from vmload.records import FileRecords, Zone, ZoneRecords
 from vmload.runner import DIRECTLY, Runner
 from vmload.system import Identity, System
@@ -119,11 +119,30 @@ class ZoneSources:
 
     def find(self, key: str, runner: Runner = DIRECTLY) -> Zone:
         """The VM whose uuid, or else whose zone name, is `key`. Raises ZoneGone if there is none (NoVm if
-        the zone is there), else LoadError."""
-        zone = self._commands.zone(key, runner)
+        the zone is there), else LoadError.
+
+        One that the index of zones names is not believed to be gone: zoneadm is asked again; then it is an error."""
+        try:
+            zone = self._commands.zone(key, runner)
+        except ZoneGone:
+            if not self._is_in_index(key, runner):
+                raise
+            zone = self._ask_again(key, runner)
         if zone is None:
             raise NoVm(f"VM {key} not found in zoneadm")
         return zone
+
+    def _ask_again(self, key: str, runner: Runner) -> Optional[Zone]:
+        try:
+            return self._commands.zone(key, runner)
+        except ZoneGone as gone:
+            if not self._is_in_index(key, runner):
+                raise
+            raise CommandFailed(f"{gone}: but {INDEX} names it") from gone
+
+    def _is_in_index(self, key: str, runner: Runner) -> bool:
+        index = runner.files("etc", "the index of zones", self._reader.index)
+        return key in index or key in index.values()
 
     def ask(self, source: Source, asked: Asked, runner: Runner) -> Put:
         """The answer of any source but zoneadm, which find() asks. Raises LoadError."""

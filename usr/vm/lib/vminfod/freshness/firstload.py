@@ -3,7 +3,8 @@
 
 Always: the files of a zone are watched before any of them is read, so that what changes meanwhile leaves an event
         behind. While the file watcher is at the next zones, those before are read;
-        a zone that cannot be read costs only itself: it is tried again while the others are served."""
+        a zone that cannot be read costs only itself: it is tried again while the others are served;
+        what the load lacks is not believed before it was asked for by itself (doubts.py)."""
 
 from __future__ import annotations
 
@@ -12,12 +13,12 @@ import time
 from collections.abc import Iterable
 
 from vminfod.freshness.activity import Activity
+from vminfod.freshness.doubts import Doubts
 from vminfod.freshness.filewatches import FileWatches, watched_for
 from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.threads import Threads
 from vminfod.log import Log
-from vminfod.serving.cause import REFRESH
 from vmload.loader import Loader
 from vmload.loaderror import LoadError
 from vmload.records import Zone
@@ -69,6 +70,7 @@ class FirstLoad:
         self._threads = threads
         self._activity = activity
         self._log = log
+        self._doubts = Doubts(loader, watches, threads, log)
 
     def run(self) -> None:
         """Watch, load and serve the node, before there are clients. Raises LoadError if that is not possible."""
@@ -84,7 +86,7 @@ class FirstLoad:
             watched.is_all()
         self._activity.doing("setting initial cache data")
         try:
-            node = load()
+            node = self._doubts.put_right(load(), listed)
         except LoadError as error:
             raise LoadError(f"cannot load the node: {error}", error.code) from error
         self._activity.doing("setting initial vmobjs data")
@@ -96,9 +98,6 @@ class FirstLoad:
             self._reloads.take(zonename, records, None, began)
         for zonename, reason in node.errors.items():
             self._reloads.take(zonename, reason, None, began)
-        for zonename in listed:
-            if zonename not in node.zones and zonename not in node.errors:
-                self._reloads.mark(zonename, cause=REFRESH)  # gone since it was watched, or the load's list was short
 
     def _watch_all(self, watched: _Watched) -> list[str]:
         """The names of the zones whose files are watched from now on."""

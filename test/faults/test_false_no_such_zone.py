@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MPL-2.0
+"""zoneadm says of a zone that there is no such zone: that is believed when the index of zones does not name it either,
+and at once."""
+
+import pytest
+
+from support.running_daemon import eventually
+
+pytestmark = pytest.mark.vms(4)
+
+
+@pytest.fixture
+def zone(daemon):
+    return next(vm["uuid"] for vm in daemon.vms() if vm["zonename"] == vm["uuid"] and vm["state"] == "running")
+
+
+def deny(node, zone, times):
+    said = f"zoneadm: {zone}: No such zone configured\n"
+    node.control.fault("zoneadm", "fail", match=f"-z {zone} ", stderr=said, times=times)
+
+
+def next_event(node, daemon, stream, witness):
+    """The next event of the stream, be it that of a change of another VM behind all that was done."""
+    node.control.write_config(witness, "tags", {"what": "comes next"})
+    return stream.next()
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_vm_that_the_index_names_is_served_on(node, daemon, zone, times):
+    before, witness = daemon.vm(zone), next(vm["uuid"] for vm in daemon.vms() if vm["uuid"] != zone)
+    stream = daemon.events("?vms=false")
+    deny(node, zone, times)
+    assert daemon.get(f"/vms/{zone}?fresh=true").status == 200
+    assert daemon.vm(zone) == before
+    assert next_event(node, daemon, stream, witness)["zonename"] == witness
+    stream.close()
+
+
+def test_vm_that_zoneadm_denies_for_long_is_unreadable_and_kept(node, daemon, zone):
+    before, witness = daemon.vm(zone), next(vm["uuid"] for vm in daemon.vms() if vm["uuid"] != zone)
+    stream = daemon.events("?vms=false")
+    deny(node, zone, None)
+    answer = daemon.get(f"/vms/{zone}?fresh=true&timeout=5")
+    assert answer.status == 504 and b"/etc/zones/index names it" in answer.body
+    assert "No such zone configured" in daemon.status()["zoneErrors"][zone]["err"]
+    assert daemon.vm(zone) == before
+    assert next_event(node, daemon, stream, witness)["zonename"] == witness
+    node.control.clear_faults()
+    eventually("it is read again", lambda: not daemon.status()["zoneErrors"])
+    stream.close()
+
+
+def test_vm_that_the_index_names_no_more_is_deleted_once(node, daemon, zone):
+    witness = next(vm["uuid"] for vm in daemon.vms() if vm["uuid"] != zone)
+    stream = daemon.events("?vms=false")
+    node.control.halt(zone)
+    eventually("it is halted", lambda: daemon.vm(zone)["state"] == "stopped")
+    node.run("zonecfg", "-z", zone, "delete", "-F", check=True)
+    assert daemon.get(f"/vms/{zone}?fresh=true").status == 404
+    assert stream.until(lambda event: event["type"] == "delete")["zonename"] == zone
+    eventually("nothing is left of it", lambda: not daemon.status()["zoneErrors"] and not daemon.status()["reloading"])
+    assert next_event(node, daemon, stream, witness)["zonename"] == witness
+    stream.close()
