@@ -177,9 +177,11 @@ def restarts(random: Random) -> list[Step]:
 
 
 def restarts_in_trouble(random: Random) -> list[Step]:
-    """A zone that cannot be read when the daemon starts."""
+    """A zone that cannot be read when the daemon starts, and lists of zones that are cut short, both that it makes
+    then."""
     broken = {"number": _number(random), "file": "xml", "how": random.choice(["rubbish", "folder"])}
-    return [Step("break", broken), *restarts(random)]
+    short = {"tool": "zoneadm", "match": LIST_OF_ALL, "lines": 4, "times": 2}
+    return [Step("break", broken), Step("lie", short), *restarts(random)]
 
 
 def moving_clock(random: Random) -> list[Step]:

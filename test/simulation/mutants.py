@@ -200,6 +200,13 @@ MUTANTS = (
         "            gone.append(zonename)\n            continue\n",
     ),
     Mutant(
+        "what the first list lacks is deleted",
+        "No-false-delete",
+        "freshness/doubts.py",
+        "        if not unlisted and not lack:\n",
+        "        if not lack:\n",
+    ),
+    Mutant(
         "what cannot be read is deleted",
         "No-false-delete",
         "freshness/reloads.py",
