@@ -198,7 +198,7 @@ def test_read_of_a_well_pool_has_its_turn_while_those_of_a_slow_one_keep_coming(
 
     def slow():
         began.append("slow")
-        time.sleep(takes * trips.TURN)
+        time.sleep(takes * trips.TURN)  # how long it takes is the case
 
     def zone(at):
         for again in range(40):
