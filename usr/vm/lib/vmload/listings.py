@@ -22,13 +22,15 @@ from vmload.used import mounted_at_zonepath, root_of, used
 
 class Listing(NamedTuple):
     """A list of `parent` that is wanted; see Listings.list(). `before`: what it gave the last time. Without `asks_held`
-    the snapshots of the delegated dataset are those of `before`. `named`: datasets that the XML names."""
+    the snapshots of the delegated dataset are those of `before`. `named`: datasets that the XML names. `is_changed`: an
+    event said that something happened there, so that there may well be less than `before`."""
 
     parent: str
     is_root: bool
     before: Optional[Datasets] = None
     asks_held: bool = True
     named: tuple[str, ...] = ()
+    is_changed: bool = False
 
 
 Asked = Mapping[str, Optional[Listing]]  # parent -> the list that is wanted; None: what is known of it holds
@@ -56,7 +58,7 @@ def to_list(
         else:
             before = old.datasets.get(parent) if old is not None else None
             asks_held = known is None or any(zfs.covers(f"{parent}/{zfs.DELEGATED}", name) for name in stale)
-            asked[parent] = Listing(parent, is_root, before, asks_held, uses.named)
+            asked[parent] = Listing(parent, is_root, before, asks_held, uses.named, _concerns(changed, parent))
     return asked
 
 
@@ -87,7 +89,7 @@ class Listings:
 
         One listing, where the XML names the delegated dataset, or it was there before. What was there before, or is not
         known yet, is asked for twice before it is believed to be not there."""
-        parent, is_root, before, asks_held, named = wanted
+        parent, is_root, before, asks_held, named, _ = wanted
         delegated = f"{parent}/{zfs.DELEGATED}"
         was_there = before is not None and delegated in before.datasets
         keeps_held = was_there and not asks_held
@@ -117,8 +119,15 @@ def _is_doubtful(found: Datasets, wanted: Listing, delegated: Optional[str]) -> 
         return True
     if before is None:
         return not found.datasets
+    if not wanted.is_changed and _rows(found, wanted.parent) < _rows(before, wanted.parent):
+        return True
     has_lost_held = delegated in before.snapshots and delegated not in found.snapshots
     return bool(before.datasets) and (not found.datasets or has_lost_held)
+
+
+def _rows(listed: Datasets, parent: str) -> int:
+    """How many datasets there are, and snapshots of the parent: of others not all are listed each time."""
+    return len(listed.datasets) + len(listed.snapshots.get(parent, ()))
 
 
 def _concerns(stale: Collection[str], parent: str) -> bool:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MPL-2.0
 """zoneadm says of a zone that there is no such zone: that is believed when the index of zones does not name it either,
-and at once."""
+and at once. So it is with what one reading of a VM lacks."""
 
 import pytest
 
@@ -61,3 +61,25 @@ def test_vm_that_the_index_names_no_more_is_deleted_once(node, daemon, zone):
     eventually("nothing is left of it", lambda: not daemon.status()["zoneErrors"] and not daemon.status()["reloading"])
     assert next_event(node, daemon, stream, witness)["zonename"] == witness
     stream.close()
+
+
+@pytest.mark.parametrize("tool, words, lines", [("kstat", "-i", 10), ("zfs", "-d 1", 1)])
+def test_statistics_and_snapshots_that_one_reading_lacks_are_not_gone(node, daemon, zone, tool, words, lines):
+    node.run("zfs", "snapshot", f"zones/{zone}@vmsnap-kept", check=True)
+    before = eventually("it is served", lambda: [vm for vm in [daemon.vm(zone)] if vm["snapshots"]])[0]
+    witness = next(vm["uuid"] for vm in daemon.vms() if vm["uuid"] != zone)
+    stream = daemon.events("?vms=false")
+    node.control.fault(tool, "cut", match=words, lines=lines, times=1)
+    assert daemon.get(f"/vms/{zone}?fresh=true").json() == before
+    assert next_event(node, daemon, stream, witness)["zonename"] == witness
+    stream.close()
+
+
+def test_snapshot_of_whose_end_an_event_tells_costs_one_listing(node, daemon, zone):
+    node.run("zfs", "snapshot", f"zones/{zone}@vmsnap-gone", check=True)
+    eventually("it is served", lambda: daemon.vm(zone)["snapshots"])
+    eventually("all is done", lambda: not daemon.status()["reloading"])
+    node.control.forget_calls()
+    node.run("zfs", "destroy", f"zones/{zone}@vmsnap-gone", check=True)
+    eventually("it is gone", lambda: not daemon.vm(zone)["snapshots"])
+    assert [call["argv"][0] for call in node.control.calls("zfs")] == ["destroy", "list"]
