@@ -12,13 +12,24 @@ SBIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "usr
 LIMIT = SOON
 
 
+WAITING = "waiting for vminfod to answer "
+
+
+def unhurried(err):
+    """What a command said, but for the lines about what it waits for: a busy machine brings them forth."""
+    return "".join(line for line in err.splitlines(keepends=True) if not line.startswith(WAITING))
+
+
 class Result:
-    """What a tool left behind; `out` and `err` are text."""
+    """What a tool left behind; `out` and `err` are text, the latter without what it waited for (unhurried()); `waited`
+    are these lines."""
 
     def __init__(self, done):
         self.code = done.returncode
         self.out = done.stdout.decode()
-        self.err = done.stderr.decode()
+        err = done.stderr.decode()
+        self.err = unhurried(err)
+        self.waited = [line for line in err.splitlines() if line.startswith(WAITING)]
 
     def __iter__(self):
         return iter((self.code, self.out, self.err))

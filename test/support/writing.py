@@ -21,6 +21,7 @@ from support import forking
 from support.deadlines import SOON
 from support.running_daemon import SBIN, EventLines, RunningDaemon, eventually
 from support.settling import settle
+from support.tools import WAITING, unhurried
 from vmadm import Vmadm
 
 LIMIT = SOON
@@ -32,7 +33,6 @@ ZVOL_IMAGE = "c193a558-1d63-11e9-97cf-97bb3ee5c14f"
 LEGACY_IMAGE = "c02a2044-c1bd-11e4-bd8c-dfc1db8b0182"  # a zone-dataset whose services know no provisioning marker
 NOBODY = "ffffffff-0000-4000-8000-00000000000f"  # a uuid that no VM has
 
-WAITING = "waiting for vminfod to answer "
 QUICK = {"install": 0.08, "boot": 0.05, "halt": 0.02, "shutdown": 0.05, "guest": 0.05}  # seconds
 
 
@@ -47,11 +47,6 @@ class Done:
 
     def __repr__(self) -> str:
         return f"Done(code={self.code}, out={self.out!r}, err={self.err!r})"
-
-
-def unhurried(err: str) -> str:
-    """What a command said, but for the lines about what it waits for: a busy machine brings them forth."""
-    return "".join(line for line in err.splitlines(keepends=True) if not line.startswith(WAITING))
 
 
 def outcome(err: str) -> str:

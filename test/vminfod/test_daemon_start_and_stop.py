@@ -284,7 +284,7 @@ def test_log_is_bunyan(node):
     assert tasks and all(list(record).index("task") < list(record).index("level") for record in tasks)
     ours = [record for record in records if record.get("req", {}).get("headers", {}).get("user-agent") == "log test"]
     assert all(list(record["req"]) == ["method", "url", "headers", "remoteAddress", "remotePort"] for record in ours)
-    assert [(record["req"]["url"], record["level"]) for record in ours] == [("/ping", 20), ("/status", 30)]
+    assert [(record["req"]["url"], record["level"]) for record in ours] == [("/ping", 20), ("/status", 20)]
 
 
 @pytest.mark.parametrize("level", ["trace", *more("debug")])
@@ -338,6 +338,7 @@ def test_log_without_a_reader_is_counted_and_harms_no_client(quiet_node):
         daemon.process = process
         eventually("the daemon answers", daemon.answers)
         os.close(reading)
+        assert daemon.get("/nothing").status == 404, "which is logged"
         eventually("lost records are counted", lambda: daemon.status()["lostLogRecords"])
         assert len(daemon.vms()) == 30
         process.send_signal(signal.SIGTERM)
@@ -359,3 +360,45 @@ def test_python_looks_for_cycles_again_once_the_daemon_serves():
     finally:
         gc.unfreeze()
         gc.enable()
+
+
+def test_reads_that_went_well_are_not_logged_at_the_default_level(node):
+    with RunningDaemon(node.root, "--log-level", "info").start() as daemon:
+        for path in ("/status", "/health", "/metrics", "/vms?state=running", "/ping", "/nothing"):
+            daemon.get(path)
+        [record] = eventually("the last one is logged", lambda: daemon.logged("request"))
+    assert (record["req"]["url"], record["status"][:3]) == ("/nothing", "404")
+
+
+def test_health_of_a_daemon_in_trouble_is_not_logged_either(node):
+    missing = next(vm["uuid"] for vm in node.control.vms() if vm["uuid"] == vm["zonename"])
+    text = node.control.read_xml(missing)
+    os.unlink(node.control.real(f"/etc/zones/{missing}.xml"))
+    try:
+        with RunningDaemon(node.root, "--log-level", "info").start() as daemon:
+            told = [f"1 zone without XML: {missing}"]
+            eventually("the zone is named", lambda: daemon.get("/health").json()["reasons"] == told)
+            assert daemon.get("/health").status == 503
+            assert "x-vminfod-unreadable" not in daemon.get("/vms").headers, "no VM, as far as anybody knows"
+            daemon.get("/nothing")
+            [record] = eventually("the last one is logged", lambda: daemon.logged("request"))
+            assert record["req"]["url"] == "/nothing"
+    finally:
+        node.control.edit_xml(missing, text)
+
+
+@pytest.mark.long
+def test_load_that_takes_long_says_what_it_waits_for(node):
+    node.control.fault("zfs", "hold")
+    daemon = RunningDaemon(node.root)
+    try:
+        daemon.start(wait=False)
+        told = eventually("it is said", lambda: daemon.logged("the first load takes long"))
+        node.control.clear_faults()
+        node.control.step("zfs")
+        eventually("it is loaded", daemon.answers)
+        assert told[0]["level"] == 40
+        assert re.match(r"zfs list of all VMs runs \d+ s", told[0]["reason"])
+    finally:
+        node.control.clear_faults()
+        daemon.stop()

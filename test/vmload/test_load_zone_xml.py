@@ -434,3 +434,16 @@ def test_a_zone_with_thousands_of_elements_is_read(tmp_path):
     node = HandmadeNode(tmp_path)
     node.zone(inner="".join(nic(f"net{n}") for n in range(3000)))
     assert len(node.vm()["nics"]) == 3000
+
+
+def test_what_is_unknown_is_one_note_however_much_it_is():
+    notes = []
+    many = "".join(f'<attr name="foo{number}" type="string" value="secret"/>' for number in range(5000))
+    zonexml.parse(zone_xml(U, "joyent", inner=many).encode(), lambda *note: notes.append(note))
+    named = ", ".join(f"property zone.attr.foo{number}" for number in range(3))
+    assert notes == [("warn", f"unknown in the zone XML: {named} and 4997 more")]
+    notes.clear()
+    inner = f'<attr name="{"x" * 100_000}" value="1"/><what><is/></what><what/>'
+    zonexml.parse(zone_xml(U, "joyent", inner=inner).encode(), lambda *note: notes.append(note))
+    [(level, text)] = notes
+    assert (level, len(text) < 400, text.endswith(", element zone.what")) == ("error", True, True)

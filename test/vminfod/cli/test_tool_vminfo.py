@@ -16,7 +16,8 @@ USAGE = """\
 Usage: vminfo <command> [options]
 
 ping                  say pong if vminfod answers
-status [-jf]          the daemon's own state; -j as JSON, -f with the refresh log and the file watcher
+status [-jf]          the daemon's own state; -j as JSON, -f with the refresh log and the file watcher. Exit status 1 if
+                      something is wrong
 vms                   all VM objects as JSON
 vm <zonename>         one VM object as JSON
 top [-1]              the VMs and their changes on a full screen; -1 prints once
@@ -28,7 +29,7 @@ transaction <zonename> [-l <seconds>] -- <command> [<argument> ...]
 help                  this text
 
 The environment variables VMINFOD_HOST and VMINFOD_PORT choose another daemon than that of this node,
-VMINFOD_TIMEOUT the seconds that an answer may take: 60 if it is not set, 0 for no limit.
+VMINFOD_TIMEOUT the seconds that an answer may take: 60 if it is not set, 30 for the first of events, 0 for no limit.
 """
 
 STATUS = {
@@ -326,8 +327,11 @@ def test_status_of_a_daemon_in_trouble_begins_with_the_verdict_and_ends_with_1()
             "DEGRADED: zpoolwatcher down 40 s; 1 VM unreadable: a\\u001b[31m\n" + HEAD_TEXT + LISTENER_TEXT,
             "",
         )
+        as_json = run_tool("vminfo", "status", "-j", port=server.port)
+    assert (as_json.code, json.loads(as_json.out)["health"]["reasons"], as_json.err) == (1, reasons, "")
 
 
 def test_status_of_a_daemon_that_is_well_says_no_more_than_before():
     with CannedServer({"/status": answer({**STATUS, "health": {"status": "ok", "reasons": []}})}) as server:
         assert tuple(run_tool("vminfo", "status", port=server.port)) == (0, HEAD_TEXT + LISTENER_TEXT, "")
+        assert run_tool("vminfo", "status", "-j", port=server.port).code == 0

@@ -9,10 +9,11 @@ import subprocess
 
 import pytest
 
+from support.canned_server import HANG, CannedServer
 from support.oldvminfod import without_socket, without_transactions
 from support.running_daemon import SBIN, eventually
-from support.tools import LIMIT, environment
-from support.writing import NOBODY, unhurried
+from support.tools import LIMIT, environment, run_tool, unhurried
+from support.writing import NOBODY
 
 pytest_plugins = ["support.writers"]
 
@@ -315,3 +316,27 @@ def test_one_within_another_on_another_vm_runs_and_knows_of_both(cn, uuid):
     status, out, err = run(cn, uuid, "--", *inner, VMINFO, "transaction", uuid, "--", "echo", "ran")
     assert (status, out) == (NOT_HELD, "")
     assert err.startswith(f"VM {uuid} is held by the transaction in which this command runs (")
+
+
+@pytest.mark.long
+def test_daemon_at_a_port_that_does_not_answer_is_waited_for_aloud_and_not_for_ever(cn, uuid):
+    with CannedServer({"/ping": [HANG]}) as server:
+        more = {"VMADM_ROOT": cn.root, "VMINFOD_TIMEOUT": "4"}
+        done = run_tool("vminfo", "transaction", uuid, "--", "echo", "run", port=server.port, **more)
+    assert done.waited == [f"waiting for vminfod to answer GET /ping (VM {uuid})"]
+    why = f"cannot open a transaction on VM {uuid}: GET /ping timeout exceeded; nothing was run\n"
+    assert tuple(done) == (NOT_HELD, "", why)
+
+
+@pytest.mark.long
+def test_stopped_daemon_is_waited_for_aloud(cn, uuid):
+    os.kill(cn.daemon.process.pid, signal.SIGSTOP)
+    try:
+        with start(cn, uuid, "--", "echo", "run") as child:
+            said = child.stderr.readline()
+            os.kill(cn.daemon.process.pid, signal.SIGCONT)
+            out, err = child.communicate(timeout=LIMIT)
+    finally:
+        os.kill(cn.daemon.process.pid, signal.SIGCONT)
+    assert said == "waiting for vminfod to answer POST /transactions\n"
+    assert (child.returncode, out, err) == (0, "run\n", "")

@@ -3,12 +3,13 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from support.canned_server import HANG, CannedServer, answer, plain_answer
 from support.streams import stream
-from support.tools import LIMIT, run_on_terminal, run_tool, start_tool
+from support.tools import run_on_terminal, run_tool
 
 A = "aaaaaaaa-0000-4000-8000-000000000001"
 B = "b6b0a5e6-29a1-4f2f-9f1c-1d8c0b7a3e02"
@@ -31,7 +32,7 @@ READS = [
 
 @pytest.fixture(scope="module")
 def hanging():
-    with CannedServer({path: [HANG] for _, path in READS}) as server:
+    with CannedServer({path: [HANG] for path in [*dict(READS).values(), "/events"]}) as server:
         yield server
 
 
@@ -62,15 +63,28 @@ def test_limit_that_is_no_number_of_seconds_is_refused(hanging, text):
     assert tuple(run_tool("vmadm", "list", port=hanging.port, VMINFOD_TIMEOUT=text)) == (1, "", message)
 
 
+@pytest.mark.parametrize("words", [("vminfo", "events"), ("vminfo", "events", "-jr"), ("vmadm", "events")])
+def test_stream_that_does_not_begin_ends_at_the_limit(hanging, words):
+    done = run_tool(*words, port=hanging.port, VMINFOD_TIMEOUT="0.3")
+    assert tuple(done) == (1, "", f"VminfodEventStream ready timeout (300ms) exceeded: {HINT}\n")
+
+
 @pytest.mark.long
-def test_who_looks_on_at_a_terminal_reads_what_is_waited_for(hanging):
-    expected = f"waiting for vminfod to answer GET /vms\nGET /vms timeout exceeded: {HINT}\n"
-    piped = start_tool("vmadm", "list", port=hanging.port, VMINFOD_TIMEOUT="6")
-    done = run_on_terminal("vmadm", "list", port=hanging.port, shown="stderr", VMINFOD_TIMEOUT="6")
-    assert (done.code, done.out, without_query(done.err)) == (1, "", expected)
-    assert done.err.startswith(expected.partition("\n")[0])
-    # A program that reads stderr gets the error alone, after the same time.
-    assert without_query(piped.communicate(timeout=LIMIT)[1].decode()) == expected.partition("\n")[2]
+def test_who_waits_reads_what_for(hanging):
+    """After three seconds; on a terminal only where agents read stderr, to whom anything there is a failure."""
+    limit = {"port": hanging.port, "VMINFOD_TIMEOUT": "4"}
+    for_agents = {("vmadm", "list"): "/vms", ("vmadm", "events"): "/events"}
+    for_people = {("vminfo", "ping"): "/ping", ("vminfo", "events"): "/events"}
+    with ThreadPoolExecutor() as pool:
+        piped = {words: pool.submit(run_tool, *words, **limit) for words in for_agents | for_people}
+        seen = {words: pool.submit(run_on_terminal, *words, shown="stderr", **limit) for words in for_agents}
+    for words, path in for_people.items():
+        assert piped[words].result().waited == [f"waiting for vminfod to answer GET {path}"]
+    for words, path in for_agents.items():
+        assert piped[words].result().waited == []
+        assert seen[words].result().waited == [f"waiting for vminfod to answer GET {path}"]
+        assert without_query(seen[words].result().err) == without_query(piped[words].result().err)
+    assert {done.result().code for done in [*piped.values(), *seen.values()]} == {1}
 
 
 LIST_WITHOUT_A = (

@@ -18,6 +18,7 @@ def test_each_kind_of_trouble_is_a_reason():
     facts = Facts(
         children={"zpoolwatcher": ChildFacts(40.2), "fswatcher": ChildFacts(None, losses=[9, 7, 5, 3])},
         unreadable=["b", "a"],
+        without_xml=["c"],
         commands=[CommandFacts("zfs list of U", 30.4, False)],
         stalled=[("sleeper", 12.0, 100), ("other", 11.0, 5)],
         refresh_failed="zfs failed",
@@ -30,6 +31,7 @@ def test_each_kind_of_trouble_is_a_reason():
             "zpoolwatcher down 40 s",
             "fswatcher was lost 4 times in 5 minutes",
             "2 VMs unreadable: a, b",
+            "1 zone without XML: c",
             "zfs list of U runs 30 s",
             "listener sleeper reads nothing for 12 s, 100 bytes wait, and 1 more",
             "a transaction on VM U is past its limit for 70 s, pid 8: update, and 1 more",
@@ -65,9 +67,12 @@ def test_child_that_dies_now_and_then_is_in_no_loop():
     assert not any(is_loop(losses, float(now)) for now in range(1280))
 
 
-def test_child_that_is_down_is_a_reason_however_long_ago_it_was_lost():
+def test_child_that_is_down_is_a_reason_however_often_and_long_ago_it_was_lost():
     facts = Facts({"zonewatcher": ChildFacts(130.0, [140, 139, 130]), "fswatcher": ChildFacts(2.0, [4, 3, 2])})
-    assert verdict(facts)["reasons"] == ["zonewatcher down 130 s", "fswatcher was lost 3 times in 5 minutes"]
+    assert verdict(facts)["reasons"] == [
+        "zonewatcher down 130 s, lost 3 times in 5 minutes",
+        "fswatcher down 2 s, lost 3 times in 5 minutes",
+    ]
 
 
 def test_many_of_a_kind_are_counted():

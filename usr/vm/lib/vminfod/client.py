@@ -91,6 +91,14 @@ class VminfodClient:
         self._waiting = waiting
         self._timeout = checked_seconds("timeout", timeout)
 
+    def in_a_hurry(self, seconds: float) -> VminfodClient:
+        """The same client, whose calls may take so many seconds and which does not say that it waits."""
+        from copy import copy  # costs time, which nobody has who asks one question
+
+        hurried = copy(self)
+        hurried._timeout, hurried._waiting = checked_seconds("timeout", seconds), None
+        return hurried
+
     def ping(self) -> dict[str, Any]:
         """`{"ping": "pong"}`."""
         return _object(self.get("/ping"))

@@ -32,6 +32,8 @@ from vminfod.watchers.child import ChildStatus
 from vminfod.watchers.fswatcher import FsWatcher, FsWatcherDump
 from vmload.loader import Loader
 
+_NAMED = 3  # of what runs
+
 
 class Memory(TypedDict):
     """Bytes."""
@@ -126,9 +128,11 @@ class Reporting:
 
     def health(self) -> Verdict:
         """The body of /health."""
+        lasting = [(name, error.is_of_a_vm) for name, error in self._retrying if error.lasts]
         facts = Facts(
             self._sources.health(),
-            {*(name for name, error in self._retrying if error.lasts), *self._reloads.new_and_late()},
+            {*(name for name, is_of_a_vm in lasting if is_of_a_vm), *self._reloads.new_and_late()},
+            {name for name, is_of_a_vm in lasting if not is_of_a_vm},
             self._commands(),
             self._hub.stalled(STALLED),
             self._refresh.failed,
@@ -146,6 +150,11 @@ class Reporting:
             (time.monotonic_ns() - (self._refresh.last or self._started)) / 1e9,
         )
         return self._threads.computing(partial(metrics.text, self._meters, now))
+
+    def waits_for(self) -> str:
+        """What runs or is read on the node, and for how long; what the daemon is at, if that is nothing."""
+        running = [f"{one.what} runs {one.seconds:.0f} s" for one in self._commands()]
+        return ", ".join(running[:_NAMED]) or self._activity.status
 
     def _commands(self) -> list[CommandFacts]:
         commands = [CommandFacts(c.what, c.seconds, c.for_all) for c in self._loader.running()]

@@ -81,6 +81,7 @@ from vmload.system import TimeLimits
 if TYPE_CHECKING:
     from vminfod.serving.api import Api
 
+_LONG_LOAD, _TOLD_AGAIN = 10.0, 60.0  # seconds until the log says what the first load waits for, and between two times
 _IDLE = 1.0  # seconds without work after which the queue calls itself idle
 
 
@@ -247,10 +248,13 @@ class Vminfod:
         imported = self._threads.beside(lambda: self._threads.computing(_import_api))
         self._watches.start()
         self._sources.wait_ready(self._options.child_limit)
+        telling = gevent.spawn(self._tell_what_the_load_waits_for)
         try:
             self._first_load.run()
         except LoadError as error:
             raise CannotStart(str(error)) from error
+        finally:
+            telling.kill()
         self._activity.doing("resuming the event queue")
         self._queue.resume()
         if self._queue.overflowed:
@@ -262,6 +266,12 @@ class Vminfod:
         self._refresh.start(self._options.refresh_interval)
         self._activity.running()
         self._log.info("ready", took=self._reporting.uptime, vms=len(self._cache), errors=len(self._retrying))
+
+    def _tell_what_the_load_waits_for(self) -> None:
+        gevent.sleep(_LONG_LOAD)
+        while True:
+            self._log.warn("the first load takes long", reason=self._reporting.waits_for())
+            gevent.sleep(_TOLD_AGAIN)
 
     def _check_addresses(self) -> None:
         """A port that another has is found now, not after minutes of loading."""
@@ -325,7 +335,8 @@ class Vminfod:
         self._requests.request(REQUEST)
 
     def _log_request(self, request: RequestShown, status: str, size: int, seconds: float) -> None:
-        self._log.info("request", req=request, status=status, bytes=size, ms=round(seconds * 1000, 1))
+        log = self._log.debug if _is_read_that_went_well(request, status) else self._log.info
+        log("request", req=request, status=status, bytes=size, ms=round(seconds * 1000, 1))
 
     def _log_ready(self, request: RequestShown, status: str, size: int, seconds: float) -> None:
         """What is answered from ready bytes: tens of thousands a second, if clients want it."""
@@ -333,6 +344,13 @@ class Vminfod:
 
     def _log_failure(self, error: BaseException, request: RequestShown) -> None:
         self._log.error("a request failed unexpectedly", req=request, err=error)
+
+
+def _is_read_that_went_well(request: RequestShown, status: str) -> bool:
+    """Monitors ask each second, and nobody wants to know. The 503 of /health is what they ask for."""
+    if request.get("method") not in ("GET", "HEAD"):
+        return False
+    return status[:1] in ("2", "3") or (status[:3] == "503" and request["url"].partition("?")[0] == "/health")
 
 
 def _import_api() -> None:

@@ -9,6 +9,7 @@ file"): zonecfg replaces the file, but other writers may not, and half of a VM m
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Any, Optional
 from xml.parsers import expat
 
@@ -19,6 +20,7 @@ from vmload.notes import Note, silent
 from vmload.sharing import shared
 
 _NO_ELEMENTS = expat.errors.codes[expat.errors.XML_ERROR_NO_ELEMENTS]
+_NAMED, _LONGEST_NAMED = 3, 100  # unknown elements and properties that a note names, and the characters of each
 _DISK_NUMBER = re.compile(r"[-/]disk([0-9]+)\Z")
 _NET_NUMBER = re.compile(r"\Anet([0-9]+)\Z")
 
@@ -30,6 +32,7 @@ def parse(data: bytes, note: Note = silent) -> dict[str, Any]:
     zone that has no brand."""
     walk = _Walk(note)
     walk.run(data)
+    walk.note_unknown()
     vm = walk.vm
     brand = vm.get("brand")
     if not brand:
@@ -59,6 +62,7 @@ class _Walk:
         self._shapes: list[str] = []
         self._object: dict[str, Any] = {}  # the open device, filesystem or network
         self._rctl = ""  # the name of the open rctl
+        self._unknowns: dict[str, None] = {}  # "element zone.x" and the like, in the document's order
         self._unknown = 0  # open elements from the outermost unknown one on: they can be nested without end
 
     def run(self, data: bytes) -> None:
@@ -74,6 +78,18 @@ class _Walk:
         except (LookupError, ValueError) as error:  # of Python's codecs: the document names an encoding of its own
             raise LoadError(f"the zone XML has an encoding that cannot be read: {error}", "PARSE_ERROR") from error
 
+    def note_unknown(self) -> None:
+        """One note on all that is not known, however long and how many the names are."""
+        if not self._unknowns:
+            return
+        names = [name[:_LONGEST_NAMED] for name in islice(self._unknowns, _NAMED)]
+        more = f" and {len(self._unknowns) - _NAMED} more" if len(self._unknowns) > _NAMED else ""
+        what = ", ".join(names) + more
+        if any(name.startswith("element ") for name in self._unknowns):
+            self._note("error", f"unknown in the zone XML: {what}")
+        else:
+            self._note("warn", f"unknown in the zone XML: {what}")
+
     def _start(self, element: str, attributes: dict[str, str]) -> None:
         if self._unknown:
             self._unknown += 1
@@ -82,7 +98,7 @@ class _Walk:
         handler = _ELEMENTS.get(shape)
         if handler is None:
             self._unknown = 1
-            self._note("error", f"unknown element in the zone XML: {shape}")
+            self._unknowns[f"element {shape}"] = None
             return
         self._shapes.append(shape)
         handler(self, attributes)
@@ -97,7 +113,7 @@ class _Walk:
         try:
             target = self._targets[path]
         except KeyError:
-            self._note("warn", f"unknown property in the zone XML: {path}")
+            self._unknowns[f"property {path}"] = None
             return
         if target is not None and text is not None:
             into[target.member] = target.translate(text)

@@ -2,7 +2,7 @@
 """`vmadm events`: follow all VMs, or one (docs/vmadm.md).
 
 Agents run `vmadm events -rj [uuid]` and treat anything on stderr as fatal: nothing is said there but the one line with
-which it ends."""
+which it ends, and, on a terminal, that the daemon does not answer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from vmadm.cli.cmdline import is_uuid, parsed_words
 from vmadm.cli.optiontable import OPTIONS
 from vmadm.errors import CommandFailed
 from vminfod.cli.eventtext import event_text, json_text, ready_text
-from vminfod.cli.stdio import end_with_reader, put, say_waiting_for_answer
-from vminfod.clients.address import address_from_environment
+from vminfod.cli.stdio import end_with_reader, put, say_waiting_to_people
+from vminfod.clients.address import address_from_environment, read_limit
+from vminfod.clients.connection import READY_TIMEOUT
 from vminfod.clients.eventfeed import EventFeed
 from vminfod.clients.eventlines import vms_by_zonename
 from vminfod.clients.identity import Identity
@@ -37,9 +38,10 @@ def follow(words: list[str], environ: Mapping[str, str], log: Logger) -> NoRetur
     with_vms = uuid is not None or (as_json and with_ready)  # the snapshot only where it is needed
     query = "" if with_vms else "?vms=false"
     host, port, socket = address_from_environment(environ)
+    limit = read_limit(environ, READY_TIMEOUT) or None
     identity = Identity(client_name(uuid, environ), host, port, log, socket)
-    waiting = lambda: say_waiting_for_answer("/events")  # noqa: E731
-    feed = EventFeed(identity, query=query, parse=parsed_as_spelled, waiting=waiting)
+    waiting = lambda: say_waiting_to_people("/events")  # noqa: E731
+    feed = EventFeed(identity, query=query, ready_timeout=limit, parse=parsed_as_spelled, waiting=waiting)
     ready = feed.ready()
     zonename = None
     if with_vms:

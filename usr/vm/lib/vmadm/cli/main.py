@@ -12,7 +12,7 @@ import sys
 from vmadm.cli.usage import ALIASES, WRITES, help_text, usage_text
 from vmadm.errors import BadUsage, CannotRunHere, CommandFailed
 from vminfod.bunyan import FATAL, LEVELS
-from vminfod.cli.stdio import NO_ANSWER, STDERR, complain, put, put_last, run_to_end, say_waiting_for_answer
+from vminfod.cli.stdio import NO_ANSWER, STDERR, complain, put, put_last, run_to_end, say_waiting_to_people
 from vminfod.clients.address import BadAddress, address_from_environment, read_limit
 from vminfod.clients.clientlog import StderrLog
 from vminfod.clients.failures import ConnectionFailed, VminfodError, VminfodTimeout
@@ -95,7 +95,7 @@ def _read(command: str, word: str, words: list[str], environ: Mapping[str, str])
         socket=socket,
         log=debug_log(environ),
         timeout=TAB_LIMIT if command == "__complete" else read_limit(environ),
-        waiting=say_waiting_for_answer,
+        waiting=say_waiting_to_people,
     )
     if command == "__complete":
         from vmadm.cli.completing import completed

@@ -86,9 +86,15 @@ def say_incomplete(unreadable: list[str]) -> None:
 
 
 def say_waiting_for_answer(path: str) -> None:
-    """Say to whoever looks on at a terminal what is waited for. Programs that read stderr get no such line."""
+    """Say what is waited for."""
+    complain(f"waiting for vminfod to answer GET {path.partition('?')[0]}")
+
+
+def say_waiting_to_people(path: str) -> None:
+    """Likewise, where somebody looks on at a terminal: for tools that agents run, who take anything on stderr for a
+    failure."""
     if on_terminal(STDERR):
-        complain(f"waiting for vminfod to answer GET {path.partition('?')[0]}")
+        say_waiting_for_answer(path)
 
 
 def run_to_end(run: Callable[[], int], tool: str, environ: Mapping[str, str]) -> int:

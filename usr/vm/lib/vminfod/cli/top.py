@@ -67,9 +67,10 @@ def watch(identity: Identity, client: VminfodClient, environ: Mapping[str, str])
 
 
 def _follow_events(identity: Identity, notes: SimpleQueue[tuple[str, Any]]) -> None:
+    waiting = lambda: notes.put(("away", "waiting for it to answer GET /events"))  # noqa: E731
     while True:
         try:
-            feed = EventFeed(identity)
+            feed = EventFeed(identity, waiting=waiting)
             notes.put(("ready", json.loads(str(feed.ready()["vms"]))))
             while True:
                 event = feed.next()

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MPL-2.0
 """The `vminfo` command: ask vminfod directly, mostly for debugging.
 
-Exit codes: 0, and 1 for wrong usage, a daemon that is away, an answer that is not 200, and a status whose first line
-says that something is wrong. Usage goes to stdout in
-every case, the reason of a failure to stderr."""
+Exit codes: 0, and 1 for wrong usage, a daemon that is away, an answer that is not 200, and a status, as text or as
+JSON, that says that something is wrong. Usage goes to stdout in every case, the reason of a failure to stderr."""
 
 from __future__ import annotations
 
@@ -24,19 +23,21 @@ from vminfod.cli.stdio import (
 from vminfod.client import VminfodClient, vm_path
 from vminfod.clients.address import BadAddress, address_from_environment, read_limit
 from vminfod.clients.clientlog import StderrLog
+from vminfod.clients.connection import READY_TIMEOUT
 from vminfod.clients.failures import VminfodError, VminfodTimeout
 from vminfod.clients.identity import Identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 USAGE = """\
 Usage: vminfo <command> [options]
 
 ping                  say pong if vminfod answers
-status [-jf]          the daemon's own state; -j as JSON, -f with the refresh log and the file watcher
+status [-jf]          the daemon's own state; -j as JSON, -f with the refresh log and the file watcher. Exit status 1 if
+                      something is wrong
 vms                   all VM objects as JSON
 vm <zonename>         one VM object as JSON
 top [-1]              the VMs and their changes on a full screen; -1 prints once
@@ -48,7 +49,7 @@ transaction <zonename> [-l <seconds>] -- <command> [<argument> ...]
 help                  this text
 
 The environment variables VMINFOD_HOST and VMINFOD_PORT choose another daemon than that of this node,
-VMINFOD_TIMEOUT the seconds that an answer may take: 60 if it is not set, 0 for no limit.
+VMINFOD_TIMEOUT the seconds that an answer may take: 60 if it is not set, 30 for the first of events, 0 for no limit.
 """
 HELP = {"h": "help"}
 LIMIT = {"l": "limit"}
@@ -127,7 +128,7 @@ def _ask(command: str, options: dict[str, list[str]], words: list[str], environ:
     name = f"{environ['VMINFOD_NAME']} (Vminfod CLI)" if environ.get("VMINFOD_NAME") else "Vminfod CLI"
     log = StderrLog("vminfo", ERROR)
     if command == "events":
-        return _events(Identity(name, host, port, log, socket), options)
+        return _events(Identity(name, host, port, log, socket), options, read_limit(environ, READY_TIMEOUT))
     client = VminfodClient(
         name, host=host, port=port, socket=socket, log=log, timeout=limit, waiting=say_waiting_for_answer
     )
@@ -142,19 +143,8 @@ def _ask(command: str, options: dict[str, list[str]], words: list[str], environ:
         return heldcommand.run_held(client, heldcommand.asked(words, options), environ)
     if command == "ping":
         put(f"{client.ping().get('ping')}\n")
-    elif command == "status" and "json" not in options:
-        from vminfod.cli import colours
-        from vminfod.cli.status_text import status_text, verdict_line
-
-        full = "full" in options
-        status = client.status(full)
-        verdict = verdict_line(status)
-        text = verdict + status_text(status, full=full)
-        in_colour = bool(verdict) and colours.wanted(environ)
-        put(colours.first_line(escaped_lines(text), colours.RED) if in_colour else text, is_escaped=in_colour)
-        return 1 if verdict else 0
     elif command == "status":
-        _print_json(client, "/status?full=true" if "full" in options else "/status")
+        return _status(client, options, environ)
     elif command == "vms":
         _print_list(client)
     else:
@@ -162,8 +152,24 @@ def _ask(command: str, options: dict[str, list[str]], words: list[str], environ:
     return 0
 
 
-def _events(identity: Identity, options: Mapping[str, object]) -> NoReturn:
-    """Print what happens, for ever. Raises VminfodError when the stream ends."""
+def _status(client: VminfodClient, options: Mapping[str, object], environ: Mapping[str, str]) -> int:
+    """Print the daemon's own state; 1 if something is wrong with it."""
+    from vminfod.cli import colours
+    from vminfod.cli.status_text import status_text, verdict_line
+
+    full = "full" in options
+    if "json" in options:
+        return 1 if verdict_line(_print_json(client, "/status?full=true" if full else "/status")) else 0
+    status = client.status(full)
+    verdict = verdict_line(status)
+    text = verdict + status_text(status, full=full)
+    in_colour = bool(verdict) and colours.wanted(environ)
+    put(colours.first_line(escaped_lines(text), colours.RED) if in_colour else text, is_escaped=in_colour)
+    return 1 if verdict else 0
+
+
+def _events(identity: Identity, options: Mapping[str, object], limit: float) -> NoReturn:
+    """Print what happens, for ever; `limit`: seconds until the ready event. Raises VminfodError at the stream's end."""
     import gc
 
     from vminfod.cli.eventtext import event_text, json_text, ready_text
@@ -175,7 +181,7 @@ def _events(identity: Identity, options: Mapping[str, object]) -> NoReturn:
     end_with_reader()
     query = "" if as_json and with_ready else "?vms=false"  # the snapshot only where it is printed
     waiting = lambda: say_waiting_for_answer("/events")  # noqa: E731
-    feed = EventFeed(identity, query=query, parse=parsed_as_spelled, waiting=waiting)
+    feed = EventFeed(identity, query=query, ready_timeout=limit or None, parse=parsed_as_spelled, waiting=waiting)
     ready = feed.ready()
     if with_ready:
         put(json_text(ready) if as_json else ready_text(ready, full=full))
@@ -192,7 +198,9 @@ def _print_list(client: VminfodClient) -> None:
     say_incomplete(unreadable)
 
 
-def _print_json(client: VminfodClient, path: str) -> None:
+def _print_json(client: VminfodClient, path: str) -> Any:
     from vminfod.clients.plainjson import parsed_as_spelled, pretty
 
-    put(pretty(client.get(path, parse=parsed_as_spelled)) + "\n")
+    shown = client.get(path, parse=parsed_as_spelled)
+    put(pretty(shown) + "\n")
+    return shown

@@ -7,10 +7,11 @@ one loop does both, so that there is never more than one stream and one retry (R
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from vminfod.bunyan import LEVELS
 from vminfod.cli.options import BadOption, parsed_options
-from vminfod.cli.stdio import STDERR, complain, end_with_reader, put, put_last, run_to_end
+from vminfod.cli.stdio import STDERR, complain, end_with_reader, put, put_last, run_to_end, say_waiting_to_people
 from vminfod.clients.address import BadAddress, address_from_environment
 from vminfod.clients.clientlog import StderrLog
 from vminfod.clients.failures import VminfodError
@@ -18,7 +19,7 @@ from vminfod.clients.plainjson import compact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import NoReturn, Optional
 
 RETRY = 1.0  # seconds, as the original
@@ -64,9 +65,11 @@ def _follow(name: str, log: StderrLog, host: Optional[str], port: Optional[int],
     from vminfod.clients.zonestates import ZoneEvent
 
     end_with_reader()
+    waiting: Optional[Callable[[], object]] = partial(say_waiting_to_people, "/events")
     while True:
         try:
-            with ZoneEvent(name, log, host=host, port=port, socket=socket) as changes:
+            with ZoneEvent(name, log, host=host, port=port, socket=socket, waiting=waiting) as changes:
+                waiting = None  # said once: it goes on for ever
                 for change in changes:
                     put(compact(change) + "\n")
         except VminfodError as error:

@@ -41,11 +41,11 @@ def address_from_environment(environ: Mapping[str, str]) -> tuple[Optional[str],
     return host, int(text) if text else None, socket_below(environ.get("VMADM_ROOT") or "/")
 
 
-def read_limit(environ: Mapping[str, str]) -> float:
-    """The seconds that a read may take: VMINFOD_TIMEOUT, or READ_LIMIT; 0 for no limit. Raises BadAddress."""
+def read_limit(environ: Mapping[str, str], unset: float = READ_LIMIT) -> float:
+    """The seconds that a read may take: VMINFOD_TIMEOUT, or `unset`; 0 for no limit. Raises BadAddress."""
     text = environ.get("VMINFOD_TIMEOUT") or ""
     if not text:
-        return READ_LIMIT
+        return unset
     whole, _, fraction = text.partition(".")
     if not (text.isascii() and whole.isdigit() and (fraction or "0").isdigit()):
         raise BadAddress(f'VMINFOD_TIMEOUT must be a number of seconds, 0 for no limit, not "{text}"')

@@ -38,6 +38,7 @@ RECEIVE = 256 << 10  # bytes asked of the socket at once: a /vms of 1 MB arrives
 MAX_BODY = 1 << 30  # bytes of one response: 1,000 VMs make about 2 MB; past it the server is not to be believed
 OK = 200
 LONGEST_REASON = 4096  # bytes of a refusal's text: an error of zfs and the command that gave it
+READY_TIMEOUT = 30.0  # seconds from connecting to the first line of a stream of events; the original's limit
 PATIENCE = 3.0  # seconds without an answer after which whoever waits may want to know what for
 LOCAL_HOST = "localhost"  # what a request through the unix socket names as its Host
 

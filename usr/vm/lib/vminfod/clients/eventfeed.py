@@ -12,7 +12,7 @@ from time import monotonic
 
 from vminfod.bytelines import LineSplitter
 from vminfod.clients import eventlines
-from vminfod.clients.connection import Exchange
+from vminfod.clients.connection import READY_TIMEOUT, Exchange
 from vminfod.clients.failures import IncompleteResponse, StreamError, VminfodError, VminfodTimeout
 from vminfod.clients.plainjson import parsed
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from vminfod.clients.identity import Identity
     from vminfod.clients.shapes import Event
-
-READY_TIMEOUT = 30.0  # seconds from connecting to the ready event; the original's limit
 
 
 class EventFeed:

@@ -18,7 +18,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from vminfod.clients.eventfeed import READY_TIMEOUT, EventFeed
+from vminfod.clients.connection import READY_TIMEOUT
+from vminfod.clients.eventfeed import EventFeed
 from vminfod.clients.eventlines import vms_by_zonename
 from vminfod.clients.eventwaits import EventWait, EventWaits
 from vminfod.clients.failures import Stopped, StreamError, VminfodError, VminfodTimeout
@@ -29,7 +30,7 @@ from vminfod.clients.wanted import WantedChanges, WantedEvent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
     from typing import Any, Optional, Union
 
@@ -60,7 +61,8 @@ class VminfodEventStream:
     """Follows vminfod from construction on. `query` selects events, e.g. {"types": "create,delete"}
     (docs/http-api.md); `heartbeat` lines are delivered only if the query asks for them.
 
-    `parse_ready`: the ready event's `vms`, a JSON text, becomes a dict zonename -> VM object.
+    `parse_ready`: the ready event's `vms`, a JSON text, becomes a dict zonename -> VM object. `waiting` is called, in
+    the stream's own thread, if that event has not come after three seconds.
     Errors: VminfodError of all kinds, with this client's name in the text. A stream that failed raises the same
     error from each call until it is started again."""
 
@@ -75,12 +77,14 @@ class VminfodEventStream:
         parse_ready: bool = False,
         ready_timeout: Optional[float] = READY_TIMEOUT,
         query: Union[Mapping[str, object], str, None] = None,
+        waiting: Optional[Callable[[], object]] = None,
     ) -> None:
         self._identity = Identity(name, host, port, log, socket)
         self._log = self._identity.log
         self._parse_ready = bool(parse_ready)
         self._ready_timeout = checked_seconds("ready_timeout", ready_timeout)
         self._query = query_text(query)
+        self._waiting = waiting
         self._wants_heartbeats = "heartbeat" in (query or "")
         self._changed = threading.Condition()
         self._waits = EventWaits(self._changed, self._log, self._identity.name, self._stop_for_wait)
@@ -230,7 +234,9 @@ class VminfodEventStream:
         """The thread of one run."""
         feed: Optional[EventFeed] = None
         try:
-            feed = EventFeed(self._identity, query=self._query, ready_timeout=self._ready_timeout)
+            feed = EventFeed(
+                self._identity, query=self._query, ready_timeout=self._ready_timeout, waiting=self._waiting
+            )
             with self._changed:
                 run.feed = feed
                 if run.over:

@@ -43,6 +43,7 @@ NAMELESS = "a client"
 LEAST, MOST = 1.0, 600.0  # seconds that a transaction may be allowed to be open
 WAIT = 60.0  # seconds for one's turn, if nothing else was said
 READ = 60.0  # seconds that a reading may take, likewise
+SOON = 1.0  # seconds that the question may take who holds the VM: whoever waits is to hear something
 GRACE = 15.0  # seconds on top of that for the answer itself
 CREATED, OK, NOT_FOUND, GONE, TIMED_OUT = 201, 200, 404, 410, 504
 KNOWS_NONE = (400, 404, 405, 501)  # what a daemon without transactions says to a POST, without a word of its own
@@ -113,7 +114,7 @@ class Transaction:
         deadline = None if self._timeout is None else monotonic() + self._wait + self._timeout
         self._connection = connection = self._connected(deadline)
         try:
-            self._check_same(connection, deadline)
+            self._check_same(connection)
             body = compact({**self._asked, "wait": self._wait}).encode("utf-8", "backslashreplace")
             waiting = self._told(f"POST {PATH}")
             status, answer = connection.ask("POST", PATH, body, deadline=deadline, waiting=waiting)
@@ -173,15 +174,17 @@ class Transaction:
             said = connection_failed("{}", error).message
             raise NoTransactions(f"they need vminfod's unix socket, and {path} cannot be opened ({said})") from error
 
-    def _check_same(self, connection: Kept, deadline: Optional[float]) -> None:
+    def _check_same(self, connection: Kept) -> None:
         """Whoever named an address means the daemon there: the one at the socket must be that one. Raises
         NoTransactions."""
         if self._identity.socket is not None:
             return
-        there = Exchange(self._identity, "/ping", deadline=deadline)
+        deadline = None if self._timeout is None else monotonic() + self._timeout  # a ping waits for no turn
+        waiting = self._told("GET /ping")
+        there = Exchange(self._identity, "/ping", deadline=deadline, waiting=waiting)
         try:
             there.check_ok()
-            connection.ask("GET", "/ping", deadline=deadline)
+            connection.ask("GET", "/ping", deadline=deadline, waiting=waiting)
             if there.header(EPOCH) is None or connection.header(EPOCH) != there.header(EPOCH):
                 where = f"{self._identity.host}:{self._identity.port}"
                 raise NoTransactions(f"the unix socket {self._identity.local} is not of the vminfod at {where}")
@@ -254,12 +257,12 @@ def within(client: VminfodClient, environ: Mapping[str, str], uuids: list[str]) 
 
 def waiting_text(client: VminfodClient, uuid: str, asked: str) -> str:
     """For an operator who waits for the answer to `asked`, a request about a transaction on that VM: if it is for the
-    turn, who holds the VM, as far as vminfod says so."""
+    turn, who holds the VM, as far as vminfod says so at once."""
     text = f"waiting for vminfod to answer {asked}"
     if asked != f"POST {PATH}":
         return f"{text} (VM {uuid})"
     try:
-        known = client.status().get("transactions", [])
+        known = client.in_a_hurry(SOON).status().get("transactions", [])
     except VminfodError:
         return text
     for one in known:

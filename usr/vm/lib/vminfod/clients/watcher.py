@@ -22,7 +22,8 @@ from collections import deque
 from time import monotonic
 
 from vminfod.backoff import Backoff
-from vminfod.clients.eventfeed import READY_TIMEOUT, EventFeed
+from vminfod.clients.connection import READY_TIMEOUT
+from vminfod.clients.eventfeed import EventFeed
 from vminfod.clients.eventlines import vms_by_zonename
 from vminfod.clients.failures import HTTPStatusError, ParseError, Stopped, StreamError, VminfodError, VminfodTimeout
 from vminfod.clients.httpwire import query_text

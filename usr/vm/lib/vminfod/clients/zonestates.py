@@ -12,7 +12,7 @@ from vminfod.clients.stream import VminfodEventStream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
     from types import TracebackType
     from typing import Optional
@@ -27,7 +27,8 @@ class ZoneEvent:
     """Follows vminfod from construction on and gives zone state changes by iteration, until stop().
 
     Each is {"zonename", "oldstate" (not for a deleted zone), "newstate", "zoneid" and "when", both text}.
-    Raises VminfodError, as VminfodEventStream does, when the stream breaks; it does not reconnect."""
+    Raises VminfodError, as VminfodEventStream does, when the stream breaks; it does not reconnect. `waiting` is as
+    there."""
 
     def __init__(
         self,
@@ -37,9 +38,16 @@ class ZoneEvent:
         host: Optional[str] = None,
         port: Optional[int] = None,
         socket: Optional[str] = None,
+        waiting: Optional[Callable[[], object]] = None,
     ) -> None:
         self._stream = VminfodEventStream(
-            f"VM.js events - {name}", host=host, port=port, socket=socket, log=log, query={"vms": False}
+            f"VM.js events - {name}",
+            host=host,
+            port=port,
+            socket=socket,
+            log=log,
+            query={"vms": False},
+            waiting=waiting,
         )
 
     def wait_ready(self, timeout: Optional[float] = None) -> Event:

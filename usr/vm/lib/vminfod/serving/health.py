@@ -44,11 +44,13 @@ class CommandFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """`stalled`: user agent, seconds and bytes of listeners that do not read. `refresh_failed`: why the last full
-    refresh failed; None if it did not. `overdue`: writer, VM and seconds of transactions whose limit has passed."""
+    """`unreadable`: VMs; `without_xml`: zones, which are not served. `stalled`: user agent, seconds and bytes of
+    listeners that do not read. `refresh_failed`: why the last full refresh failed; None if it did not. `overdue`:
+    writer, VM and seconds of transactions whose limit has passed."""
 
     children: Mapping[str, ChildFacts] = field(default_factory=dict)
     unreadable: Iterable[str] = ()
+    without_xml: Iterable[str] = ()
     commands: Iterable[CommandFacts] = ()
     stalled: Iterable[tuple[str, float, int]] = ()
     refresh_failed: Optional[str] = None
@@ -67,7 +69,8 @@ def verdict(facts: Facts) -> Verdict:
     """What to say of these facts."""
     reasons = [
         *_children(facts.children),
-        *_unreadable(list(facts.unreadable)),
+        *_counted("VM", "unreadable", sorted(facts.unreadable)),
+        *_counted("zone", "without XML", sorted(facts.without_xml)),
         *_commands(facts.commands),
         *_stalled(list(facts.stalled)),
         *_overdue([one for one in facts.overdue if one[2] >= OVERDUE]),
@@ -82,10 +85,11 @@ def verdict(facts: Facts) -> Verdict:
 def _children(children: Mapping[str, ChildFacts]) -> list[str]:
     reasons = []
     for name, child in children.items():
-        if _is_lost_again_and_again(child.losses):
-            reasons.append(f"{name} was lost {len(child.losses)} times in 5 minutes")
-        elif child.down is not None:
-            reasons.append(f"{name} down {child.down:.0f} s")
+        lost = f"lost {len(child.losses)} times in 5 minutes"
+        if child.down is not None:
+            reasons.append(f"{name} down {child.down:.0f} s" + (f", {lost}" if len(child.losses) >= _LOOP else ""))
+        elif _is_lost_again_and_again(child.losses):
+            reasons.append(f"{name} was {lost}")
         if child.quarantined:
             count = len(child.quarantined)
             files = f"{count} file{'s' if count > 1 else ''}"
@@ -94,17 +98,18 @@ def _children(children: Mapping[str, ChildFacts]) -> list[str]:
 
 
 def _is_lost_again_and_again(losses: Sequence[float]) -> bool:
-    """Whether it may soon be lost once more: it has not lived longer by now than from one of its losses to the next."""
+    """Whether one that is up may soon be lost once more: it has not lived longer by now than from one of its losses to
+    the next."""
     if len(losses) < _LOOP:
         return False
     longest = max(before - after for before, after in pairwise(losses))
     return losses[-1] <= max(_PROVED, longest)
 
 
-def _unreadable(names: list[str]) -> list[str]:
+def _counted(kind: str, trouble: str, names: list[str]) -> list[str]:
     if not names:
         return []
-    return [f"{len(names)} VM{'s' if len(names) > 1 else ''} unreadable: {_some(sorted(names))}"]
+    return [f"{len(names)} {kind}{'s' if len(names) > 1 else ''} {trouble}: {_some(names)}"]
 
 
 def _commands(commands: Iterable[CommandFacts]) -> list[str]:
