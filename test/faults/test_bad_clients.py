@@ -187,6 +187,53 @@ def test_clients_that_never_read_the_list_cost_nothing_but_their_connection(node
         eventually("all are forgotten", lambda: daemon.status()["connections"] == 1)
 
 
+def lazy_readers(daemon, paths):
+    """Connections that have asked for these and take nothing."""
+    stuck = [connection(daemon, receive_buffer=4096) for _ in paths]
+    for sock, path in zip(stuck, paths):
+        sock.sendall(f"GET {path} HTTP/1.1\r\nUser-Agent: lazy\r\n\r\n".encode())
+    return stuck
+
+
+def test_clients_that_never_read_their_own_lists_hold_no_more_than_one_limit(node):
+    """64 MiB, of lists of 12 MB. Those that are equal are held once."""
+    names = [vm["uuid"] for vm in node.control.vms() if vm["state"] != "configured"][:4]
+    for uuid in names:
+        node.control.write_config(uuid, "metadata", {"customer_metadata": {"pad": 3_000_000 * "x"}})
+    with RunningDaemon(node.root, "--log-level", "info").start() as daemon:
+        before = daemon.status()["memory"]["rss"]
+
+        def grown():
+            """MiB since then, when what was asked for is answered as far as it will be."""
+            eventually("all was begun", lambda: daemon.status()["connections"] > 1 and daemon.get("/ping"))
+            return (daemon.status()["memory"]["rss"] - before) >> 20
+
+        fields = [f"/vms?fields=customer_metadata,{name}" for name in ("uuid", "alias", "state", "brand", "ram")]
+        equal = lazy_readers(daemon, fields[:1] * 20)
+        whole = daemon.get(fields[1]).json()
+        eventually("all wait", lambda: daemon.status()["events"]["waitingBytes"] > 10_000_000)
+        assert grown() < 90, "20 times 12 MB were asked for"
+        assert not daemon.logged("cut a client that does not read")
+        own = lazy_readers(
+            daemon, [f"{path},{more}" for path in fields for more in ("quota", "zonepath", "nics", "tags")]
+        )
+        eventually("some are cut", lambda: daemon.logged("cut a client that does not read", level=40))
+        assert grown() < 140, "20 times 12 MB of their own"
+        assert daemon.get(fields[1]).json() == whole, "one that reads gets all of it"
+        assert daemon.status()["events"]["waitingBytes"] <= 64 * MIB
+        cut = daemon.logged("cut a client that does not read", level=40)[0]
+        assert (cut["reason"], cut["req"]["headers"]["user-agent"]) == (
+            "what waits for all clients together was too much",
+            "lazy",
+        )
+        assert cut["req"]["url"].startswith("/vms?fields=customer_metadata,") and cut["unsent"] > MIB
+        assert 0 < len(everything(equal[0])) < 12_000_000, "the oldest went first"
+        assert is_well(daemon)
+        for sock in [*equal[1:], *own]:
+            sock.close()
+        eventually("nothing waits any more", lambda: daemon.status()["events"]["waitingBytes"] == 0)
+
+
 def test_listener_that_never_reads_is_cut_at_its_bound_and_the_others_lose_nothing(node, small):
     uuid = a_zone(small)
     others = [Listener(small) for _ in range(5)]

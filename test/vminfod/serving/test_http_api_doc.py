@@ -17,7 +17,7 @@ from mockcn import process
 from support.running_daemon import CHECKOUT, RunningDaemon, eventually
 from support.settling import is_idle
 from support.transacting import Transacting
-from vminfod.serving import api, holds, httpconnection, httpserver, hub, requesthead, transactionroutes
+from vminfod.serving import api, holds, httpconnection, httpserver, hub, requesthead, transactionroutes, waiting
 
 with open(os.path.join(CHECKOUT, "docs", "http-api.md"), encoding="utf-8") as _file:
     DOCUMENT = _file.read()
@@ -242,7 +242,7 @@ def test_examples_are_true_from_top_to_bottom(run):
         (httpconnection.SEND_SECONDS, "| time for taking one response, streams aside | 60 s |"),
         (hub.BACKLOG_BYTES >> 20, "| unread by one listener | 8 MiB, "),
         (hub.BACKLOG_EVENTS, "8 MiB, 10,000 events | closed |"),
-        (hub.ALL_BACKLOGS_BYTES >> 20, "| unread by all listeners together | 64 MiB |"),
+        (waiting.ALL_WAITING_BYTES >> 20, "| unread by all clients together | 64 MiB |"),
         (hub.STALLED_SECONDS, "| time for taking anything of what waits for a stream | 60 s |"),
         (hub.RING_BYTES >> 20, "| kept for resuming | 32 MiB, "),
         (hub.RING_EVENTS, "32 MiB, 10,000 events | 410 |"),

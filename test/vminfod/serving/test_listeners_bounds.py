@@ -13,6 +13,7 @@ from vminfod.serving import hub as hub_module
 from vminfod.serving import listener as listener_module
 from vminfod.serving.hub import Hub, Limits
 from vminfod.serving.listener import Selection, Stream
+from vminfod.serving.waiting import ALL_WAITING_BYTES, Waiting
 
 pytestmark = pytest.mark.pure
 
@@ -43,9 +44,9 @@ def publish(hub, size=1000):
     hub.publish("modify", ("z", "z"), {"vm": b'"' + b"v" * size + b'"'}, {}, ["alias"])
 
 
-def hub_with(**limits):
+def hub_with(all_waiting=ALL_WAITING_BYTES):
     log = RecordingLog()
-    return Hub(log, Limits(ring_bytes=0, **limits)), log
+    return Hub(log, Limits(ring_bytes=0), Waiting(all_waiting)), log
 
 
 def reasons(log):
@@ -69,22 +70,22 @@ def test_no_event_more_is_kept_to_resume_over_than_the_limits_say():
 def test_what_waits_for_many_is_held_and_counted_once():
     hub, _ = hub_with()
     clients = [Client(hub, vms=SNAPSHOT) for _ in range(300)]
-    heads = hub.waiting_bytes - len(SNAPSHOT)
+    heads = hub.waiting.total - len(SNAPSHOT)
     assert 0 < heads < 300 * 500
     assert sum(client.listener.unsent for client in clients) > 300 * len(SNAPSHOT)
     for _ in range(10):
         publish(hub)
-    assert hub.waiting_bytes - heads - len(SNAPSHOT) < 10 * 1500
+    assert hub.waiting.total - heads - len(SNAPSHOT) < 10 * 1500
     for client in clients[1:]:
         client.read()
-    assert hub.waiting_bytes > len(SNAPSHOT)  # the last one's
+    assert hub.waiting.total > len(SNAPSHOT)  # the last one's
     clients[0].read()
-    assert hub.waiting_bytes == 0
+    assert hub.waiting.total == 0
     assert not any(client.cut for client in clients)
 
 
 def test_past_the_limit_of_all_together_those_are_cut_that_have_not_read_for_longest():
-    hub, log = hub_with(all_backlogs_bytes=150_000)
+    hub, log = hub_with(all_waiting=150_000)
     old, middle, young = (Client(hub, name) for name in ("old", "middle", "young"))
     middle.read()
     gevent.sleep(0.001)  # the others read later: this is the case, not a wait
@@ -94,13 +95,13 @@ def test_past_the_limit_of_all_together_those_are_cut_that_have_not_read_for_lon
     while not old.cut:
         publish(hub, 10_000)
         young.read()
-        assert hub.waiting_bytes <= 150_000
+        assert hub.waiting.total <= 150_000
         hub_bytes += 10_000
         assert hub_bytes < 10 * 150_000
-    assert reasons(log)[0] == "the backlogs of all listeners together were full"
+    assert reasons(log)[0] == "what waits for all clients together was too much"
     assert log.records[-1].fields["userAgent"] in ("old", "middle")
     assert not young.cut
-    assert hub.waiting_bytes <= 150_000
+    assert hub.waiting.total <= 150_000
     publish(hub, 10_000)
     young.read()
     assert not young.cut
@@ -108,11 +109,11 @@ def test_past_the_limit_of_all_together_those_are_cut_that_have_not_read_for_lon
 
 def test_limit_of_all_together_holds_for_what_is_first_sent_too():
     """Snapshots of different revisions are different bytes."""
-    hub, log = hub_with(all_backlogs_bytes=350_000)
+    hub, log = hub_with(all_waiting=350_000)
     clients = [Client(hub, vms=bytes(SNAPSHOT + str(number).encode())) for number in range(10)]
-    assert hub.waiting_bytes <= 350_000
+    assert hub.waiting.total <= 350_000
     assert [client.cut for client in clients].count(False) == 3
-    assert set(reasons(log)) == {"the backlogs of all listeners together were full"}
+    assert set(reasons(log)) == {"what waits for all clients together was too much"}
     assert hub.slow_listeners_cut == 7
 
 

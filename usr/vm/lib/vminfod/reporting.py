@@ -182,7 +182,7 @@ class Reporting:
         if full:
             shown["refreshLog"] = self._refresh.dump_log(now)
             shown["fswatcher"] = self._files.dump()
-        shown["events"] = {**self._hub.dump_ring(), "waitingBytes": self._hub.waiting_bytes}
+        shown["events"] = {**self._hub.dump_ring(), "waitingBytes": self._hub.waiting.total}
         shown["zoneErrors"] = {name: error.dump(now) for name, error in self._retrying}
         shown["reloading"] = self._reloads.busy()
         shown["sysinfoError"] = self._sysinfo.warning

@@ -302,6 +302,8 @@ class Vminfod:
             ready_log,
             meters=self._meters,
             addresses=self._options.ips,
+            waiting=self._hub.waiting,
+            slow_log=self._log_slow,
         )
         server.start()
         self._servers.append(server)
@@ -341,6 +343,9 @@ class Vminfod:
     def _log_ready(self, request: RequestShown, status: str, size: int, seconds: float) -> None:
         """What is answered from ready bytes: tens of thousands a second, if clients want it."""
         self._log.debug("request", req=request, status=status, bytes=size, ms=round(seconds * 1000, 1))
+
+    def _log_slow(self, request: RequestShown, reason: str, unsent: int) -> None:
+        self._log.warn("cut a client that does not read", req=request, reason=reason, unsent=unsent)
 
     def _log_failure(self, error: BaseException, request: RequestShown) -> None:
         self._log.error("a request failed unexpectedly", req=request, err=error)

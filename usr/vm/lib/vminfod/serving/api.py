@@ -24,6 +24,7 @@ from vminfod.serving.listener import Selection, Stream
 from vminfod.serving.ready import PONG, Answer, ReadyAnswers, common_headers
 from vminfod.serving.requesthead import Request
 from vminfod.serving.routing import Query, Refused, answer, refusal
+from vminfod.serving.shared import SharedLists
 from vminfod.serving.target import is_own_host, target_of
 from vminfod.serving.transactionroutes import PATH, TransactionRoutes
 
@@ -84,7 +85,8 @@ class Api:
         self._fresh_reads = fresh_reads
         self._transactions = transactions
         self._ready = ReadyAnswers(cache, hub, reports.unreadable)
-        self._choices = Choices(cache, hub)
+        self._lists = SharedLists(hub)
+        self._choices = Choices(cache, self._lists)
         self._turn = Turn()
         self._app = bottle.Bottle(catchall=False)  # what fails is the server's to log and answer
         self._app.route("/ping", callback=self._ping)
@@ -179,7 +181,7 @@ class Api:
             return self._refuse(refused)
         if len(self._hub) >= LISTENERS:
             return self._answer(503, f"Too many listeners: {LISTENERS} streams are open".encode())
-        snapshot = self._cache.vms_escaped(selection.uuids) if with_vms else None
+        snapshot = self._snapshot(selection.uuids) if with_vms else None
         framed = environ["SERVER_PROTOCOL"] != "HTTP/1.0"
         sender = Sender(self._hub, self._turn, environ["vminfod.connection"], heartbeat, framed=framed)
         stream = Stream(_user_agent(environ), sender.on_lines, sender.on_cut, framed=framed)
@@ -187,6 +189,11 @@ class Api:
         sender.listen(self._hub.subscribe(selection, stream, vms=snapshot, since=since, unreadable=unreadable))
         environ["vminfod.take_over"](sender)
         return self._answer(200, None, {"Connection": "close"})
+
+    def _snapshot(self, uuids: Optional[frozenset[str]]) -> bytes:
+        if uuids is None:
+            return self._cache.vms_escaped()
+        return self._lists.get(("snapshot", uuids), lambda: self._cache.vms_escaped(uuids))
 
     def _unsupported(self, _error: Any) -> bytes:
         for name, value in common_headers(self._hub):

@@ -2,7 +2,7 @@
 """The lists that are asked for with less in them than /vms: some properties, of the VMs that meet some conditions.
 
 Always: the VMs come in the order of /vms, their properties in their own order, and each value as it stands there;
-        a list is made once a revision, when first asked for, and kept within a bound;
+        a list is made when first asked for, and shared by all who ask for the same at that revision (shared.py);
         a parameter that is no property of a VM is ignored, as ever, and so is a pattern (`~...`): trying one can take
         very long. So whoever asks has to look at what it gets."""
 
@@ -16,11 +16,8 @@ from typing import Any, Optional
 from jsvalues.members import as_text, values
 from vminfod.serving import jsontext
 from vminfod.serving.cache import Cache, as_array
-from vminfod.serving.hub import Hub
+from vminfod.serving.shared import SharedLists
 from vmload.properties import table
-
-KEPT_BYTES = 4 << 20  # of all lists together; as text, without what else they cost
-KEPT = 32
 
 
 @dataclass(frozen=True)
@@ -52,30 +49,15 @@ def _names() -> frozenset[str]:
 
 
 class Choices:
-    """The lists of the newest revision that were asked for."""
+    """Makes the lists. `lists`: where they are shared."""
 
-    def __init__(self, cache: Cache, hub: Hub):
+    def __init__(self, cache: Cache, lists: SharedLists):
         self._cache = cache
-        self._hub = hub
-        self._rev = -1
-        self._kept: dict[Choice, bytes] = {}
+        self._lists = lists
 
     def list(self, choice: Choice) -> bytes:
         """The list as a JSON array. A VM of which nothing is left is not in it."""
-        if self._rev != self._hub.rev:
-            self._rev = self._hub.rev
-            self._kept.clear()
-        body = self._kept.get(choice)
-        if body is None:
-            body = self._made(choice)
-            if len(self._kept) >= KEPT or len(body) + sum(map(len, self._kept.values())) > KEPT_BYTES:
-                self._kept.clear()
-            if len(body) <= KEPT_BYTES:
-                self._kept[choice] = body
-        return body
-
-    def _made(self, choice: Choice) -> bytes:
-        return as_array(list(self._pieces(choice)))
+        return self._lists.get(choice, lambda: as_array(list(self._pieces(choice))))
 
     def _pieces(self, choice: Choice) -> Iterable[bytes]:
         for entry in self._cache.entries():

@@ -8,7 +8,8 @@ Always: a callback neither blocks nor switches greenlets;
         a body is read only where a route wants one, on the Unix socket, and within bounds; what follows a body that was
         not read cannot be found, so that the connection ends after the answer;
         who asked for it (watch_end) hears of the end of the client, also while an answer is being made;
-        what is sent is not copied: an answer that the client does not take holds a reference to bytes that are shared;
+        what is sent is not copied: an answer that the client does not take waits as a reference to bytes that may be
+        shared, in the account of all that waits (waiting.py), which may cut it;
         a broken connection is closed without a word, a fault of ours costs this one connection and is logged.
 Not here: what the answer is (`Front`)."""
 
@@ -18,9 +19,7 @@ import contextlib
 import math
 import socket
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Optional, Protocol, Union
 
 from gevent import get_hub
@@ -28,6 +27,7 @@ from gevent import get_hub
 from vminfod.serving import peercredentials, requesthead
 from vminfod.serving.peercredentials import Peer
 from vminfod.serving.requesthead import HeadersTooLarge, LineTooLong, Malformed, Request, remembered
+from vminfod.serving.waiting import Unsent, Waiting
 
 HEADER_SECONDS = (
     10.0  # from the request line to the end of the headers, or of the body: local clients need microseconds
@@ -40,7 +40,6 @@ Bytes = Union[bytes, memoryview]
 
 _AT_ONCE = 65536  # bytes read in one call
 _AHEAD = 65536  # bytes that a client whose end is watched for may send before it has its answer
-_GATHERED = 64  # pieces written in one call; systems take some 1,000
 _JOINED = 32 << 10  # bytes: below, one piece copied together costs less than two to gather
 _READ, _WRITE = 1, 2  # of gevent's loop
 
@@ -74,6 +73,10 @@ class Front(Protocol):
         """A fault of ours: for the log."""
         ...
 
+    def cut(self, connection: Connection, request: Optional[Request], reason: str, unsent: int) -> None:
+        """The client does not read, and is given up with `unsent` bytes of its answer: for the log."""
+        ...
+
     def closed(self, connection: Connection) -> None:
         """The connection is no more."""
         ...
@@ -101,7 +104,7 @@ class Stream(Protocol):
 
 class Connection:
     """A client's connection, from begin() on. `address`: the client's. `listens_on`: the addresses of this machine
-    by which it may name it; None for the Unix socket."""
+    by which it may name it; None for the Unix socket. `waiting`: the account of what waits."""
 
     __slots__ = (
         "address",
@@ -116,15 +119,24 @@ class Connection:
         "_on_end",
         "_reader",
         "_received",
+        "_request",
         "_sent",
         "_socket",
         "_stream",
         "_unsent",
+        "_waiting",
         "_working",
         "_writer",
     )
 
-    def __init__(self, front: Front, sock: socket.socket, address: Any, listens_on: Optional[frozenset[str]]):
+    def __init__(
+        self,
+        front: Front,
+        sock: socket.socket,
+        address: Any,
+        listens_on: Optional[frozenset[str]],
+        waiting: Waiting,
+    ):
         self.address = address
         self.listens_on = listens_on
         self.deadline = time.monotonic() + HEADER_SECONDS  # monotonic seconds; past it expire() is called
@@ -136,7 +148,9 @@ class Connection:
         self._asking = False  # a request line has come, its headers not yet
         self._heard_all = False  # the client sends no more
         self._working = False  # an answer is being made
-        self._unsent: deque[memoryview] = deque()
+        self._waiting = waiting
+        self._unsent: Optional[Unsent] = None  # there is one as long as an answer was not taken whole
+        self._request: Optional[Request] = None  # the one that is answered by it
         self._ends = False  # to be closed when all is sent
         self._sent = 0  # bytes of the answer, or of the stream
         self._done: Optional[Done] = None  # what to log when all is sent
@@ -154,7 +168,7 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether nothing is being answered."""
-        return not (self._working or self._unsent or self._stream is not None)
+        return not (self._working or self._unsent is not None or self._stream is not None)
 
     # Reading.
 
@@ -182,7 +196,7 @@ class Connection:
         if self._stream is not None:
             self._discard(self._stream)
             return True
-        if self._working or self._unsent:
+        if self._working or self._unsent is not None:
             if self._on_end is None:
                 self._reader.stop()  # until the answer is out, proceed() starts it
                 return True
@@ -258,12 +272,12 @@ class Connection:
     def _refuse(self, status: str, answer: Optional[bytes] = None) -> None:
         """What came is no request: a short answer and the end."""
         self._received = b""
-        self.send(answer or _REFUSAL.format(status).encode(), b"", Done(None, status, time.monotonic()), True)
+        self.send(answer or _REFUSAL.format(status).encode(), b"", None, Done(None, status, time.monotonic()), True)
 
     # Writing.
 
-    def send(self, head: bytes, body: bytes, done: Optional[Done], ends: bool) -> None:
-        """Send this answer. `done` is handed on when the client has taken it. `ends`: close then."""
+    def send(self, head: bytes, body: bytes, request: Optional[Request], done: Optional[Done], ends: bool) -> None:
+        """Send this answer to `request`. `done` is handed on when the client has taken it. `ends`: close then."""
         self._working = False
         self._done, self._ends = done, ends
         if self._socket is None:
@@ -282,8 +296,11 @@ class Connection:
             self._on_all_sent()
             return
         self.deadline = time.monotonic() + SEND_SECONDS
-        self._unsent.extend(_without([memoryview(head), memoryview(body)], self._sent))
+        self._request = request
+        self._unsent = Unsent(self._waiting, _without([memoryview(head), memoryview(body)], self._sent))
+        self._waiting.enter(self._unsent, self._cut)
         self.wait_for_room()
+        self._waiting.bound()
 
     def wait_for_room(self) -> None:
         """Have on_room() called, or go on with the answer, when the kernel can take more."""
@@ -300,19 +317,20 @@ class Connection:
             self.close()
 
     def _write_on(self) -> None:
-        if not self._unsent:
+        if self._unsent is None:
             self._writer.stop()
             if self._stream is not None:
                 self._stream.on_room()
             return
         try:
-            taken = self.write(list(islice(self._unsent, _GATHERED)))
+            taken = self.write(self._unsent.next_pieces())
         except OSError as error:
             self._finish(f"aborted: {error}")
             self.close()
             return
-        self._unsent = deque(_without(self._unsent, taken))
+        self._unsent.took(taken)
         if not self._unsent:
+            self._unsent = None
             self._writer.stop()
             self._on_all_sent()
             self.proceed()
@@ -386,14 +404,20 @@ class Connection:
 
     def expire(self) -> None:
         """The deadline has passed."""
-        if self._unsent:
-            self._finish(f"aborted: the answer was not taken in {SEND_SECONDS:g} s")
-            self.close()
+        if self._unsent is not None:
+            self._cut(f"the answer was not taken in {SEND_SECONDS:g} s")
         elif self._asking:
             self._asking = False
             self._refuse("408 Request Timeout")
         else:
             self.close()
+
+    def _cut(self, reason: str) -> None:
+        """The client does not read, and others need the room."""
+        if self._unsent is not None:
+            self._front.cut(self, self._request, reason, len(self._unsent))
+        self._finish(f"aborted: {reason}")
+        self.close()
 
     def end(self) -> None:
         """Close after the last answer. What came and was not asked for is read first: the kernel would tell the client
@@ -413,7 +437,9 @@ class Connection:
                 watcher.stop()
                 watcher.close()
         self._reader = self._writer = None
-        self._unsent.clear()
+        if self._unsent is not None:
+            self._unsent.drop()
+            self._unsent = None
         sock.close()
         self._tell_end()
         self._front.closed(self)
@@ -424,7 +450,7 @@ class Connection:
             stream.on_gone()
 
 
-def _without(pieces: Iterable[memoryview], count: int) -> list[memoryview]:
+def _without(pieces: Sequence[memoryview], count: int) -> list[memoryview]:
     """The pieces without their first `count` bytes, and without those that are empty."""
     left = []
     for piece in pieces:

@@ -27,6 +27,7 @@ from vminfod.serving.httpconnection import Connection, Done, Stream
 from vminfod.serving.ready import Answer
 from vminfod.serving.requesthead import Request
 from vminfod.serving.target import is_own_host
+from vminfod.serving.waiting import Waiting
 from vminfod.serving.wsgicall import Application
 
 # Connections at once. A node has some dozens of agents; the rest is room for a flood of short requests. Past it a
@@ -63,6 +64,9 @@ class RequestShown(TypedDict, total=False):
 # Enters what was done for a request into the log: the request; status, bytes, seconds.
 RequestLog = Callable[[RequestShown, str, int, float], None]
 
+# Enters that a client was cut because it does not read: what it asked for; why, the bytes that it had not taken.
+SlowLog = Callable[[RequestShown, str, int], None]
+
 
 class Api(Protocol):
     """What is served: answers that are ready, and a WSGI application for the others."""
@@ -81,7 +85,8 @@ class Server:
 
     `failure_log(error, request)` is called with what goes wrong in the application; the client gets a 500. Answers that
     are ready can be tens of thousands a second: they go into `ready_log`, the others into `request_log`. `addresses`:
-    all that are listened on, here or by other servers."""
+    all that are listened on, here or by other servers. `waiting`: the account of what waits, of all servers. `slow_log`
+    is told of clients that are cut because they do not read."""
 
     def __init__(
         self,
@@ -93,6 +98,8 @@ class Server:
         connections: int = CONNECTIONS,
         meters: Optional[Meters] = None,
         addresses: Collection[str] = (),
+        waiting: Optional[Waiting] = None,
+        slow_log: Optional[SlowLog] = None,
     ):
         self._socket = sock
         self._api = api
@@ -102,6 +109,8 @@ class Server:
         self._failure_log = failure_log
         self._most = connections
         self._addresses = frozenset(addresses)
+        self._waiting = waiting or Waiting()
+        self._slow_log = slow_log
         self._requests = (meters or Meters()).requests
         self._open: set[Connection] = set()
         self._none_open = Flag()
@@ -175,7 +184,7 @@ class Server:
             except OSError:
                 sock.close()  # it has gone: some systems say so here
                 continue
-            connection = Connection(self, sock, address, listens_on)
+            connection = Connection(self, sock, address, listens_on, self._waiting)
             self._open.add(connection)
             connection.begin()
 
@@ -207,7 +216,7 @@ class Server:
         self._requests["ready", answer.head[9:12]] += 1
         done = None if self._ready_log is None else Done(request, answer.status, time.monotonic(), ready=True)
         ends = not request.keep_alive or body is None
-        connection.send(answer.head + self._end_of_head(request.version, ends), answer.body, done, ends)
+        connection.send(answer.head + self._end_of_head(request.version, ends), answer.body, request, done, ends)
 
     def _call(self, connection: Connection, request: Request, body: Optional[bytes]) -> None:
         """In a greenlet: the answer of the application."""
@@ -235,7 +244,7 @@ class Server:
             end = self._end_of_head(request.version, ends)
         if taken:
             connection.take_over(taken[0])
-        connection.send(answer.head + end, answer.body, Done(request, answer.status, began), ends)
+        connection.send(answer.head + end, answer.body, request, Done(request, answer.status, began), ends)
         connection.proceed()
 
     def _end_of_head(self, version: str, ends: bool) -> bytes:
@@ -266,6 +275,11 @@ class Server:
         log = self._ready_log if done.ready else self._request_log
         if log is not None:
             log(_shown(connection, done.request), done.status, done.size, time.monotonic() - done.began)
+
+    def cut(self, connection: Connection, request: Optional[Request], reason: str, unsent: int) -> None:
+        """A client that does not read was given up."""
+        if self._slow_log is not None:
+            self._slow_log(_shown(connection, request), reason, unsent)
 
     def failed(self, connection: Connection, request: Optional[Request], error: Exception) -> None:
         """A fault of ours."""

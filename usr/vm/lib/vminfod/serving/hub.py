@@ -4,8 +4,8 @@
 Always: revisions are integers without a gap, one an event, within one epoch, which is one run of the daemon;
         an event is serialised once, whatever the number of listeners, around the VM's bytes that the cache has anyway;
         publish() never blocks and never switches greenlets: it only appends to backlogs, the senders do the I/O;
-        what a listener can hold is bounded, and what all of them hold together: past it those are cut that have not
-        read for the longest time, and whoever has read nothing for a minute although something waits is cut, too.
+        what a listener can hold is bounded, and what waits for all clients together (waiting.py); whoever has read
+        nothing for a minute although something waits is cut, too.
 Not here: sockets (the senders), and what is in the cache (cache.py calls publish())."""
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Optional, TypedDict
 
 import gevent
@@ -22,7 +23,8 @@ import gevent
 from jsvalues import dates
 from vminfod.log import Log
 from vminfod.serving import jsontext
-from vminfod.serving.listener import Event, HeldBytes, Listener, ListenerStatus, Selection, Stream, as_chunk
+from vminfod.serving.listener import Event, Listener, ListenerStatus, Selection, Stream, as_chunk
+from vminfod.serving.waiting import Waiting
 
 # What a client can resume over. A busy node emits some ten events a second, so this is many minutes.
 RING_EVENTS = 10_000
@@ -32,9 +34,6 @@ RING_BYTES = 32 << 20
 # closed, and the client resumes by revision. Larger than any burst of a healthy node (all VMs changing at once).
 BACKLOG_BYTES = 8 << 20
 BACKLOG_EVENTS = 10_000
-
-# Bytes that may wait for all listeners together, shared ones counted once. Listeners that read hold hardly any.
-ALL_BACKLOGS_BYTES = 64 << 20
 
 # Seconds that a listener may take nothing of what waits for it. One that lives needs milliseconds.
 STALLED_SECONDS = 60.0
@@ -49,7 +48,6 @@ class Limits:
     ring_bytes: int = RING_BYTES
     backlog_bytes: int = BACKLOG_BYTES
     backlog_events: int = BACKLOG_EVENTS
-    all_backlogs_bytes: int = ALL_BACKLOGS_BYTES
     stalled_seconds: float = STALLED_SECONDS
 
 
@@ -65,15 +63,16 @@ class RingStatus(TypedDict):
 
 
 class Hub:
-    """Where events come out. `rev` is the revision of the newest."""
+    """Where events come out. `rev` is the revision of the newest. `waiting`: the account of what waits, which others
+    use, too."""
 
-    def __init__(self, log: Log, limits: Limits | None = None):
+    def __init__(self, log: Log, limits: Limits | None = None, waiting: Waiting | None = None):
         self.epoch = str(uuid.uuid4())
         self.rev = 0
         self.limits = limits or Limits()
+        self.waiting = waiting or Waiting()
         self.slow_listeners_cut = 0
         self._log = log
-        self._held = HeldBytes()
         self._listeners: dict[str, Listener] = {}
         self._watch: Optional[gevent.Greenlet] = None  # looks for stalled listeners as long as there are any
         # The newest events in order, their revisions without a gap, the last one `rev`.
@@ -101,7 +100,7 @@ class Hub:
         self._keep(event)
         for listener in list(self._listeners.values()):
             self._offer(listener, event)
-        self._bound_all()
+        self.waiting.bound()
         return event.rev
 
     def _offer(self, listener: Listener, event: Event) -> None:
@@ -118,16 +117,6 @@ class Hub:
             self._cut_slow(listener, "its backlog was full")
         else:
             listener.add(event)
-
-    def _bound_all(self) -> None:
-        """Cut who has not read for the longest time, until what waits for all together is within its bound."""
-        if self._held.total <= self.limits.all_backlogs_bytes:
-            return
-        for listener in sorted(self._listeners.values(), key=lambda one: one.progressed):
-            if listener.unsent:
-                self._cut_slow(listener, "the backlogs of all listeners together were full")
-            if self._held.total <= self.limits.all_backlogs_bytes:
-                return
 
     def _keep(self, event: Event) -> None:
         self._ring.append(event)
@@ -154,7 +143,7 @@ class Hub:
         `vms` is the snapshot as it stands between quotes, None for none; it must be the cache's as of now. `unreadable`
         are the zones that exist, but cannot be read and are not in it. Nothing switches in here: no event falls between
         snapshot and subscription, and none is in both (R4)."""
-        listener = Listener(stream, selection, self._held)
+        listener = Listener(stream, selection, self.waiting)
         head = {"type": "ready", "date": listener.created_date, "uuid": listener.uuid}
         mark: dict[str, Any] = {"epoch": self.epoch, "rev": self.rev}
         if names := sorted(unreadable):
@@ -173,13 +162,15 @@ class Hub:
             self._watch = gevent.spawn(self._watch_for_stalled)
             self._watch.name = "stalled listeners"
         self._log.debug("listener came", listener=listener.uuid, userAgent=stream.user_agent, since=since)
-        self._bound_all()
+        self.waiting.enter(listener, partial(self._cut_slow, listener))
+        self.waiting.bound()
         return listener
 
     def unsubscribe(self, listener: Listener) -> None:
         """The stream of `listener` has ended."""
         if self._listeners.pop(listener.uuid, None) is not None:
             listener.cut("the client closed the connection")
+            self.waiting.leave(listener)
             self._log.debug(
                 "listener went",
                 listener=listener.uuid,
@@ -215,11 +206,6 @@ class Hub:
         """The line that says only that nothing happened up to this revision."""
         body = {"type": "heartbeat", "date": dates.now(), "epoch": self.epoch, "rev": self.rev}
         return jsontext.encode(body) + b"\n"
-
-    @property
-    def waiting_bytes(self) -> int:
-        """What waits for all listeners together, shared bytes counted once."""
-        return self._held.total
 
     def __len__(self) -> int:
         return len(self._listeners)

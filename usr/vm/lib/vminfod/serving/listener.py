@@ -20,6 +20,7 @@ from typing import NamedTuple, Optional, TypedDict, Union
 
 from jsvalues import dates
 from vminfod import times
+from vminfod.serving.waiting import Waiting
 
 Buffer = Union[bytes, memoryview]
 
@@ -99,35 +100,13 @@ class ListenerStatus(TypedDict, total=False):
     stalled: Optional[str]
 
 
-class HeldBytes:
-    """The bytes that wait for all listeners together, each shared one counted once."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._holders: dict[int, int] = {}  # id of the bytes -> how many hold them; those who do keep the id valid
-
-    def hold(self, piece: bytes) -> None:
-        holders = self._holders.get(id(piece), 0)
-        self._holders[id(piece)] = holders + 1
-        if not holders:
-            self.total += len(piece)
-
-    def release(self, piece: bytes) -> None:
-        holders = self._holders[id(piece)] - 1
-        if holders:
-            self._holders[id(piece)] = holders
-        else:
-            del self._holders[id(piece)]
-            self.total -= len(piece)
-
-
-@dataclass
+@dataclass(eq=False)
 class Listener:
     """One open stream. `cut_reason` is set exactly once, when the stream has to end; then nothing waits any more."""
 
     stream: Stream
     selection: Selection
-    held: HeldBytes
+    held: Waiting
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     created: int = field(default_factory=time.monotonic_ns)
     created_date: str = field(default_factory=dates.now)
@@ -136,7 +115,14 @@ class Listener:
     unsent: int = 0  # bytes of all in _pieces
     first: int = 0  # bytes that were there from the start: the ready line and what is replayed
     progressed: int = field(default_factory=time.monotonic_ns)  # when the kernel took something, or nothing waited
+    reads: bool = False  # the kernel took something more than once
+    _took: bool = False
     _pieces: deque[Piece] = field(default_factory=deque)
+
+    @property
+    def largest(self) -> Optional[bytes]:
+        """See waiting.Waiter. A snapshot stands behind what it begins with."""
+        return max((piece.whole for piece in islice(self._pieces, 3)), key=len, default=None)
 
     @property
     def lines_waiting(self) -> int:
@@ -185,6 +171,7 @@ class Listener:
         """The kernel has taken the first `count` bytes of waiting()."""
         if count:
             self.progressed = time.monotonic_ns()
+            self.reads, self._took = self._took, True
         self.unsent -= count
         while count:
             piece = self._pieces[0]
