@@ -18,7 +18,7 @@ from simulation.recording import Chain, Choice, Read, Round, Sample, Segment, Vm
 MOST_THREADS = 80
 MOST_CHILDREN = 24  # three that watch, and the commands of the moment
 RING_EVENTS, RING_BYTES = 10_000, 32 << 20  # docs/http-api.md, "Going on where you were cut"
-ALL_WAITING = 64 << 20  # docs/http-api.md, "Listeners that do not read"
+ALL_WAITING = 64 << 20  # docs/http-api.md, "Clients that do not read"
 MOST_DESCRIPTORS, CALM_DESCRIPTORS = 400, 80
 MOST_TASKS = 5000
 
@@ -342,7 +342,7 @@ def _limits(sample: Sample) -> list[tuple[str, int, int]]:
     return [
         ("events to resume over", sample.ring_events, RING_EVENTS),
         ("bytes to resume over", sample.ring_bytes, RING_BYTES),
-        ("bytes that wait for all listeners", sample.waiting_bytes, ALL_WAITING),
+        ("bytes that wait for all clients", sample.waiting_bytes, ALL_WAITING),
         ("bytes that wait for one listener", sample.backlog_bytes, sample.allowed_bytes),
         ("threads", sample.threads, MOST_THREADS),
         ("children", sample.children, MOST_CHILDREN),

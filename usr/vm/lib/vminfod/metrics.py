@@ -83,7 +83,7 @@ def _of_now(now: Now) -> Iterator[Any]:
     skipped = {(name,): one["skippedLines"] for name, one in children}
     yield _counter("vminfod_child_skipped_lines", "Lines of an event source that could not be read", skipped, "child")
     yield _gauge("vminfod_listeners", "Open event streams", {(): len(status["eventsListeners"])})
-    yield _gauge("vminfod_backlog_bytes", "What waits to be sent, of all listeners", {(): ring["waitingBytes"]})
+    yield _gauge("vminfod_backlog_bytes", "What waits to be sent, of all clients", {(): ring["waitingBytes"]})
     deepest = max((one["backlogEvents"] for one in status["eventsListeners"].values()), default=0)
     yield _gauge("vminfod_backlog_events", "Events that wait for the listener with the most", {(): deepest})
     yield _counter("vminfod_listeners_cut", "Listeners cut because they did not read", {(): ring["slowListenersCut"]})

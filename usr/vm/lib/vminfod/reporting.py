@@ -42,7 +42,7 @@ class Memory(TypedDict):
 
 
 class EventsStatus(RingStatus):
-    """`waitingBytes`: what has not been sent yet, of all listeners."""
+    """`waitingBytes`: what the kernel has not taken yet, for all clients."""
 
     waitingBytes: int
 
