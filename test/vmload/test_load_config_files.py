@@ -379,3 +379,21 @@ def test_payload_is_looked_for_by_uuid_and_not_by_zone_name(node):
     node.file("etc/zones/web01-receiving.json", json.dumps({"zfs_filesystem": "wrong"}))
     node.file(f"etc/zones/{A}-receiving.json", json.dumps({"zfs_filesystem": "zones/right"}))
     assert node.vm(A)["zfs_filesystem"] == "zones/right"
+
+
+@pytest.mark.pure
+def test_what_is_nested_too_deeply_to_be_served_is_noted_and_what_is_not_is_kept():
+    notes = []
+    for levels in (500, 597):
+        text = nested(levels)
+        assert configfiles.metadata(text, lambda *note: notes.append(note))["customer_metadata"] == {
+            **json.loads(text)["customer_metadata"]
+        }
+    assert notes == []
+    for levels in (601, 20_000):
+        assert configfiles.metadata(nested(levels), lambda *note: notes.append(note))["customer_metadata"] == {}
+    assert notes == [("warn", "counts as empty: nested more than 600 levels deep")] * 2
+
+
+def nested(levels):
+    return b'{"customer_metadata":{"a":"1","x":' + b"[" * levels + b"7" + b"]" * levels + b"}}"

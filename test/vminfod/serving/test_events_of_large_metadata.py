@@ -141,3 +141,19 @@ def test_list_without_unreadable_zones_says_nothing_of_them(quiet_daemon, path):
         stream = quiet_daemon.events()
         assert "unreadable" not in stream.ready
         stream.close()
+
+
+@pytest.mark.parametrize("opening, closing", [("[", "]"), ('{"a":', "}")])
+def test_metadata_of_500_levels_are_served_changed_and_printed(follow, opening, closing):
+    zone = follow.add(state="stopped", alias="")
+    for value in (1, 2):
+        text = f'{{"customer_metadata":{{"a":"{value}","x":{opening * 500}{value}{closing * 500}}}}}'
+        follow.control.write_config(zone, "metadata", text)
+        follow.until(zone, lambda vm, text=text: vm["customer_metadata"] == json.loads(text)["customer_metadata"])
+    expected = json.loads(text)["customer_metadata"]
+    for words in (("vminfo", "vm", zone), ("vmadm", "get", zone)):
+        assert json.loads(follow.daemon.tool(*words).stdout)["customer_metadata"] == expected
+    # Much text at the bottom is written in slices.
+    text = f'{{"customer_metadata":{{"x":{opening * 500}{json.dumps("y" * 300_000)}{closing * 500}}}}}'
+    follow.control.write_config(zone, "metadata", text)
+    follow.until(zone, lambda vm: vm["customer_metadata"] == json.loads(text)["customer_metadata"])

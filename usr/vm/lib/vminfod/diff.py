@@ -10,7 +10,8 @@ Always: the changes come in the order of the keys of the old value, then the key
         1 and 1.0 are equal; true and 1, null and absent are not, wherever they stand. Python's `==` says otherwise for
         the former, so that it is never the last word here.
         The work is linear in the size of both values, also for arrays of thousands of elements;
-        a member of a top-level object that differs in very many places is one change of the whole member: a guest can
+        a member of a top-level object that differs in very many places, or hundreds of levels deep, is one change of
+        the whole member: a guest can
         write metadata of tens of thousands of keys, and a change for each would cost many times the object itself.
 Not here: anything about VMs; the map is the caller's. The values of a change are the caller's own objects, not
 copies."""
@@ -152,7 +153,7 @@ def _members(old: Object, new: Object, idents: Mapping[str, str], out: list[Chan
         start = len(out)
         try:
             _member(before, after, (key,), _NO_IDENT, idents.get(key), _Found(out, bounded=True))
-        except _TooMany:
+        except (_TooMany, RecursionError):
             del out[start:]
             out.append(as_one(key, before, after))
     _added(old, new, (), _NO_IDENT, _Found(out, bounded=False))

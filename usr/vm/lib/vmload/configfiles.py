@@ -18,6 +18,7 @@ from jsvalues import dates
 from jsvalues.keyorder import walked
 from jsvalues.numberrule import WHITE_SPACE, number, whole
 from vmload.loaderror import LoadError
+from vmload.notes import Note, silent
 from vmload.records import Config, LastExited
 from vmload.sharing import shared
 
@@ -26,8 +27,9 @@ _CORE_DUMPED_OR_SIGNAL = 0xFF
 _NORMAL_SHUTDOWN = -1
 
 _LONGEST_INTEGER = 400
-# Levels. Honest metadata have three; what writes and compares JSON recurses, and must not run out of stack.
-_DEEPEST = 100
+# Levels. Honest metadata have three; what reads and writes JSON recurses, here and in clients: at 1,000 frames the end
+# of Python's stack comes, at 1,024 levels that of ujson.
+_DEEPEST = 600
 # Values in one file. Parsing, comparing and writing them costs a microsecond or two each, which nothing interrupts.
 MOST_VALUES = 30_000
 
@@ -37,10 +39,14 @@ _LARGE = 64 << 10
 _one_large = threading.Lock()
 
 
-def metadata(data: Optional[bytes]) -> Config:
+class _TooDeep(ValueError):
+    """JSON, but nested so deeply that nobody could read what is made of it."""
+
+
+def metadata(data: Optional[bytes], note: Note = silent) -> Config:
     """`customer_metadata` and `internal_metadata` of a metadata.json, each `{}` if it is not in there
     (docs/platform.md, "JSON files")."""
-    content = json_or_empty(data)
+    content = json_or_empty(data, note)
     if not isinstance(content, dict):
         content = {}
     return {
@@ -49,8 +55,9 @@ def metadata(data: Optional[bytes]) -> Config:
     }
 
 
-def json_or_empty(data: Optional[bytes]) -> Any:
-    """The JSON value in `data`; `{}` if there is no file, or no valid JSON in it (docs/platform.md, "JSON files").
+def json_or_empty(data: Optional[bytes], note: Note = silent) -> Any:
+    """The JSON value in `data`; `{}` if there is no file, no valid JSON in it, or more levels than can be served, which
+    is noted (docs/platform.md, "JSON files").
 
     Raises LoadError (code EFBIG) if it holds more than MOST_VALUES values: a guest can write such a file."""
     if data is None:
@@ -60,6 +67,9 @@ def json_or_empty(data: Optional[bytes]) -> Any:
             raise LoadError(f"a config file holds more than {MOST_VALUES} values", "EFBIG")
         try:
             return parse_json(data)
+        except _TooDeep as error:
+            note("warn", f"counts as empty: {error}")
+            return {}
         except ValueError:
             return {}
 
@@ -136,9 +146,9 @@ def parse_json(data: bytes) -> Any:
     try:
         value = _DECODER.decode(data.decode("utf-8", "replace"))
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise _TooDeep(f"nested more than {_DEEPEST} levels deep") from error
     if _is_deeper(value, _DEEPEST):
-        raise ValueError("nested too deeply")
+        raise _TooDeep(f"nested more than {_DEEPEST} levels deep")
     return value
 
 

@@ -79,9 +79,10 @@ class Reader:
         cannot be read (docs/platform.md, "JSON files"). Raises LoadError."""
         try:
             metadata, routes, tags = self._config_files(zone, below)
-            found = configfiles.metadata(metadata)
-            found["routes"] = configfiles.json_or_empty(routes)
-            found["tags"] = configfiles.json_or_empty(tags)
+            notes = [self._noting(f"{zone.zonepath}/{inside}") for inside in _CONFIG_INSIDE]
+            found = configfiles.metadata(metadata, notes[0])
+            found["routes"] = configfiles.json_or_empty(routes, notes[1])
+            found["tags"] = configfiles.json_or_empty(tags, notes[2])
         except LoadError:
             if zone.state == "incomplete":
                 return {}

@@ -9,6 +9,8 @@ Not here: what the daemon serialises; it does that with ujson."""
 
 from __future__ import annotations
 
+import sys
+
 try:
     from _json import encode_basestring
 except ImportError:  # another Python than CPython
@@ -48,12 +50,12 @@ def parsed_as_spelled(text: Union[bytes, str]) -> Any:
 
 def pretty(value: Any) -> str:
     """`value` indented by two spaces a level; empty containers stay `{}` and `[]`."""
-    return _text(value, "\n", ": ")
+    return _deep_text(value, "\n", ": ")
 
 
 def compact(value: Any) -> str:
     """`value` on one line without blanks."""
-    return _text(value, "", ":")
+    return _deep_text(value, "", ":")
 
 
 def _load(text: Union[bytes, str], parse_float: type[float]) -> Any:
@@ -67,6 +69,19 @@ def _load(text: Union[bytes, str], parse_float: type[float]) -> Any:
         raise ParseError("nested too deeply") from error
     except ValueError as error:
         raise ParseError(str(error)) from error
+
+
+def _deep_text(value: Any, margin: str, colon: str) -> str:
+    """As _text(), of values that are as deep as can be parsed: that takes one frame a level, _text() two."""
+    try:
+        return _text(value, margin, colon)
+    except RecursionError:
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(3 * limit)
+        try:
+            return _text(value, margin, colon)
+        finally:
+            sys.setrecursionlimit(limit)
 
 
 def _text(value: Any, margin: str, colon: str) -> str:

@@ -50,7 +50,10 @@ def is_heavy(value: Any, most: int = HEAVY) -> bool:
 def encode(value: Any) -> bytes:
     """As jsontext.encode()."""
     out: list[bytes] = []
-    _encode(value, out)
+    try:
+        _encode(value, out)
+    except RecursionError:  # much of it is hundreds of levels deep: in one go, which the one in C can do
+        return jsontext.encode(value)
     return b"".join(out)
 
 
