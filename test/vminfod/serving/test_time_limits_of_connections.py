@@ -39,17 +39,26 @@ class FakeApi:
         return [b"slow"]
 
 
+slow = []  # what the server says of clients that do not read
+
+
 @contextlib.contextmanager
 def running(**limits):
     """(port, log records) of a server with these limits."""
     listening_socket = listening.bound(("127.0.0.1", 0))
     port = listening_socket.getsockname()[1]
     records, started = [], threading.Event()
+    slow.clear()
 
     def serve():
         record = lambda request, status, size, seconds: records.append((request.get("url"), status, size))  # noqa: E731
         server = httpserver.Server(
-            listening_socket, FakeApi(), record, lambda error, _request: records.append(str(error)), record
+            listening_socket,
+            FakeApi(),
+            record,
+            lambda error, _request: records.append(str(error)),
+            record,
+            slow_log=lambda request, reason, unsent: slow.append((request["url"], reason, unsent)),
         )
         server.start()
         stop = gevent.get_hub().loop.async_()
@@ -145,6 +154,9 @@ def test_answer_that_is_not_taken_is_given_up():
         [(url, status, size)] = records
         assert (url, status.partition(":")[0]) == ("/large", "aborted")
         assert 0 < size < len(LARGE)
+        [(url, reason, unsent)] = slow
+        assert (url, reason) == ("/large", "the answer was not taken in 0.3 s")
+        assert len(LARGE) < size + unsent < len(LARGE) + 500  # with the head
         assert len(until_end(sock)) < len(LARGE)
 
 
