@@ -4,6 +4,7 @@ was missed meanwhile made up for. None outlives the daemon."""
 
 import itertools
 import os
+import re
 import signal
 
 import pytest
@@ -228,6 +229,26 @@ def test_file_watcher_that_does_not_answer_is_replaced(node):
         finally:
             if is_alive(pid):
                 os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.long
+def test_file_watcher_that_hangs_of_one_path_is_no_secret_before_that_is_found_out(node):
+    with RunningDaemon(node.root).start() as daemon:
+        uuid = a_zone(daemon)
+        path = f"/zones/{uuid}/config"
+        node.control.fault("fswatcher", "stuck", path=path, times=None)
+        node.control.kill_child("fswatcher")
+
+        def reason():
+            return [one for one in daemon.get("/health").json()["reasons"] if "has not answered for" in one]
+
+        [said] = eventually("the verdict says so", reason)
+        assert re.match(r"fswatcher has not answered for \d+ files for \d+ s, seen by refreshes only: /", said)
+        assert child(daemon, "fswatcher")["quarantine"] == []
+        node.control.clear_faults()
+        node.control.kill_child("fswatcher")
+        eventually("all is well when its files are watched", lambda: daemon.get("/health").status == 200)
+        assert path in daemon.status()["fswatcher"]["watching"]
 
 
 def test_file_that_the_watcher_is_deaf_for_is_seen_by_the_next_refresh(node):

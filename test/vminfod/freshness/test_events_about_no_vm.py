@@ -66,7 +66,7 @@ def rules_of(vms):
     cache = Cache(Hub(log, Limits(ring_events=1)), log)
     for name, records in vms.items():
         cache.put(name, records, {"zonename": name, "uuid": name}, REQUEST)
-    return Staleness(cache, marks, remembered, marks, marks, None, None, log), marks, remembered
+    return Staleness(cache, marks, remembered, marks, marks, None, None, None, log), marks, remembered
 
 
 def vm(name, *, delegated=(), disks=(), root=None):
@@ -352,7 +352,7 @@ def test_storm_of_what_no_vm_has_makes_no_task():
 def test_dataset_of_a_vm_that_came_or_went_is_judged_as_it_is_now():
     log, marks = RecordingLog(), Marks()
     cache = Cache(Hub(log, Limits(ring_events=1)), log)
-    rules = Staleness(cache, marks, DatasetEvents(), marks, marks, None, None, log)
+    rules = Staleness(cache, marks, DatasetEvents(), marks, marks, None, None, None, log)
     [event] = events_of([line("tank/disk", "set", "volsize=1")])
     assert rules.passes_over(event, cause_of(event))
     cache.put("a", vm("a", disks=["tank/disk"]), {"zonename": "a", "uuid": "a"}, REQUEST)

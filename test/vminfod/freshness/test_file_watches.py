@@ -70,11 +70,51 @@ def test_same_inode_of_another_device_is_another_file(watches, watcher):
     assert asked(watcher) == [call.unwatch(TAGS), call.watch(TAGS)]
 
 
-def test_file_that_is_missing_is_left_to_the_watcher_and_watched_anew_when_it_is_back(watches, watcher):
+def test_file_whose_end_nobody_told_is_watched_anew_when_it_is_missing_and_when_it_is_back(watches, watcher):
+    """The watch may hang on what is in a folder that was moved away: no event of the new file would come of it."""
+    assert watches.set(ZONE, seen(**{TAGS: None})) is True
+    assert asked(watcher) == [call.unwatch(TAGS), call.watch(TAGS)]
+    watcher.reset_mock()
     assert watches.set(ZONE, seen(**{TAGS: None})) is False
     assert asked(watcher) == []
     assert watches.set(ZONE, seen()) is True
     assert asked(watcher) == [call.unwatch(TAGS), call.watch(TAGS)]
+
+
+@pytest.mark.parametrize("folder", [CONFIG, ZONE.zonepath])
+def test_what_is_in_a_folder_that_ended_is_watched_anew_whatever_is_known_of_it(watches, watcher, folder):
+    watches.ended(folder)
+    assert watches.set(ZONE, seen()) is True
+    below = [path for path in watched_for(ZONE) if path.startswith(f"{folder}/")]
+    assert {one.args[0] for one in asked(watcher)} == set(below) >= {TAGS}
+
+
+def test_xml_is_watched_anew_when_its_folder_ended(watches, watcher):
+    assert watches.others(seen()) == []
+    watches.ended("/etc/zones")
+    for now in ((1, 0), None):
+        assert watches.others(seen(**{f"/etc/zones/{U}.xml": now})) == [f"/etc/zones/{U}.xml"]
+    watches.watch_anew({f"/etc/zones/{U}.xml": (1, 0)})
+    assert asked(watcher) == [call.unwatch(f"/etc/zones/{U}.xml"), call.watch(f"/etc/zones/{U}.xml")]
+    assert watches.others(seen()) == []
+
+
+def test_what_is_compared_is_what_is_watched_and_another_or_not_known_or_missing(watches, watcher):
+    metadata = f"{CONFIG}/metadata.json"
+    watches.ended(metadata)  # not known
+    found = watches.others(seen(**{TAGS: (1, 99), CONFIG: None, "/zones/other": (7, 7)}))
+    assert sorted(found) == sorted([TAGS, CONFIG, metadata])
+    assert watches.others({"/etc/zones": (1, 1), "/tmp/.sysinfo.json": None}) == ["/etc/zones", "/tmp/.sysinfo.json"]
+    assert watcher.mock_calls == []
+
+
+def test_what_is_watched_anew_is_waited_for_and_reported_when_it_is_late(watches, watcher):
+    watcher.wait_answered.return_value = False
+    watches.watch_anew({TAGS: (1, 99), "/zones/other": (7, 7)})
+    assert asked(watcher) == [call.unwatch(TAGS), call.watch(TAGS)], "what nobody wants is not watched"
+    [late] = watcher.report_late.call_args_list
+    assert TAGS in late.args[0]
+    assert watches.others(seen(**{TAGS: (1, 99)})) == []
 
 
 def test_file_whose_end_the_watcher_told_is_not_asked_for_twice(watches, watcher):

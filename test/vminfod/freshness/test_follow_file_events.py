@@ -2,8 +2,10 @@
 """What the file watcher tells, from the file on the node to /vms and /events (docs/platform.md, "File watcher" and
 "Files of a VM")."""
 
+import base64
 import json
 import os
+import re
 import shutil
 import signal
 import uuid
@@ -13,6 +15,7 @@ import pytest
 from support.examples import few
 from support.following import cause_of, changes, part
 from support.running_daemon import eventually
+from support.settling import settle
 
 pytest_plugins = ["support.followers"]
 
@@ -301,6 +304,91 @@ def test_file_of_no_vm_costs_nothing(follow):
     for path in stray:
         os.unlink(path)
     follow.nothing_by_files()
+
+
+# Folders that were replaced: of the files in the old one the file watcher has nothing to report.
+
+
+def rewrite_alias(follow, zone, alias):
+    """In place, so that only a watch of the file itself reports it."""
+    path = follow.control.real(xml_path(zone))
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    value = base64.b64encode(alias.encode()).decode()
+    changed = re.sub(r'(<attr name="alias"[^>]*value=")[^"]*', rf"\g<1>{value}", text)
+    assert changed != text
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(changed)
+
+
+def replace_folder(folder, *, step=lambda: None):
+    os.rename(folder, f"{folder}.old")
+    step()
+    shutil.copytree(f"{folder}.old", folder)
+
+
+def test_xml_of_all_zones_is_followed_though_its_folder_was_replaced(alone):
+    zones = [vm["zonename"] for vm in alone.vms.values() if vm.get("alias")][:2]
+    assert len(zones) == 2
+    before = set(alone.vms)
+    folder = alone.control.real("/etc/zones")
+    for number in range(2):
+        replace_folder(folder)
+        shutil.rmtree(f"{folder}.old") if number else os.rename(f"{folder}.old", f"{folder}.kept")
+        for value in (f"one-{number}", f"two-{number}"):
+            for zone in zones:
+                rewrite_alias(alone, zone, value)
+                alone.until(zone, lambda vm, value=value: vm.get("alias") == value)
+    assert set(alone.vms) == before, "none was gone meanwhile"
+
+
+def test_xml_is_followed_though_its_folder_was_away_for_a_while(alone):
+    zone = next(vm["zonename"] for vm in alone.vms.values() if vm.get("alias"))
+    folder, xml = alone.control.real("/etc/zones"), xml_path(zone)
+
+    def not_watched():
+        eventually("nothing there is watched", lambda: xml in alone.daemon.status()["fswatcher"]["not_yet_watching"])
+
+    replace_folder(folder, step=not_watched)
+    for value in ("one", "two"):
+        rewrite_alias(alone, zone, value)
+        alone.until(zone, lambda vm, value=value: vm.get("alias") == value)
+
+
+def test_refresh_mends_the_watches_of_a_folder_whose_replacement_was_not_reported(alone):
+    """Also where it finds no difference. The folder of XML, and that of a zone's configuration."""
+    zone = next(
+        vm["zonename"] for vm in alone.vms.values() if vm.get("alias") and vm["zonepath"] == f"/zones/{vm['zonename']}"
+    )
+    config = f"/zones/{zone}/config"
+    alone.control.write_config(zone, "tags", {"n": 0})
+    alone.until(zone, lambda vm: vm["tags"] == {"n": 0})
+    for path in ("/etc/zones", zone):
+        assert alone.control.tell("fswatcher", "lost", path=path) == 1
+    settle(alone.daemon)
+    replace_folder(alone.control.real("/etc/zones"))
+    replace_folder(alone.control.real(config))
+    settle(alone.daemon)
+    alone.daemon.process.send_signal(signal.SIGHUP)
+    eventually("the refresh has looked", lambda: alone.daemon.logged("watching anew what was replaced", level=30))
+    for number in (1, 2):
+        rewrite_alias(alone, zone, f"name-{number}")
+        alone.until(zone, lambda vm, number=number: vm.get("alias") == f"name-{number}")
+        alone.control.write_config(zone, "tags", {"n": number}, in_place=True)
+        alone.until(zone, lambda vm, number=number: vm["tags"] == {"n": number})
+
+
+def test_refresh_mends_the_watch_of_sysinfo_whose_folder_was_replaced(alone):
+    replace_folder(alone.control.real("/tmp"))
+    alone.daemon.process.send_signal(signal.SIGHUP)
+    eventually("the refresh has looked", lambda: alone.daemon.logged("watching anew what was replaced", level=30))
+    path = alone.control.real(SYSINFO)
+    for name in ("moved", "moved again"):
+        with open(path, encoding="utf-8") as file:
+            known = json.load(file)
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({**known, "Datacenter Name": name}, file)
+        eventually("all VMs show it", lambda name=name: {vm["datacenter_name"] for vm in alone.daemon.vms()} == {name})
 
 
 # The sysinfo file concerns all VMs.

@@ -17,6 +17,7 @@ from vminfod.freshness.filewatches import FileWatches
 from vminfod.freshness.refresh import Refresh
 from vminfod.freshness.refreshrequests import RefreshRequests
 from vminfod.freshness.reloads import Reloads
+from vminfod.freshness.replacedfiles import ReplacedFiles
 from vminfod.freshness.retrying import Retrying
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.threads import Threads
@@ -57,6 +58,7 @@ class Parts:
         self.loader.read.side_effect = lambda zone, *_: NODE.zones[zone.zonename]  # new zones are read one by one
         self.watches = mock.create_autospec(FileWatches, instance=True)
         self.watches.zones.return_value = []
+        self.replaced_files = mock.create_autospec(ReplacedFiles, instance=True)
         threads, sysinfo, retrying, memory = Threads(FileReads(WITHIN)), Sysinfo(), Retrying(log), DatasetEvents()
         holds = Holds()
         applying = Applying(self.cache, holds, sysinfo, self.watches, retrying)
@@ -73,6 +75,7 @@ class Parts:
             reloads,
             memory,
             self.watches,
+            self.replaced_files,
             self.requests,
             self.queue,
             threads,

@@ -88,6 +88,20 @@ def test_many_of_a_kind_are_counted():
     ]
 
 
+def test_files_for_which_the_file_watcher_has_not_answered_are_counted_once_they_are_late():
+    late = [(f"/zones/u{number}/config", 40.0 - number) for number in range(5)]
+    soon = [("/zones/u8/config", 9.9)]
+    assert verdict(Facts(children={"fswatcher": ChildFacts(None, unanswered=soon)}))["reasons"] == []
+    one = verdict(Facts(children={"fswatcher": ChildFacts(None, unanswered=[("/zones/u/config", 10.0)])}))
+    assert one["reasons"] == ["fswatcher has not answered for 1 file for 10 s, seen by refreshes only: /zones/u/config"]
+    many = verdict(Facts(children={"fswatcher": ChildFacts(None, quarantined=["/bad"], unanswered=late + soon)}))
+    assert many["reasons"] == [
+        "fswatcher ends or hangs of 1 file, seen by refreshes only: /bad",
+        "fswatcher has not answered for 5 files for 40 s, seen by refreshes only: "
+        "/zones/u0/config, /zones/u1/config, /zones/u2/config and 2 more",
+    ]
+
+
 def test_files_that_end_the_file_watcher_are_named():
     files = [f"/zones/u{number}/config/tags.json" for number in range(5)]
     one = verdict(Facts(children={"fswatcher": ChildFacts(None, quarantined=files[:1])}))

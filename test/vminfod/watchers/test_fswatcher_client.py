@@ -395,6 +395,22 @@ def test_child_that_does_not_answer_is_replaced(parrot):
     assert record.fields["code"] == "ETIMEOUT"
 
 
+def test_what_is_not_answered_is_counted_until_it_is(parrot):
+    o = parrot(
+        'answer(key, 1 if path == "/missing" else 0) if path != "/late" or os.path.exists(__file__ + ".go") else 0'
+    )
+    for path in ("/late", "/a", "/missing", "/not/wanted"):
+        o.watcher.watch(path)
+    o.watcher.unwatch("/not/wanted")
+    wait_until(lambda: o.watcher.watching == ["/a"])
+    wait_until(lambda: [path for path, _ in o.watcher.unanswered()] == ["/late"])
+    Path(o.watcher.child._argv[0] + ".go").touch()
+    o.watcher.unwatch("/late")
+    o.watcher.watch("/late")
+    wait_until(lambda: o.watcher.watching == ["/a", "/late"])
+    assert o.watcher.unanswered() == []
+
+
 def test_keys_start_again_at_one_after_the_last(parrot):
     o = parrot("""
 with open(__file__ + ".keys", "a") as file: file.write(key + "\\n")

@@ -4,9 +4,11 @@ others are watched, the path is named, and it is watched again once it does no h
 
 import contextlib
 import os
+from unittest.mock import create_autospec
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from support.child_script import child_script
 from support.deadlines import SOON
@@ -16,6 +18,7 @@ from support.recording_log import RecordingLog
 from vminfod.watchers import quarantine
 from vminfod.watchers.fswatcher import FsWatcher
 from vminfod.watchers.quarantine import Quarantine
+from vminfod.watchers.trial import Trial
 
 LIMIT = SOON
 
@@ -193,6 +196,41 @@ def test_path_of_which_the_child_hangs(owner):
     o.wait_for([name for name in names(6) if name != "f2"], ["f2"])
     [entry] = o.watcher.status()["quarantine"]
     assert entry["reason"] == "no answer within 2 s"
+
+
+def test_who_asks_hears_of_what_is_harmless_while_the_search_goes_on(tmp_path):
+    o = Owner(tmp_path)
+    o.bad(f3="hang", f4="hang", f7="abort")
+    paths = [f"/{name}" for name in names(40)]
+    acquitted = []
+    trial = Trial([o.program], o.log, answer_within=1)
+    guilty = trial.guilty(paths, 0.05, acquitted.extend)
+    assert sorted(guilty) == ["/f3", "/f4", "/f7"]
+    assert sorted(acquitted) == sorted(set(paths) - set(guilty)), "each once"
+
+
+def test_suspect_that_is_harmless_is_watched_while_the_others_are_on_trial(owner):
+    o = owner(answer_within=1)
+    verdict = Event()
+
+    def guilty(paths, _stay, acquit):
+        acquit([path for path in paths if path != "/f2"])
+        verdict.wait()
+        return {"/f2": "it hangs"}
+
+    o.watcher._suspicion._trial = create_autospec(Trial, instance=True)
+    o.watcher._suspicion._trial.guilty.side_effect = guilty
+    o.bad(f2="hang")
+    o.watch(*names(6))
+    o.watcher.start()
+    well = [name for name in names(6) if name != "f2"]
+    o.wait_for(well, [])
+    [(path, seconds)] = o.watcher.unanswered()
+    assert path == "/f2"
+    assert seconds >= 1, "since it was first asked for, and not since the child was replaced"
+    verdict.set()
+    o.wait_for(well, ["f2"])
+    assert o.watcher.unanswered() == [], "what is in quarantine is shown as that"
 
 
 def test_path_that_ends_only_the_child_that_watches_is_found_out_in_the_end(owner):

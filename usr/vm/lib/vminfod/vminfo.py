@@ -53,6 +53,7 @@ from vminfod.freshness.previews import Previews
 from vminfod.freshness.refresh import Refresh
 from vminfod.freshness.refreshrequests import RefreshRequests
 from vminfod.freshness.reloads import Reloads
+from vminfod.freshness.replacedfiles import ReplacedFiles
 from vminfod.freshness.retrying import Retrying
 from vminfod.freshness.sources import Sources
 from vminfod.freshness.staleness import Staleness
@@ -160,6 +161,17 @@ class Vminfod:
         self._sysinfo_reads = SysinfoReads(
             self._loader, self._cache, self._sysinfo, self._reloads, self._queue, self._threads
         )
+        self._zone_index = ZoneIndex(self._loader, self._cache, self._reloads, self._retrying, self._threads, self._log)
+        self._replaced_files = ReplacedFiles(
+            self._loader,
+            self._cache,
+            self._watches,
+            self._reloads,
+            self._sysinfo_reads,
+            self._zone_index,
+            self._threads,
+            self._log,
+        )
 
     def _wire_loads_of_all(self) -> None:
         self._first_load = FirstLoad(
@@ -173,6 +185,7 @@ class Vminfod:
             self._reloads,
             self._dataset_events,
             self._watches,
+            self._replaced_files,
             self._requests,
             self._queue,
             self._threads,
@@ -183,7 +196,6 @@ class Vminfod:
 
     def _wire_sources(self) -> None:
         """What happens on the node."""
-        self._zone_index = ZoneIndex(self._loader, self._cache, self._reloads, self._retrying, self._threads, self._log)
         staleness = Staleness(
             self._cache,
             self._reloads,
@@ -192,6 +204,7 @@ class Vminfod:
             self._requests,
             self._sysinfo_reads,
             self._zone_index,
+            self._replaced_files,
             self._log,
         )
         sysevent = os.path.join(self._options.root, "usr/sbin/sysevent")
@@ -319,6 +332,7 @@ class Vminfod:
         self._run_files.release()
         self._sources.stop()
         self._zone_index.stop()
+        self._replaced_files.stop()
         self._refresh.stop()
         self._transactions.stop()
         self._reloads.stop()

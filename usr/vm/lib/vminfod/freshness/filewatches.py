@@ -6,7 +6,8 @@ Always: exactly the five files of each zone that was set() and not dropped, the 
         files, and the watcher leaves these alone until their folder reports something;
         paths are the zone's real ones, from its zonepath (S5), and are matched whole;
         a watch hangs on the file that was there, not on its name: when a folder is replaced nothing happens to the
-        files in it. So it is remembered which file each was, and another is watched anew when it is about to be read;
+        files in it. So it is remembered which file each was, and another is watched anew when it is about to be read,
+        or when somebody looks (replacedfiles.py);
         nothing here waits: the watcher sets watches in its own time, and reports when it could not."""
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
+from vminfod.freshness.turns import Turns
 from vminfod.log import Log
 from vmload import parts as part
 from vmload.reader import CONFIG, SYSINFO, ZONES_FOLDER, config_paths, lastexited_path, zone_xml_path
@@ -32,6 +34,8 @@ _PATIENCE = 1.0
 
 
 _SOURCES = (Source.XML, Source.FILES)  # those that read files
+_OF_NO_ZONE = (SYSINFO, ZONES_FOLDER)
+_ENDED: Identity = (-1, -1)  # no file is that: what there is now is another, and so is nothing
 
 Seen = Mapping[str, Optional[Identity]]  # path -> which file or folder is there; None: none
 
@@ -78,8 +82,8 @@ class FileWatches:
 
     def start(self) -> None:
         """Watch what is no zone's: the sysinfo file, and the folder with the index of zones."""
-        self._watcher.watch(SYSINFO)
-        self._watcher.watch(ZONES_FOLDER)
+        for path in _OF_NO_ZONE:
+            self._watcher.watch(path)
 
     def covers(self, zone: Zone, sources: Collection[Source] = _SOURCES) -> bool:
         """Whether the files of `zone` that these sources read are watched, where they are now."""
@@ -91,28 +95,60 @@ class FileWatches:
         than was watched so far: what was read before that is not followed."""
         if not self.covers(zone, sources):
             self.want(zone, seen, sources)
-            self._let_stand(zone)
+            self._let_stand(watched_for(zone))
             return True
-        others = [path for path, now in seen.items() if self._is_another(path, now)]
-        for path in others:
-            self._watcher.unwatch(path)
-            self._watcher.watch(path)
+        others = [path for path, now in seen.items() if self._identities.get(path, now) != now]
         self._identities.update(seen)
         if others:
             self._log.debug("watching anew what was replaced", zonename=zone.zonename, paths=others)
-            self._let_stand(zone)
+            for path in others:
+                self._rewatch(path)
+            self._let_stand(watched_for(zone))
         return bool(others)
 
-    def _let_stand(self, zone: Zone) -> None:
-        if not self._watcher.wait_answered(_PATIENCE):
-            self._watcher.report_late(watched_for(zone))
+    def others(self, seen: Seen) -> list[str]:
+        """Those watched paths at which something else was `seen` a moment ago than their watch was set on, or of which
+        that is not known."""
+        wanted = ((path, now) for path, now in seen.items() if self._is_wanted(path))
+        return [path for path, now in wanted if path not in self._identities or self._identities[path] != now]
 
-    def _is_another(self, path: str, now: Optional[Identity]) -> bool:
-        return now is not None and path in self._identities and self._identities[path] != now
+    def watch_anew(self, seen: Seen) -> None:
+        """Watch what is at these paths now, as those may have been replaced, and give the watches a moment to stand.
+        What stands later is reported then, and so is what is missing when it appears."""
+        turns = Turns()
+        for path, now in seen.items():
+            if self._is_wanted(path):  # no turn of others between this and the watch
+                self._identities[path] = now
+                self._rewatch(path)
+            turns.next()
+        self._let_stand(seen)
+
+    def _is_wanted(self, path: str) -> bool:
+        return path in self._meanings or path in _OF_NO_ZONE
+
+    def _rewatch(self, path: str) -> None:
+        self._watcher.unwatch(path)
+        self._watcher.watch(path)
+
+    def _let_stand(self, paths: Iterable[str]) -> None:
+        if not self._watcher.wait_answered(_PATIENCE):
+            self._watcher.report_late(paths)
 
     def ended(self, path: str) -> None:
-        """What was at `path` is gone or replaced: the watcher watches what is there now by itself."""
+        """What was at `path` is gone or replaced: the watcher watches what is there now by itself, but of what is in a
+        folder it still watches the old."""
         self._identities.pop(path, None)
+        for below in self._in_folder(path):
+            self._identities[below] = _ENDED
+
+    def _in_folder(self, path: str) -> list[str]:
+        if path == ZONES_FOLDER:
+            return [xml for xml, meaning in self._meanings.items() if meaning.is_xml]
+        meaning = self._meanings.get(path)
+        if meaning is None or meaning.is_xml:
+            return []
+        of_zone = _meanings(meaning.zonename, self._zones[meaning.zonename])
+        return [below for below in of_zone if below.startswith(f"{path}/") and below in self._meanings]
 
     def answers_again(self, zone: Zone, sources: Collection[Source] = _SOURCES) -> None:
         """The files of `zone` that these sources read could not be read for a while, or took long, and could be now:

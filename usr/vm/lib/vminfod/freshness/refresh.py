@@ -10,7 +10,8 @@ Always: events are applied while the refresh loads; the queue is paused only aro
         zone deletes it;
         a load that fails, or one broken zone in it, changes nothing else; the queue is resumed exactly once (C1);
         a refresh never waits for the node to be idle;
-        before what differs is compared, the events about it have had time to come: the others were lost."""
+        before what differs is compared, the events about it have had time to come: the others were lost;
+        after each, also where it found no difference, every watch is of what is at its path (replacedfiles.py)."""
 
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ from vminfod.freshness.datasetevents import DatasetEvents
 from vminfod.freshness.filewatches import FileWatches
 from vminfod.freshness.refreshrequests import RefreshRequests
 from vminfod.freshness.reloads import Reloads
+from vminfod.freshness.replacedfiles import ReplacedFiles
 from vminfod.freshness.secondlook import SecondLook
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.threads import Threads
@@ -128,6 +130,7 @@ class Refresh:
         reloads: Reloads,
         dataset_events: DatasetEvents,
         watches: FileWatches,
+        replaced_files: ReplacedFiles,
         requests: RefreshRequests,
         queue: Queue,
         threads: Threads,
@@ -143,6 +146,7 @@ class Refresh:
         self._reloads = reloads
         self._dataset_events = dataset_events
         self._watches = watches
+        self._replaced_files = replaced_files
         self._requests = requests
         self._queue = queue
         self._threads = threads
@@ -185,6 +189,14 @@ class Refresh:
         """One refresh, with all its errors contained. `cause`: why it was asked for; None: it was due.
 
         False if it failed although something is known to be stale: the next one must not be long in coming."""
+        is_done = self._run(cause)
+        try:
+            self._replaced_files.look_everywhere(cause or REFRESH)  # whatever became of it: that needs files alone
+        except Exception as error:  # noqa: BLE001 boundary: as for the refresh
+            self._fail(error)
+        return is_done
+
+    def _run(self, cause: Optional[Cause]) -> bool:
         started = time.monotonic_ns()
         done = overflowed = False
         self._log.info("full refresh starts", cause=cause.shown(started) if cause else {"source": "timer"})

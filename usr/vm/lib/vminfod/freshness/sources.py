@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Optional, Union
 
 import gevent
@@ -93,11 +94,13 @@ class Sources:
 
     def health(self) -> dict[str, ChildFacts]:
         """For /health: which children are down, and which are lost again and again."""
-        quarantined = {"fswatcher": self._files.quarantined}
-        return {
-            name: ChildFacts(child.down_seconds(), child.recent_losses(), quarantined.get(name, ()))
-            for name, child in self._children().items()
+        facts = {
+            name: ChildFacts(child.down_seconds(), child.recent_losses()) for name, child in self._children().items()
         }
+        facts["fswatcher"] = replace(
+            facts["fswatcher"], quarantined=self._files.quarantined, unanswered=self._files.unanswered()
+        )
+        return facts
 
     def _children(self) -> dict[str, Child]:
         return {"zonewatcher": self._zones, "zpoolwatcher": self._pools, "fswatcher": self._files.child}

@@ -15,6 +15,7 @@ from vminfod.freshness.datasetevents import DatasetEvents
 from vminfod.freshness.filewatches import FileWatches
 from vminfod.freshness.refreshrequests import RefreshRequests
 from vminfod.freshness.reloads import Reloads
+from vminfod.freshness.replacedfiles import ReplacedFiles
 from vminfod.freshness.sysinforeads import SysinfoReads
 from vminfod.freshness.zoneindex import ZoneIndex
 from vminfod.log import Log
@@ -52,6 +53,7 @@ class Staleness:
         refreshes: RefreshRequests,
         sysinfo_reads: SysinfoReads,
         zone_index: ZoneIndex,
+        replaced_files: ReplacedFiles,
         log: Log,
     ):
         self._cache = cache
@@ -61,6 +63,7 @@ class Staleness:
         self._refreshes = refreshes
         self._sysinfo_reads = sysinfo_reads
         self._zone_index = zone_index
+        self._replaced_files = replaced_files
         self._log = log
 
     def zone_event(self, event: ZoneEvent, cause: Cause) -> None:
@@ -112,14 +115,15 @@ class Staleness:
 
     def file_event(self, path: str, *, is_gone: bool, is_replaced: bool, cause: Cause) -> None:
         """The watched file changed, appeared, or `is_gone`, or `is_replaced` by another of its name."""
+        if is_gone or is_replaced:
+            self._watches.ended(path)
         if path == SYSINFO:
             self._sysinfo_reads.reread(cause)
             return
         if path == ZONES_FOLDER:
             self._zone_index.changed(cause)
+            self._replaced_files.folder_changed(cause)
             return
-        if is_gone or is_replaced:
-            self._watches.ended(path)
         meaning = self._watches.meaning(path)
         if meaning is None:
             self._log.debug("a file event of no zone that is known", pathname=path)

@@ -13,6 +13,7 @@ from typing import Optional, TypedDict
 # Seconds. Shorter than these is how a node works.
 ONE_COMMAND = 5.0  # a command, or a reading of files, about one VM; it needs milliseconds
 ALL_COMMAND = 60.0  # one about all; with 100,000 snapshots it needs some ten
+UNANSWERED = 10.0  # a file that the file watcher was asked to watch; 7,000 take it 0.2 s
 STALLED = 10.0  # a listener for which something waits
 OVERDUE = 10.0  # a transaction whose limit has passed and whose writer is still there
 _LOOP = 3  # losses of a child within five minutes; see _is_lost_again_and_again()
@@ -25,11 +26,13 @@ _NAMED = 3  # of a kind; the others are counted
 class ChildFacts:
     """`down`: seconds that it has not been up, None if it is. `losses`: how many seconds ago it was lost, each time
     in the last five minutes, in order. `quarantined`: the files that it is not asked to watch, because it ends or hangs
-    when it is."""
+    when it is. `unanswered`: the other files for which it has not said whether it watches them, and for how many
+    seconds, the longest first."""
 
     down: Optional[float]
     losses: Sequence[float] = ()
     quarantined: Sequence[str] = ()
+    unanswered: Sequence[tuple[str, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,16 @@ def _children(children: Mapping[str, ChildFacts]) -> list[str]:
             count = len(child.quarantined)
             files = f"{count} file{'s' if count > 1 else ''}"
             reasons.append(f"{name} ends or hangs of {files}, seen by refreshes only: {_some(list(child.quarantined))}")
+        reasons += _unanswered(name, [one for one in child.unanswered if one[1] >= UNANSWERED])
     return reasons
+
+
+def _unanswered(name: str, late: list[tuple[str, float]]) -> list[str]:
+    if not late:
+        return []
+    files = f"{len(late)} file{'s' if len(late) > 1 else ''}"
+    paths = _some([path for path, _ in late])
+    return [f"{name} has not answered for {files} for {late[0][1]:.0f} s, seen by refreshes only: {paths}"]
 
 
 def _is_lost_again_and_again(losses: Sequence[float]) -> bool:

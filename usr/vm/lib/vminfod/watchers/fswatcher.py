@@ -106,7 +106,7 @@ class PendingAction(TypedDict):
 class _Path:
     """A path that is wanted, or was until its last command is answered."""
 
-    __slots__ = ("path", "wanted", "key", "watching", "tries", "report")
+    __slots__ = ("path", "wanted", "key", "watching", "tries", "report", "since")
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -115,6 +115,8 @@ class _Path:
         self.watching = False
         self.tries = 0  # since it was last watched
         self.report = False  # that it is watched, when it is
+        # Monotonic ns: since when no child has answered for it, however many were asked. None: one has.
+        self.since: Optional[int] = None
 
 
 class FsWatcher:
@@ -248,6 +250,15 @@ class FsWatcher:
         """Those of which the child ends or hangs."""
         return self._suspicion.quarantined(self.wanted())
 
+    def unanswered(self) -> list[tuple[str, float]]:
+        """The wanted paths for which no child has answered, and for how many seconds, the longest first: it hangs, or
+        did, and they are held back until it is known of which. Not those in quarantine."""
+        now = self._clock()
+        waiting = {one.path: (now - one.since) / 1e9 for one in self._paths.values() if one.wanted and one.since}
+        for path in self._suspicion.quarantined(waiting):
+            del waiting[path]
+        return sorted(waiting.items(), key=lambda one: -one[1])
+
     def dump(self) -> FsWatcherDump:
         """The member `fswatcher` of /status?full (docs/http-api.md, "Status", docs/platform.md, "File watcher"), and
         how the child fares."""
@@ -275,6 +286,8 @@ class FsWatcher:
     def _ask(self, known: _Path) -> None:
         """Has the path watched, if the child is up and the path not held back. If not, that is done when it is so."""
         self._missing.discard(known.path)
+        if known.since is None:
+            known.since = self._clock()
         if self._suspicion.holds_back(known.path):
             known.key = None
             return
@@ -300,7 +313,7 @@ class FsWatcher:
             raise OddEvent("an answer to no command")
         if known.key != answer.key:
             return  # another command for the same path is under way, and counts
-        known.key = None
+        known.key = known.since = None
         self._suspicion.answered(known.path)
         if not known.wanted:
             if self._paths.get(known.path) is known:

@@ -10,7 +10,8 @@ outside, for the first time. If it twice ends by itself
 within SHORT_LIFE of its start, and no such path is guilty, all paths are suspects: a path can end it long after it was
 asked for. Those are not held back: the child goes on watching them during that trial.
 
-Always: a path that is held back is on trial because it was not answered for, or in quarantine;
+Always: a suspect that is known to be harmless is held back no more, though the trial of the others goes on;
+        a path that is held back is on trial because it was not answered for, or in quarantine;
         the quarantine outlives the child, and paths that are not wanted for a while: they may be wanted again;
         what is in quarantine is tried one after the other, but for what is hastened, which is tried together.
 Not here: how a trial is made (trial.py), commands and answers (fswatcher.py)."""
@@ -23,7 +24,7 @@ import gevent
 
 from vminfod.log import Log
 from vminfod.watchers.quarantine import Quarantine, QuarantinedPath
-from vminfod.watchers.trial import Trial
+from vminfod.watchers.trial import Acquit, Trial
 
 KILLS = 2  # in a row, while it was asked for something: then that is suspect, too
 SHORT_LIFE = 30.0  # seconds; a child that lives longer may have been ended by anything
@@ -133,16 +134,21 @@ class Suspicion:
     # --- greenlets ---
 
     def _look_for_guilty(self, asked: Sequence[str], lived: float, was_killed: bool) -> None:
-        guilty = self._try(asked, LEAST_STAY)
-        self._suspects.difference_update(asked)
+        guilty = self._try(asked, LEAST_STAY, self._acquit)
+        left = [path for path in asked if path in self._suspects]
         if asked and not guilty and not was_killed:
             self._count_acquittal(asked[0])
-        self._asker.release(asked)
+        self._acquit(left)
         if was_killed:
             return
         self._short_lives = 0 if guilty or lived > SHORT_LIFE else self._short_lives + 1
         if self._short_lives >= SHORT_LIVES and not self._all_on_trial:
             self._try_all(max(LEAST_STAY, 2 * lived))
+
+    def _acquit(self, paths: Sequence[str]) -> None:
+        """Those are on trial no more."""
+        self._suspects.difference_update(paths)
+        self._asker.release(paths)
 
     def _count_acquittal(self, path: str) -> None:
         """The child answers in the order of its commands: a path that is first again and again ends it, whatever a
@@ -155,13 +161,14 @@ class Suspicion:
     def _try_all(self, stay: float) -> None:
         self._all_on_trial = True
         try:
-            self._try([path for path in self._asker.wanted() if path not in self._quarantine], stay)
+            paths = [path for path in self._asker.wanted() if path not in self._quarantine]
+            self._try(paths, stay, lambda _: None)  # nothing is held back
         finally:
             self._all_on_trial, self._short_lives = False, 0
 
-    def _try(self, paths: Sequence[str], stay: float) -> bool:
+    def _try(self, paths: Sequence[str], stay: float, acquit: Acquit) -> bool:
         """Put `paths` on trial, and the guilty in quarantine. Whether there are any."""
-        guilty = (self._trial.guilty(paths, stay) if paths else None) or {}
+        guilty = (self._trial.guilty(paths, stay, acquit) if paths else None) or {}
         for path, reason in guilty.items():
             self._condemn(path, reason, stay)
         return bool(guilty)

@@ -6,9 +6,13 @@ is not harmed.
                   |
                   '-- it ends or hangs: does it even when asked for HARMLESS? then it is the tool's fault: no verdict
                         |
-                        '-- halves, side by side, each as above, down to single paths, each tried a second time
+                        '-- the first that was not answered for, and the others in halves, side by side, each as above,
+                      down to single paths, each tried a second time
 
-Always: a path is found guilty only if the program twice ended or hung with just that path;
+One process is asked in order: mostly the first that it leaves unanswered is guilty, and the others are not.
+
+Always: who asks hears at once of those that are harmless, while the search for the others goes on;
+        a path is found guilty only if the program twice ended or hung with just that path;
         every process that is started here is ended here, also when the greenlet that asks is killed.
 Not here: who is under suspicion, and what becomes of the guilty (fswatcher.py)."""
 
@@ -44,6 +48,13 @@ class Death:
     unanswered: tuple[str, ...]
 
 
+Acquit = Callable[[Sequence[str]], object]
+
+
+def _nothing(_paths: Sequence[str]) -> None:
+    """An Acquit for who waits for the end."""
+
+
 class Trial:
     """`argv`: the program to be asked, `fswatcher -r -j`. `answer_within`: seconds that the owner gives it to answer;
     here it gets ANSWER_WITHIN at most."""
@@ -61,34 +72,42 @@ class Trial:
         self._clock = clock
         self._places = BoundedSemaphore(AT_ONCE)
 
-    def guilty(self, paths: Sequence[str], stay: float) -> Optional[dict[str, str]]:
+    def guilty(self, paths: Sequence[str], stay: float, acquit: Acquit = _nothing) -> Optional[dict[str, str]]:
         """Those of `paths` that the program ends or hangs of, within `stay` seconds after having answered for all, each
-        with how it ended; None if nothing can be said. Blocks for some tenths of a second, and some `stay` for each
-        halving."""
+        with how it ended; None if nothing can be said. `acquit` is called with others as soon as they are known to be
+        harmless, though not with all of them. Blocks for some tenths of a second, and some `stay` for each halving."""
         death = self._ask(paths, stay)
         if death is None:
             return {}
         if self._ask([HARMLESS], stay) is not None:
             self._log.error("the file watcher fails whatever it is asked for", reason=death.reason)
             return None
-        return self._search(death.unanswered or tuple(paths), stay)
+        return self._search(paths, death, stay, acquit)
 
-    def _search(self, paths: Sequence[str], stay: float) -> dict[str, str]:
-        """The guilty among `paths`, with which the program has just failed."""
+    def _search(self, asked: Sequence[str], death: Death, stay: float, acquit: Acquit) -> dict[str, str]:
+        """The guilty among `asked`, with which the program has just failed like that."""
+        paths = death.unanswered or tuple(asked)
+        if len(paths) < len(asked):
+            left = set(paths)
+            acquit([path for path in asked if path not in left])
         if len(paths) > 1:
-            middle = len(paths) // 2
-            halves = [gevent.spawn(self._search_half, half, stay) for half in (paths[:middle], paths[middle:])]
+            middle = (len(paths) + 1) // 2
+            pieces = [piece for piece in (paths[1:middle], paths[middle:], paths[:1]) if piece]
+            searches = [gevent.spawn(self._search_piece, piece, stay, acquit) for piece in pieces]
             try:
-                gevent.joinall(halves, raise_error=True)
+                gevent.joinall(searches, raise_error=True)
             finally:
-                gevent.killall(halves)
-            return {path: reason for half in halves for path, reason in half.value.items()}
+                gevent.killall(searches)
+            return {path: reason for search in searches for path, reason in search.value.items()}
         again = self._ask(paths, stay)
         return {} if again is None else {paths[0]: again.reason}
 
-    def _search_half(self, paths: Sequence[str], stay: float) -> dict[str, str]:
+    def _search_piece(self, paths: Sequence[str], stay: float, acquit: Acquit) -> dict[str, str]:
         death = self._ask(paths, stay)
-        return {} if death is None else self._search(death.unanswered or paths, stay)
+        if death is None:
+            acquit(paths)
+            return {}
+        return self._search(paths, death, stay, acquit)
 
     def _ask(self, paths: Sequence[str], stay: float) -> Optional[Death]:
         """Ask one process for all of `paths`. None if it lives on for `stay` seconds after its last answer, or did not
