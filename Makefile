@@ -7,7 +7,7 @@ SNAPSHOTS ?= 0
 PORT ?= 9090
 IMPORT ?=
 # Tests wait more than they compute: more at once than there are cores.
-JOBS ?= 6
+JOBS ?= 8
 # The simulation: docs/testing.md.
 SEED ?= 1
 ROUNDS ?= 16
