@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +24,9 @@ OWN = tuple(
     for folder in (os.path.join(os.path.dirname(__file__), "..", ".."), sys.prefix, sys.base_prefix)
 )
 
-_noted: list[list[str]] = []  # a list for each watch that is on
+# A list for each watch that is on, and the threads that are not watched: those of what ran before, such as one that
+# answers a tool that outlives its test.
+_noted: list[tuple[list[str], frozenset[int]]] = []
 _hooked = False
 
 
@@ -44,20 +47,24 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if _noted and event in (*PROCESSES, *SOCKETS, *FILES):
         what = impure(event, arguments)
         if what:
-            for notes in list(_noted):
-                notes.append(what)
+            for notes, others in list(_noted):
+                if threading.get_ident() not in others:
+                    notes.append(what)
 
 
 @contextmanager
 def watch() -> Iterator[list[str]]:
-    """The list to which each thing that is not pure is added while the block runs, in any thread."""
+    """The list to which each thing that is not pure is added while the block runs, in this thread and those that are
+    started meanwhile."""
     global _hooked
     if not _hooked:  # an audit hook cannot be taken away
         sys.addaudithook(_hook)
         _hooked = True
     notes: list[str] = []
-    _noted.append(notes)
+    others = frozenset(thread.ident or 0 for thread in threading.enumerate()) - {threading.get_ident()}
+    entry = (notes, others)
+    _noted.append(entry)
     try:
         yield notes
     finally:
-        _noted.remove(notes)
+        _noted.remove(entry)

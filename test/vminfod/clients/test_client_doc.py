@@ -36,13 +36,21 @@ class Program:
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
         )
         self.lines, self.errors = [], []
-        for pipe, into in ((self.process.stdout, self.lines), (self.process.stderr, self.errors)):
-            threading.Thread(target=self._read, args=[pipe, into], daemon=True).start()
+        pipes = ((self.process.stdout, self.lines), (self.process.stderr, self.errors))
+        self._readers = [threading.Thread(target=self._read, args=pipe, daemon=True) for pipe in pipes]
+        for reader in self._readers:
+            reader.start()
 
     @staticmethod
     def _read(pipe, into):
         for line in pipe:
             into.append(line.rstrip("\n"))
+
+    def ended(self):
+        """How the program ended, when all that it printed has been read."""
+        for reader in self._readers:
+            reader.join(SOON)
+        return self.process.wait(SOON)
 
     def until(self, text):
         """The first line that has `text`."""
@@ -84,13 +92,13 @@ def test_the_page_has_the_programs_that_are_run_here():
 def test_a_list_and_one_vm(daemon):
     vm = a_running_vm(daemon)
     with run(0, daemon) as program:
-        assert program.process.wait(SOON) == 0
+        assert program.ended() == 0
     running = {f"{one['uuid']} {one.get('alias', '-')}" for one in daemon.vms() if one["state"] == "running"}
     assert set(program.lines) == running
     with run(1, daemon, vm["uuid"]) as program:
         program.until("running")
     with run(1, daemon, "no-such-vm") as program:
-        assert program.process.wait(SOON) == 1
+        assert program.ended() == 1
     assert program.errors == ["no-such-vm: bad statusCode: 404"]
 
 
