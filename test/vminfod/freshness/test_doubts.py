@@ -38,22 +38,20 @@ class Node:
     def __init__(self, zones, index=()):
         self.zones, self.index, self.asked, self.watched = zones, index, [], []
         self.log = RecordingLog()
-        loader = SimpleNamespace(
-            vms_of_index=self.vms_of_index, sources=SimpleNamespace(find=self.find), read=self.read
-        )
+        sources = SimpleNamespace(index=self.names_in_index, find=self.find)
+        loader = SimpleNamespace(sources=sources, read=self.read)
         watches = SimpleNamespace(set=lambda zone, seen: self.watched.append(zone.zonename))
-        threads = SimpleNamespace(files=lambda pool, what, step: step())
-        self.doubts = Doubts(loader, watches, threads, self.log)
+        self.doubts = Doubts(loader, watches, SimpleNamespace(), self.log)
 
     def put_right(self, *loaded, listed=(), **errors):
         node = NodeRecords({records.zone.zonename: records for records in loaded}, errors)
         with gevent.Timeout(SOON):
             return self.doubts.put_right(node, listed)
 
-    def vms_of_index(self):
+    def names_in_index(self, _runner):
         if isinstance(self.index, LoadError):
             raise self.index
-        return list(self.index)
+        return {name: name for name in self.index} | {"buildbox": None}  # and one that is no VM
 
     def find(self, name, runner):
         return self._said(name).zone

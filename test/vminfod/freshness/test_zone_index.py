@@ -29,11 +29,11 @@ class Index:
         self.names, self.marked, self.on_read = set(), [], lambda: None
         self.served, self.failing, self.busy = set(), set(), set()
         self.looks = ZoneIndex(
-            SimpleNamespace(zones_of_index=None),
+            SimpleNamespace(sources=SimpleNamespace(index=lambda _runner: self.read())),
             SimpleNamespace(records=lambda name: "records" if name in self.served else None),
             SimpleNamespace(busy=lambda: list(self.busy), mark=self.mark),
             SimpleNamespace(get=lambda name: "error" if name in self.failing else None),
-            SimpleNamespace(files=lambda pool, what, step: self.read()),
+            SimpleNamespace(),
             RecordingLog(),
         )
 

@@ -80,15 +80,6 @@ class Loader:
         """All VMs that zoneadm knows, in its order. Raises LoadError."""
         return list(self._commands.zones().values())
 
-    def zones_of_index(self) -> frozenset[str]:
-        """The names in the platform's index of zones, the global one aside: it is there before zoneadm is asked, and
-        changes with each zone that comes, goes, or is installed. Raises LoadError."""
-        return frozenset(self._reader.index())
-
-    def vms_of_index(self) -> list[str]:
-        """Those of them that are VMs, in the order of the index. Raises LoadError."""
-        return [zonename for zonename, uuid in self._reader.index().items() if uuid is not None]
-
     def all_identities(
         self, zones: Iterable[Zone], paths_of: Callable[[Zone], Iterable[str]]
     ) -> tuple[Identities, dict[str, LoadError]]:

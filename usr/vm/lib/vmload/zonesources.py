@@ -141,8 +141,13 @@ class ZoneSources:
             raise CommandFailed(f"{gone}: but {INDEX} names it") from gone
 
     def _is_in_index(self, key: str, runner: Runner) -> bool:
-        index = runner.files("etc", "the index of zones", self._reader.index)
+        index = self.index(runner)
         return key in index or key in index.values()
+
+    def index(self, runner: Runner) -> dict[str, Optional[str]]:
+        """The zones in the platform's index, the global one aside, each with the VM's uuid; None: it is no VM. It names
+        one before zoneadm is asked, and changes with each that comes, goes, or is installed. Raises LoadError."""
+        return runner.files("etc", "the index of zones", self._reader.index)
 
     def ask(self, source: Source, asked: Asked, runner: Runner) -> Put:
         """The answer of any source but zoneadm, which find() asks. Raises LoadError."""

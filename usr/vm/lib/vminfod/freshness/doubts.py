@@ -69,10 +69,11 @@ class Doubts:
 
     def _vms_of_index(self) -> list[str]:
         try:
-            return self._threads.files("etc", "the index of zones", self._loader.vms_of_index)
+            index = self._loader.sources.index(self._threads)
         except LoadError as error:
             self._log.warn("cannot read the index of zones", err=error)
             return []
+        return [zonename for zonename, uuid in index.items() if uuid is not None]
 
     def _read_new(self, zonename: str) -> ZoneRecords:
         zone = self._loader.sources.find(zonename, self._threads)

@@ -62,7 +62,7 @@ class ZoneIndex:
                 self._change = self._change or cause
 
     def _look(self, cause: Cause) -> None:
-        names = self._threads.files("etc", "the index of zones", self._loader.zones_of_index)
+        names = self._loader.sources.index(self._threads)
         unknown = {name for name in names if self._cache.records(name) is None and self._retrying.get(name) is None}
         new, self._asked = unknown - self._asked, unknown
         busy = self._reloads.busy()
