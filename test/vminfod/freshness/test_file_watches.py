@@ -117,6 +117,13 @@ def test_what_is_watched_anew_is_waited_for_and_reported_when_it_is_late(watches
     assert watches.others(seen(**{TAGS: (1, 99)})) == []
 
 
+def test_what_was_missing_when_it_was_looked_at_is_reported_when_its_watch_stands(watches, watcher):
+    """It may come before the watch does, and nobody reads what was not there."""
+    watches.watch_anew({CONFIG: None, TAGS: (1, 99)})
+    watcher.assert_has_calls([call.watch(CONFIG), call.report_late([CONFIG])])
+    watcher.report_late.assert_called_once()
+
+
 def test_file_whose_end_the_watcher_told_is_not_asked_for_twice(watches, watcher):
     watches.ended(TAGS)
     assert watches.set(ZONE, seen(**{TAGS: (1, 99)})) is False

@@ -120,6 +120,8 @@ class FileWatches:
             if self._is_wanted(path):  # no turn of others between this and the watch
                 self._identities[path] = now
                 self._rewatch(path)
+                if now is None:  # it may come before the watch stands, and nobody reads it now
+                    self._watcher.report_late([path])
             turns.next()
         self._let_stand(seen)
 

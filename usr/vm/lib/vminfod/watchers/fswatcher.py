@@ -191,7 +191,7 @@ class FsWatcher:
         return self.child.running and bool(self._answered.wait(timeout)) and self.child.running
 
     def report_late(self, paths: Iterable[str]) -> None:
-        """Their owner does not wait any longer: those that are not watched yet are reported when they are."""
+        """Their owner does not wait for them, or no longer: those not watched yet are reported when they are."""
         for path in paths:
             known = self._paths.get(path)
             if known is not None and known.wanted and known.key is not None:
