@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MPL-2.0
 """zoneadm says of a zone that there is no such zone: that is believed when the index of zones does not name it either,
-and at once. So it is with what one reading of a VM lacks."""
+and at once. So it is with what one reading of a VM lacks, and with the XML of zones whose folder is away."""
+
+import os
+import signal
 
 import pytest
 
+from support.convergence import refreshes
 from support.running_daemon import eventually
 
 pytestmark = pytest.mark.vms(4)
@@ -59,6 +63,26 @@ def test_vm_that_the_index_names_no_more_is_deleted_once(node, daemon, zone):
     assert daemon.get(f"/vms/{zone}?fresh=true").status == 404
     assert stream.until(lambda event: event["type"] == "delete")["zonename"] == zone
     eventually("nothing is left of it", lambda: not daemon.status()["zoneErrors"] and not daemon.status()["reloading"])
+    assert next_event(node, daemon, stream, witness)["zonename"] == witness
+    stream.close()
+
+
+def test_no_vm_is_gone_with_the_folder_of_all_zones(node, daemon, zone):
+    """Moved away for a moment, to be put back or replaced, while one VM is read anew, and then all of them."""
+    before, vms = daemon.vm(zone), daemon.get("/vms").body
+    witness = next(vm["uuid"] for vm in daemon.vms() if vm["uuid"] != zone)
+    stream = daemon.events("?vms=false")
+    folder = node.control.real("/etc/zones")
+    os.rename(folder, f"{folder}.away")
+    answer = daemon.get(f"/vms/{zone}?fresh=true&timeout=5")
+    assert answer.status == 504 and b"nor is there /etc/zones/index" in answer.body
+    daemon.process.send_signal(signal.SIGHUP)
+    eventually("all was read anew", lambda: refreshes(daemon))
+    assert daemon.vm(zone) == before
+    assert set(daemon.status()["zoneErrors"]) == {vm["zonename"] for vm in daemon.vms()}
+    os.rename(f"{folder}.away", folder)
+    eventually("all can be read", lambda: not daemon.status()["zoneErrors"])
+    assert daemon.get("/vms").body == vms
     assert next_event(node, daemon, stream, witness)["zonename"] == witness
     stream.close()
 

@@ -56,11 +56,15 @@ class Reader:
 
     def zone_xml(self, zonename: str, before: FileRecords = _NOTHING) -> tuple[dict[str, Any], int]:
         """The VM object part that the zone's XML gives, and the hash of its bytes; what was parsed `before` from the
-        same bytes is not parsed again. Raises XmlGone if there is no such file, else LoadError."""
+        same bytes is not parsed again. Raises XmlGone if there is no such file, else LoadError: also where the index of
+        zones is not there either, which is never so but while the folder of both is away."""
         path = zone_xml_path(zonename)
         data = self._load(self.system.read_if_there, path)
         if data is None:
-            raise XmlGone(f"ENOENT: no such file or directory, open '{path}'", "ENOENT")
+            problem = f"ENOENT: no such file or directory, open '{path}'"
+            if self._load(self.system.identity, INDEX) is None:
+                raise LoadError(f"{problem}: nor is there {INDEX}", "ENOENT")
+            raise XmlGone(problem, "ENOENT")
         made_of = hash(data)
         if before.xml is not None and before.xml_hash == made_of:
             return before.xml, made_of
