@@ -48,13 +48,11 @@ def test_same_files_are_left_alone(watches, watcher):
 
 
 def test_another_file_is_watched_anew_and_waited_for(watches, watcher):
-    assert watches.set(ZONE, seen(**{TAGS: (1, 99), CONFIG: (1, 98)})) is True
-    assert sorted(asked(watcher)) == sorted(
-        [call.unwatch(TAGS), call.watch(TAGS), call.unwatch(CONFIG), call.watch(CONFIG)]
-    )
+    assert watches.set(ZONE, seen(**{TAGS: (1, 99)})) is True
+    assert asked(watcher) == [call.unwatch(TAGS), call.watch(TAGS)]
     assert watcher.mock_calls[-1][0] == "wait_answered"
     watcher.reset_mock()
-    assert watches.set(ZONE, seen(**{TAGS: (1, 99), CONFIG: (1, 98)})) is False, "it is known now"
+    assert watches.set(ZONE, seen(**{TAGS: (1, 99)})) is False, "it is known now"
     assert watcher.mock_calls == []
 
 
@@ -89,6 +87,28 @@ def test_what_is_in_a_folder_that_ended_is_watched_anew_whatever_is_known_of_it(
     assert {one.args[0] for one in asked(watcher)} == set(below) >= {TAGS}
 
 
+@pytest.mark.parametrize("folder", [CONFIG, ZONE.zonepath])
+def test_what_is_in_another_folder_is_watched_anew_also_if_it_was_seen_there_first(watches, watcher, folder):
+    """A file was replaced, then its folder, before the file was looked at: its watch is on that in the old folder."""
+    watches.ended(TAGS)
+    assert watches.set(ZONE, seen(**{TAGS: (1, 99)})) is False
+    assert watches.set(ZONE, seen(**{TAGS: (1, 99), folder: (1, 98)})) is True
+    below = [path for path in watched_for(ZONE) if path.startswith(f"{folder}/")]
+    assert {one.args[0] for one in asked(watcher)} == {folder, *below} >= {TAGS}
+    watcher.reset_mock()
+    assert watches.set(ZONE, seen(**{TAGS: (1, 99), folder: (1, 98)})) is False
+    assert asked(watcher) == []
+
+
+def test_xml_in_another_folder_is_watched_anew_also_if_it_was_seen_there_first(watches):
+    xml = f"/etc/zones/{U}.xml"
+    watches.watch_anew({"/etc/zones": (1, 90)})
+    watches.ended(xml)
+    assert watches.set(ZONE, {xml: (1, 99)}, {Source.XML}) is False
+    assert watches.others({"/etc/zones": (1, 91)}) == ["/etc/zones"]
+    assert watches.others({"/etc/zones": (1, 91), xml: (1, 99)}) == ["/etc/zones", xml]
+
+
 def test_xml_is_watched_anew_when_its_folder_ended(watches, watcher):
     assert watches.others(seen()) == []
     watches.ended("/etc/zones")
@@ -102,8 +122,9 @@ def test_xml_is_watched_anew_when_its_folder_ended(watches, watcher):
 def test_what_is_compared_is_what_is_watched_and_another_or_not_known_or_missing(watches, watcher):
     metadata = f"{CONFIG}/metadata.json"
     watches.ended(metadata)  # not known
-    found = watches.others(seen(**{TAGS: (1, 99), CONFIG: None, "/zones/other": (7, 7)}))
-    assert sorted(found) == sorted([TAGS, CONFIG, metadata])
+    lastexited = f"{ZONE.zonepath}/lastexited"
+    found = watches.others(seen(**{TAGS: (1, 99), lastexited: None, "/zones/other": (7, 7)}))
+    assert sorted(found) == sorted([TAGS, lastexited, metadata])
     assert watches.others({"/etc/zones": (1, 1), "/tmp/.sysinfo.json": None}) == ["/etc/zones", "/tmp/.sysinfo.json"]
     assert watcher.mock_calls == []
 

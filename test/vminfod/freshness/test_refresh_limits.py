@@ -27,6 +27,7 @@ from vminfod.serving.cache import Cache
 from vminfod.serving.cause import REQUEST
 from vminfod.serving.holds import Holds
 from vminfod.serving.hub import Hub
+from vmload import parts as part
 from vmload.filereads import FileReads
 from vmload.loader import Loader, NodeRecords
 from vmload.loaderror import LoadError
@@ -62,7 +63,7 @@ class Parts:
         threads, sysinfo, retrying, memory = Threads(FileReads(WITHIN)), Sysinfo(), Retrying(log), DatasetEvents()
         holds = Holds()
         applying = Applying(self.cache, holds, sysinfo, self.watches, retrying)
-        reloads = Reloads(
+        self.reloads = Reloads(
             self.loader, self.cache, holds, applying, retrying, memory, self.queue, self.watches, threads, log
         )
         self.activity, self.requests = Activity(log), RefreshRequests(log)
@@ -72,7 +73,7 @@ class Parts:
             self.cache,
             sysinfo,
             applying,
-            reloads,
+            self.reloads,
             memory,
             self.watches,
             self.replaced_files,
@@ -138,12 +139,12 @@ def test_comparison_that_takes_too_long_is_given_up_before_the_queue_goes_on(par
     monkeypatch.setattr(refreshing, "_PAUSE_LIMIT", 2.0)  # it must get as far as the second zone within that
     reached, gate, after = Event(), Event(), []
 
-    def hang_at_the_second(zone, seen):
+    def hang_at_the_second(zone):
         if zone.zonename == "two":
             reached.set()
             gate.wait()
 
-    parts.watches.want.side_effect = hang_at_the_second
+    parts.watches.covers.side_effect = hang_at_the_second
     assert parts.run() is False
     assert reached.is_set()
     assert parts.refresh.failed == "fast-forward timeout exceeded"
@@ -157,7 +158,7 @@ def test_comparison_that_takes_too_long_is_given_up_before_the_queue_goes_on(par
     parts.settle()
     assert list(parts.cache) == ["one"]
 
-    parts.watches.want.side_effect = None
+    parts.watches.covers.side_effect = None
     monkeypatch.setattr(refreshing, "_PAUSE_LIMIT", WITHIN)
     assert parts.run() is True
     assert list(parts.cache) == ["one", "two", "three"]
@@ -193,11 +194,19 @@ def test_refresh_that_was_asked_for_and_fails_comes_again_before_it_is_due(parts
     assert list(parts.cache) == ["one", "two", "three"]
 
 
+def test_zone_whose_files_were_not_watched_is_read_again(parts):
+    """They may have changed since they were read: what is watched from now on does not report that."""
+    parts.watches.covers.side_effect = lambda zone: zone.zonename != "two"
+    with mock.patch.object(parts.reloads, "mark") as mark:
+        assert parts.run() is True
+    mark.assert_called_once_with("two", part.OF_FILES, cause=REQUEST)
+
+
 def test_comparison_that_fails_is_a_failed_refresh(parts):
-    parts.watches.want.side_effect = KeyError("a fault of ours")
+    parts.watches.covers.side_effect = KeyError("a fault of ours")
     assert parts.run() is False
     assert parts.refresh.failed == "the comparison with what is served failed: see the log"
     assert not parts.queue.paused
-    parts.watches.want.side_effect = None
+    parts.watches.covers.side_effect = None
     assert parts.run() is True
     assert list(parts.cache) == ["one", "two", "three"]

@@ -97,6 +97,7 @@ class FileWatches:
             self.want(zone, seen, sources)
             self._let_stand(watched_for(zone))
             return True
+        self._note_replaced_folders(seen)
         others = [path for path, now in seen.items() if self._identities.get(path, now) != now]
         self._identities.update(seen)
         if others:
@@ -109,6 +110,7 @@ class FileWatches:
     def others(self, seen: Seen) -> list[str]:
         """Those watched paths at which something else was `seen` a moment ago than their watch was set on, or of which
         that is not known."""
+        self._note_replaced_folders(seen)
         wanted = ((path, now) for path, now in seen.items() if self._is_wanted(path))
         return [path for path, now in wanted if path not in self._identities or self._identities[path] != now]
 
@@ -140,6 +142,16 @@ class FileWatches:
         """What was at `path` is gone or replaced: the watcher watches what is there now by itself, but of what is in a
         folder it still watches the old."""
         self._identities.pop(path, None)
+        self._lose_what_is_in(path)
+
+    def _note_replaced_folders(self, seen: Seen) -> None:
+        """Where another folder was `seen` than before, the watches in it may hang on what is in the old one: also on
+        what came there last, and was not looked at before the folder was replaced."""
+        for path, now in seen.items():
+            if self._identities.get(path, now) != now:
+                self._lose_what_is_in(path)
+
+    def _lose_what_is_in(self, path: str) -> None:
         for below in self._in_folder(path):
             self._identities[below] = _ENDED
 

@@ -19,6 +19,8 @@ from vminfod.freshness.reloads import Reloads
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.threads import Threads
 from vminfod.log import Log
+from vminfod.serving.cause import REFRESH
+from vmload import parts as part
 from vmload.loader import Loader
 from vmload.loaderror import LoadError
 from vmload.records import Zone
@@ -94,8 +96,11 @@ class FirstLoad:
         if node.sysinfo.warning is not None:
             self._log.error("the load was not complete", warning=node.sysinfo.warning)
         for zonename, records in node.zones.items():
-            self._watches.want(records.zone, {})  # one that appeared since the watches were set (S10)
             self._reloads.take(zonename, records, None, began)
+            if not self._watches.covers(records.zone):
+                # It appeared since the watches were set (S10), and may have changed since it was read. The reading sets
+                # them before it looks at the files.
+                self._reloads.mark(zonename, part.OF_FILES, cause=REFRESH)
         for zonename, reason in node.errors.items():
             self._reloads.take(zonename, reason, None, began)
 

@@ -298,12 +298,13 @@ class Refresh:
             if self._reloads.touched_since(zonename, started):
                 self._reloads.mark(zonename, cause=cause or REFRESH)
                 continue
-            self._watches.want(records.zone, {})
+            is_followed = self._watches.covers(records.zone)
             old = self._cache.records(zonename)
             applied = self._reloads.take(zonename, records, cause or REFRESH, started)
             entry.add(zonename, applied)
-            if applied.event == "modify" and old is not None and old.files != records.files:
-                # No event reported it: its watches may be no good. The reading sets them anew.
+            is_news = applied.event == "modify" and old is not None and old.files != records.files
+            if is_news or not is_followed:
+                # No event reported it, or would report a change since: the reading sets the watches anew.
                 self._watches.drop(zonename)
                 self._reloads.mark(zonename, part.OF_FILES, cause=cause or REFRESH)
         self._activity.doing("synchronizing data", paused=True)

@@ -106,6 +106,7 @@ class ReplacedFiles:
                 self._sysinfo_reads.begin_fresh(cause)
             elif path == ZONES_FOLDER:
                 self._zone_index.changed(cause)
+                self.folder_changed(cause)  # once more: with the old watch its last event may be lost
             elif meaning is not None and now is not None:
                 self._reloads.mark(meaning.zonename, meaning.parts, cause=cause)
 
