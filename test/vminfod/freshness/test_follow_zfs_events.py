@@ -739,6 +739,17 @@ def test_dataset_of_another_name_that_is_mounted_at_a_zonepath_later_becomes_the
     alone.nothing_by_zfs()
 
 
+def test_dataset_that_inherits_a_mountpoint_and_so_comes_to_a_zonepath_becomes_the_root(alone):
+    zone = alone.add(state="configured")
+    above = f"tank/above-{zone[:8]}"
+    alone.zfs("create", above)
+    alone.zfs("create", f"{above}/{zone}")
+    alone.zfs("set", "mountpoint=/zones", above)
+    alone.until(zone, lambda vm: vm.get("zfs_filesystem") == f"{above}/{zone}")
+    alone.zfs("destroy", "-r", above)
+    alone.until(zone, lambda vm: "zfs_filesystem" not in vm)
+
+
 @pytest.mark.parametrize(
     ("action", "text"),
     few(

@@ -25,7 +25,8 @@ from vminfod.watchers.zonewatcher import ZoneEvent
 from vminfod.watchers.zpoolwatcher import Effect, PoolEvent, ZfsEvent
 from vmload import parts as part
 from vmload.reader import SYSINFO, ZONES_FOLDER
-from vmload.used import used_by
+from vmload.records import ZoneRecords
+from vmload.used import root_of, used_by
 
 # lastexited too: before a zone's first exit there is no file that could be watched.
 _OF_ZONE_EVENT = frozenset({part.LAST_EXITED, part.ZONEADM, part.ZONEXML, part.ZONEINFO})
@@ -159,12 +160,14 @@ class Staleness:
         }
 
     def _mounted_at(self, event: ZfsEvent, cause: Cause) -> None:
-        """A dataset that no VM was known to use may have become the root of the zone at whose zonepath it now is."""
+        """A dataset that no VM was known to use may have become the root of the zone at whose zonepath it now is, or
+        one below it that inherits its mountpoint, of a zone that had no root of its own name."""
         name, mountpoint = event.detail
         if name == "mountpoint" and mountpoint.startswith("/"):
+            folder = mountpoint.strip()
             for zonename in list(self._cache):
                 records = self._cache.records(zonename)
-                if records is not None and records.zone.zonepath == mountpoint.strip():
+                if records is not None and _may_be_mounted_at(records, folder):
                     self._reloads.mark(zonename, cause=cause)
 
     def _rolled_back(self, zonename: str, cause: Cause) -> None:
@@ -172,6 +175,12 @@ class Staleness:
         sets new watches before it looks at the files."""
         self._watches.drop(zonename)
         self._reloads.mark(zonename, _OF_ROLLBACK, cause=cause)
+
+
+def _may_be_mounted_at(records: ZoneRecords, folder: str) -> bool:
+    """Whether what is mounted at `folder` from now on, and what inherits that below it, can be the zone's root."""
+    path = records.zone.zonepath
+    return path == folder or (path.startswith(folder.rstrip("/") + "/") and root_of(records) != path[1:])
 
 
 def _can_mount(event: ZfsEvent) -> bool:
