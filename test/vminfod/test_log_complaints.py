@@ -42,6 +42,15 @@ def test_another_zone_is_another_complaint_and_another_pid_is_not():
 
 
 @pytest.mark.pure
+def test_unknown_action_on_many_datasets_is_one_complaint():
+    written = Written()
+    for number in range(1000):
+        written.add("unknown action", action="frobnicate", dataset=f"tank/x{number}")
+    written.add("unknown action", action="defrobnicate", dataset="tank/x0")
+    assert [fields["action"] for _, _, fields in written.records] == ["frobnicate", "defrobnicate"]
+
+
+@pytest.mark.pure
 def test_what_came_once_is_not_written_again():
     written = Written()
     written.add()

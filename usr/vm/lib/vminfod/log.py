@@ -47,8 +47,7 @@ SUBJECTS = (
     "child",
     "component",
     "zonename",
-    "dataset",
-    "action",
+    "action",  # and not its dataset: of a platform's new action each of thousands would be a complaint
     "path",
     "warning",
     "reason",
