@@ -218,11 +218,14 @@ def test_stop_ends_a_daemon_that_was_stopped_by_a_signal(own_node, tmp_path):
         assert daemon.wait() == 0
 
 
-@pytest.mark.parametrize("words", [["sleep", "60"], ["tail", "-f", "/dev/null", "vminfod.log"]])
+@pytest.mark.parametrize(
+    "words", [["sleep", "60"], ["tail", "-f", "/dev/null", "vminfod.log"], ["tail", "-f", "vminfod"]]
+)
 def test_stop_does_not_take_another_process_for_the_daemon(tmp_path, words):
     """The pid file of a daemon that was killed can name a process that came later."""
     (tmp_path / "var/run").mkdir(parents=True)
-    (tmp_path / "vminfod.log").write_text("")
+    for name in ("vminfod.log", "vminfod"):
+        (tmp_path / name).write_text("")
     with subprocess.Popen(words, cwd=tmp_path) as bystander:
         (tmp_path / "var/run/vminfod.pid").write_text(f"{bystander.pid}\n")
         assert run_method(["stop"], SVCPROP=svcprop(tmp_path, {"root": str(tmp_path)})).returncode == 0
