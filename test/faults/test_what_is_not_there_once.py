@@ -80,8 +80,10 @@ def test_no_vm_is_gone_with_the_folder_of_all_zones(node, daemon, zone):
     eventually("all was read anew", lambda: refreshes(daemon))
     assert daemon.vm(zone) == before
     assert set(daemon.status()["zoneErrors"]) == {vm["zonename"] for vm in daemon.vms()}
+    eventually("it is no secret", lambda: "the index of zones cannot be read: ENOENT" in str(daemon.status()["health"]))
     os.rename(f"{folder}.away", folder)
     eventually("all can be read", lambda: not daemon.status()["zoneErrors"])
+    eventually("all is well", lambda: daemon.status()["health"]["status"] == "ok")
     assert daemon.get("/vms").body == vms
     assert next_event(node, daemon, stream, witness)["zonename"] == witness
     stream.close()

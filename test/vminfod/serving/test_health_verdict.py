@@ -23,6 +23,7 @@ def test_each_kind_of_trouble_is_a_reason():
         stalled=[("sleeper", 12.0, 100), ("other", 11.0, 5)],
         refresh_failed="zfs failed",
         sysinfo_error="no file",
+        index_error="no folder",
         overdue=[("pid 7: update", "V", 9.0), ("pid 8: update", "U", 70.0), ("pid 9: update", "W", 20.0)],
     )
     assert verdict(facts) == {
@@ -37,6 +38,7 @@ def test_each_kind_of_trouble_is_a_reason():
             "a transaction on VM U is past its limit for 70 s, pid 8: update, and 1 more",
             "the last full refresh failed: zfs failed",
             "sysinfo cannot be read: no file",
+            "the index of zones cannot be read: no folder",
         ],
     }
 

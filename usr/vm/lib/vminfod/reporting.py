@@ -18,6 +18,7 @@ from vminfod.freshness.retrying import Retrying, ZoneErrorStatus
 from vminfod.freshness.sources import Sources
 from vminfod.freshness.sysinfo import Sysinfo
 from vminfod.freshness.threads import Threads
+from vminfod.freshness.zoneindex import ZoneIndex
 from vminfod.log import BunyanHandler
 from vminfod.meters import Meters
 from vminfod.queue import Queue
@@ -91,6 +92,7 @@ class Reporting:
         reloads: Reloads,
         refresh: Refresh,
         files: FsWatcher,
+        zone_index: ZoneIndex,
         sources: Sources,
         holds: Holds,
         servers: list[Server],
@@ -109,6 +111,7 @@ class Reporting:
         self._reloads = reloads
         self._refresh = refresh
         self._files = files
+        self._zone_index = zone_index
         self._sources = sources
         self._holds = holds
         self._servers = servers
@@ -137,6 +140,7 @@ class Reporting:
             self._hub.stalled(STALLED),
             self._refresh.failed,
             self._sysinfo.warning,
+            self._zone_index.failed,
             [(str(one.writer), one.uuid, one.overdue) for one in self._holds if one.overdue],
         )
         return verdict(facts)

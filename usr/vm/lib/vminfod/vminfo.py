@@ -226,6 +226,7 @@ class Vminfod:
             self._reloads,
             self._refresh,
             self._files,
+            self._zone_index,
             self._sources,
             self._holds,
             self._servers,

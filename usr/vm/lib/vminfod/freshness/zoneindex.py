@@ -4,7 +4,8 @@ zones").
 
 Always: a change of its folder is given some time before it is looked at, as the zone events about it tell more; many
         changes are looked at once;
-        a name that is no VM is asked for once, as long as it stays in the index and is none."""
+        a name that is no VM is asked for once, as long as it stays in the index and is none;
+        while the index cannot be read that is said (`failed`), and it is tried again."""
 
 from __future__ import annotations
 
@@ -38,6 +39,7 @@ class ZoneIndex:
         self._asked: set[str] = set()  # the names of which we knew nothing when it was looked at last
         self._change: Optional[Cause] = None  # the newest that was not looked at yet
         self._looking: Optional[gevent.Greenlet] = None
+        self.failed: Optional[str] = None  # why the index could not be read when it was looked at last
 
     def changed(self, cause: Cause) -> None:
         """The folder of the index changed: look at it soon."""
@@ -57,7 +59,9 @@ class ZoneIndex:
             cause, self._change = self._change, None
             try:
                 self._look(cause)
+                self.failed = None
             except LoadError as error:
+                self.failed = str(error)
                 self._log.warn("cannot read the index of zones", err=error)
                 self._change = self._change or cause
 

@@ -58,6 +58,7 @@ class Facts:
     stalled: Iterable[tuple[str, float, int]] = ()
     refresh_failed: Optional[str] = None
     sysinfo_error: Optional[str] = None
+    index_error: Optional[str] = None
     overdue: Iterable[tuple[str, str, float]] = ()
 
 
@@ -82,6 +83,8 @@ def verdict(facts: Facts) -> Verdict:
         reasons.append(f"the last full refresh failed: {facts.refresh_failed[:200]}")
     if facts.sysinfo_error is not None:
         reasons.append(f"sysinfo cannot be read: {facts.sysinfo_error[:200]}")
+    if facts.index_error is not None:
+        reasons.append(f"the index of zones cannot be read: {facts.index_error[:200]}")
     return {"status": "degraded" if reasons else "ok", "reasons": reasons}
 
 
