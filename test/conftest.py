@@ -58,15 +58,20 @@ def pytest_collection() -> Iterator[object]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each worker's share begins with some of the tests that take long: one that begins last is waited for by all.
-    Shares are as pytest-xdist cuts them."""
+    """The shares of every second worker begin with the tests that take long, as one that begins last is waited for by
+    all; most of them wait themselves, so the other workers compute meanwhile. Shares are as pytest-xdist cuts them."""
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    beginners = (workers + 1) // 2
     long = [item for item in items if item.get_closest_marker("long")]
     others = [item for item in items if not item.get_closest_marker("long")]
     ordered: list[pytest.Item] = []
     for worker in range(workers):
         share = (len(items) - len(ordered)) // (workers - worker)
-        first = long[worker::workers]
+        first = (
+            []
+            if worker % 2
+            else long[len(long) * (worker // 2) // beginners : len(long) * (worker // 2 + 1) // beginners]
+        )
         rest = max(0, share - len(first))
         ordered += [*first, *others[:rest]]
         del others[:rest]

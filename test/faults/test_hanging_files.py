@@ -14,7 +14,10 @@ from support.running_daemon import RunningDaemon, eventually
 
 pytest_plugins = ["support.onenode"]
 
-pytestmark = pytest.mark.skipif(not hangingfolder.available(), reason="needs FUSE, and root's right to mount")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not hangingfolder.available(), reason="needs FUSE, and root's right to mount"),
+]
 
 SHORT = "3"  # seconds that files of one zone have; those that are well need less, also where all cores are busy
 

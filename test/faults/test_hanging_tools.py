@@ -11,6 +11,7 @@ from support.running_daemon import RunningDaemon, eventually
 from support.settling import settle
 
 pytest_plugins = ["support.onenode"]
+pytestmark = pytest.mark.long
 
 SHORT = "3"  # seconds that a command about one zone has, where a test waits for that; one that is well needs less
 LONG = "600"  # seconds, where nothing is to end by itself

@@ -19,6 +19,7 @@ from support.hangingfolder import HangingFolder
 from support.running_daemon import RunningDaemon, eventually
 
 pytest_plugins = ["support.onenode"]
+pytestmark = pytest.mark.long
 
 needs_fuse = pytest.mark.skipif(not hangingfolder.available(), reason="needs FUSE, and root's right to mount")
 
