@@ -61,17 +61,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The shares of every second worker begin with the tests that take long, as one that begins last is waited for by
     all; most of them wait themselves, so the other workers compute meanwhile. Shares are as pytest-xdist cuts them."""
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    beginners = (workers + 1) // 2
     long = [item for item in items if item.get_closest_marker("long")]
+    each = -(-len(long) // ((workers + 1) // 2))  # of them, for every second worker; rounded up
     others = [item for item in items if not item.get_closest_marker("long")]
     ordered: list[pytest.Item] = []
     for worker in range(workers):
         share = (len(items) - len(ordered)) // (workers - worker)
-        first = (
-            []
-            if worker % 2
-            else long[len(long) * (worker // 2) // beginners : len(long) * (worker // 2 + 1) // beginners]
-        )
+        first = [] if worker % 2 else long[worker // 2 * each :][:each]
         rest = max(0, share - len(first))
         ordered += [*first, *others[:rest]]
         del others[:rest]

@@ -145,7 +145,7 @@ MUTANTS = (
         "files of a folder that was replaced are not watched anew",
         "Convergence",
         "freshness/filewatches.py",
-        "        others = [path for path, now in seen.items() if self._identities.get(path, now) != now]",
+        "        others = self._replaced(seen)",
         "        others: list[str] = []",
     ),
     Mutant(

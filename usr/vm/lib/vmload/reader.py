@@ -62,7 +62,7 @@ class Reader:
         data = self._load(self.system.read_if_there, path)
         if data is None:
             problem = f"ENOENT: no such file or directory, open '{path}'"
-            if self._load(self.system.identity, INDEX) is None:
+            if self.system.identity(INDEX) is None:
                 raise LoadError(f"{problem}: nor is there {INDEX}", "ENOENT")
             raise XmlGone(problem, "ENOENT")
         made_of = hash(data)

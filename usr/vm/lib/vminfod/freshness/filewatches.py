@@ -97,8 +97,7 @@ class FileWatches:
             self.want(zone, seen, sources)
             self._let_stand(watched_for(zone))
             return True
-        self._note_replaced_folders(seen)
-        others = [path for path, now in seen.items() if self._identities.get(path, now) != now]
+        others = self._replaced(seen)
         self._identities.update(seen)
         if others:
             self._log.debug("watching anew what was replaced", zonename=zone.zonename, paths=others)
@@ -110,9 +109,9 @@ class FileWatches:
     def others(self, seen: Seen) -> list[str]:
         """Those watched paths at which something else was `seen` a moment ago than their watch was set on, or of which
         that is not known."""
-        self._note_replaced_folders(seen)
-        wanted = ((path, now) for path, now in seen.items() if self._is_wanted(path))
-        return [path for path, now in wanted if path not in self._identities or self._identities[path] != now]
+        replaced = set(self._replaced(seen))
+        wanted = (path for path in seen if self._is_wanted(path))
+        return [path for path in wanted if path not in self._identities or path in replaced]
 
     def watch_anew(self, seen: Seen) -> None:
         """Watch what is at these paths now, as those may have been replaced, and give the watches a moment to stand.
@@ -144,12 +143,16 @@ class FileWatches:
         self._identities.pop(path, None)
         self._lose_what_is_in(path)
 
-    def _note_replaced_folders(self, seen: Seen) -> None:
-        """Where another folder was `seen` than before, the watches in it may hang on what is in the old one: also on
-        what came there last, and was not looked at before the folder was replaced."""
-        for path, now in seen.items():
-            if self._identities.get(path, now) != now:
-                self._lose_what_is_in(path)
+    def _replaced(self, seen: Seen) -> list[str]:
+        """Those at which something else was `seen` than is known. In a folder that is another all is: also what came
+        there last, and was not looked at before the folder was replaced, so that its watch hangs on that in the old."""
+        others = self._unlike(seen)
+        for path in others:
+            self._lose_what_is_in(path)
+        return self._unlike(seen) if others else others
+
+    def _unlike(self, seen: Seen) -> list[str]:
+        return [path for path, now in seen.items() if self._identities.get(path, now) != now]
 
     def _lose_what_is_in(self, path: str) -> None:
         for below in self._in_folder(path):
